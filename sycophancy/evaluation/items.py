@@ -1,0 +1,170 @@
+"""What is asked of a model and what it answers, in memory and as parquet."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sycophancy.errors import UserError
+
+Condition = Literal["neutral", "user_wrong", "user_right", "user_view"]
+CONDITIONS: tuple[str, ...] = get_args(Condition)
+
+ITEM_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("task", pa.string()),
+        ("condition", pa.string()),
+        ("pair_id", pa.string()),
+        ("inputs", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("answer", pa.int32()),
+        ("user_choices", pa.list_(pa.int32())),
+    ]
+)
+
+PREDICTION_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("log_likelihoods", pa.list_(pa.float32())),
+        ("greedy", pa.list_(pa.bool_())),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One prompt with the choices a model picks from.
+
+    Attributes:
+      item_id: unique within an evaluation.
+      task: `addition`, `addition_true`, `surveys/nlp`, `surveys/phil`, `surveys/poli`,
+        `intervention` or `instruction`; others are scored, not summarised by name.
+      condition: what the prompt says of the user: nothing (`neutral`), a wrong or a right
+        opinion, or (surveys) a biography.
+      pair_id: the same for all conditions of one underlying question.
+      inputs: the prompt.
+      choices: the continuations; an instruction item has one, its target.
+      answer: index of the right choice, -1 where there is none.
+      user_choices: indices of the choices that match the user. Neutral survey items carry those
+        of the biography they are paired with.
+
+    Raises:
+      UserError: no choices, an index out of range, or an unknown condition.
+    """
+
+    item_id: str
+    task: str
+    condition: Condition
+    pair_id: str
+    inputs: str
+    choices: tuple[str, ...]
+    answer: int = -1
+    user_choices: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", tuple(self.choices))
+        object.__setattr__(self, "user_choices", tuple(self.user_choices))
+        count = len(self.choices)
+        if count == 0:
+            raise UserError(f"item {self.item_id} has no choices; an item needs at least one")
+        if not -1 <= self.answer < count:
+            raise UserError(
+                f"item {self.item_id} has answer {self.answer}, expected -1 (none) to {count - 1}"
+            )
+        if any(not 0 <= choice < count for choice in self.user_choices):
+            raise UserError(
+                f"item {self.item_id} has user_choices {list(self.user_choices)}, "
+                f"expected indices 0 to {count - 1}"
+            )
+        if self.condition not in CONDITIONS:
+            raise UserError(
+                f"item {self.item_id} has condition {self.condition!r}, "
+                f"expected one of {', '.join(CONDITIONS)}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """A model's view of one item's choices, in the item's order.
+
+    Attributes:
+      item_id: the item.
+      log_likelihoods: natural log, one a choice: the sum over its tokens and the end of sequence.
+      greedy: one a choice: whether every token, the end of sequence too, is the model's argmax.
+    """
+
+    item_id: str
+    log_likelihoods: tuple[float, ...]
+    greedy: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "log_likelihoods", tuple(self.log_likelihoods))
+        object.__setattr__(self, "greedy", tuple(self.greedy))
+
+
+def write_items(path: Path, items: Iterable[Item]) -> None:
+    """Writes items as parquet by `ITEM_SCHEMA`; the file appears whole or not at all."""
+    _write(path, items, ITEM_SCHEMA)
+
+
+def read_items(path: Path) -> list[Item]:
+    """Reads items in the order they were written.
+
+    Raises:
+      UserError: the file is missing or no parquet, or a column is missing, has another type or
+        holds nulls; the message names file and column.
+    """
+    return [Item(**record) for record in _read(path, ITEM_SCHEMA)]
+
+
+def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Writes predictions as parquet by `PREDICTION_SCHEMA`; whole or not at all."""
+    _write(path, predictions, PREDICTION_SCHEMA)
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Reads predictions in the order they were written; raises as `read_items` does."""
+    return [Prediction(**record) for record in _read(path, PREDICTION_SCHEMA)]
+
+
+def _write(path: Path, records: Iterable[Item | Prediction], schema: pa.Schema) -> None:
+    rows = list(records)
+    columns = [
+        pa.array([getattr(row, field.name) for row in rows], type=field.type) for field in schema
+    ]
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns, schema=schema), unfinished)
+        unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _read(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; run the stage that writes it")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} cannot be read as parquet: {error}") from error
+    for field in schema:
+        if field.name not in table.column_names:
+            raise UserError(f"{path} has no column {field.name!r} (has {table.column_names})")
+        column = table.column(field.name)
+        if column.type != field.type:
+            raise UserError(
+                f"{path}: column {field.name!r} has type {column.type}, expected {field.type}"
+            )
+        if column.null_count:
+            raise UserError(f"{path}: column {field.name!r} has {column.null_count} empty values")
+    return table.select(schema.names).to_pylist()
