@@ -1,0 +1,377 @@
+"""T5 1.1 in Flax linen: gated MLP, RMS norm, shared relative position bias, untied logits.
+
+The unstacked parameter tree and the logical axis names are those of ``t5x.examples.t5.network``
+(Raffel et al. 2020; Shazeer 2020 for the gated MLP), so T5X checkpoints and partitioning rules fit.
+Layers are scanned: a stack's parameters carry a leading ``layers`` axis, and compile time does not
+grow with depth. There is no decoding cache, because nothing here samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from sycophancy.config import NetworkConfig
+
+RELPOS_BUCKETS = 32
+RELPOS_MAX_DISTANCE = 128
+NORM_EPSILON = 1e-6
+
+_ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "silu": nn.silu, "linear": lambda x: x}
+_REMAT_POLICIES = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+_kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+class Dense(nn.Module):
+    """Matrix product without bias; the kernel is float32, the product in the input's dtype."""
+
+    features: int
+    axes: tuple[str, str]
+    kernel_init: Any = _kernel_init
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*shape in"]) -> Float[Array, "*shape out"]:
+        init = nn.with_logical_partitioning(self.kernel_init, self.axes)
+        kernel = self.param("kernel", init, (inputs.shape[-1], self.features), jnp.float32)
+        # Two dimensions, not three: XLA's CPU backend hands only plain matrix products to its
+        # fast routine; elsewhere the reshape is free.
+        flat = inputs.reshape(-1, inputs.shape[-1]) @ kernel.astype(inputs.dtype)
+        return flat.reshape(*inputs.shape[:-1], self.features)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm with a scale and no bias, computed in float32."""
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*shape embed"]) -> Float[Array, "*shape embed"]:
+        init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
+        scale = self.param("scale", init, (inputs.shape[-1],), jnp.float32)
+        x = inputs.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        normed = (x * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(inputs.dtype)
+        return normed * jnp.broadcast_to(scale.astype(inputs.dtype), normed.shape)
+
+
+class RelativePositionBias(nn.Module):
+    """One learned bias per head and distance bucket, shared by all layers of a stack."""
+
+    num_heads: int
+    bidirectional: bool
+
+    @nn.compact
+    def __call__(self, queries: int, keys: int) -> Float[Array, "1 heads queries keys"]:
+        init = nn.with_logical_partitioning(
+            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+            ("heads", "relpos_buckets"),
+        )
+        table = self.param("rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32)
+        distance = jnp.arange(keys)[None, :] - jnp.arange(queries)[:, None]
+        return table[:, relative_position_bucket(distance, self.bidirectional)][None]
+
+
+def relative_position_bucket(
+    distance: Int[Array, "*shape"], bidirectional: bool
+) -> Int[Array, "*shape"]:
+    """Buckets of key position minus query position: exact when near, logarithmic when far.
+
+    Raffel et al. 2020, section 2.1; 32 buckets, distances beyond 128 share the last one.
+    """
+    buckets, offset = RELPOS_BUCKETS, jnp.zeros_like(distance)
+    if bidirectional:
+        buckets //= 2
+        offset = jnp.where(distance > 0, buckets, 0)
+        distance = jnp.abs(distance)
+    else:
+        distance = jnp.maximum(-distance, 0)
+    exact = buckets // 2
+    far = jnp.maximum(distance, exact).astype(jnp.float32) / exact
+    log_ratio = jnp.log(far) / jnp.log(RELPOS_MAX_DISTANCE / exact)
+    logarithmic = exact + (log_ratio * (buckets - exact)).astype(distance.dtype)
+    logarithmic = jnp.minimum(logarithmic, buckets - 1)
+    return offset + jnp.where(distance < exact, distance, logarithmic)
+
+
+class Attention(nn.Module):
+    """Multi-head dot-product attention; the usual 1/sqrt(head_dim) lives in the query's init."""
+
+    config: NetworkConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        queries: Float[Array, "batch queries embed"],
+        memory: Float[Array, "batch keys embed"],
+        mask: Bool[Array, "batch 1 queries keys"],
+        bias: Float[Array, "1 heads queries keys"] | None,
+        enable_dropout: bool,
+    ) -> Float[Array, "batch queries embed"]:
+        config = self.config
+        joined = config.num_heads * config.head_dim
+
+        def query_init(key, shape, dtype):
+            return _kernel_init(key, shape, dtype) / jnp.sqrt(jnp.float32(config.head_dim))
+
+        def heads(name: str, x: Array, init: Any = _kernel_init) -> Array:
+            projected = Dense(joined, ("embed", "joined_kv"), init, name=name)(x)
+            split = projected.reshape(*x.shape[:2], config.num_heads, config.head_dim)
+            return nn.with_logical_constraint(split, ("batch", "length", "heads", "kv"))
+
+        query = heads("query", queries, query_init)
+        key, value = heads("key", memory), heads("value", memory)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key)
+        if bias is not None:
+            scores = scores + jnp.broadcast_to(bias.astype(scores.dtype), scores.shape)
+        scores = jnp.where(mask, scores, jnp.asarray(-1e10, scores.dtype))
+        weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(value.dtype)
+        weights = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))(
+            weights, deterministic=not enable_dropout
+        )
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        mixed = mixed.reshape(*mixed.shape[:2], joined)
+        return Dense(queries.shape[-1], ("joined_kv", "embed"), name="out")(mixed)
+
+
+class Mlp(nn.Module):
+    """Gated feed-forward block: the product of one projection per activation, then down again."""
+
+    config: NetworkConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch length embed"], enable_dropout: bool) -> Array:
+        config = self.config
+        hidden = jnp.ones((), x.dtype)
+        for i, activation in enumerate(config.mlp_activations):
+            name = "wi" if len(config.mlp_activations) == 1 else f"wi_{i}"
+            branch = Dense(config.mlp_dim, ("embed", "mlp"), name=name)(x)
+            branch = _ACTIVATIONS[activation](branch)
+            hidden = branch if i == 0 else hidden * branch
+        hidden = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))(
+            hidden, deterministic=not enable_dropout
+        )
+        hidden = nn.with_logical_constraint(hidden, ("batch", "length", "mlp"))
+        return Dense(x.shape[-1], ("mlp", "embed"), name="wo")(hidden)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and MLP, each behind a norm and a residual."""
+
+    config: NetworkConfig
+    enable_dropout: bool
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array, bias: Array) -> tuple[Array, None]:
+        drop = _residual_dropout(self.config, self.enable_dropout)
+        x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
+        normed = RMSNorm(name="pre_attention_layer_norm")(x)
+        attended = Attention(self.config, name="attention")(
+            normed, normed, mask, bias, self.enable_dropout
+        )
+        x = x + drop(attended)
+        hidden = Mlp(self.config, name="mlp")(
+            RMSNorm(name="pre_mlp_layer_norm")(x), self.enable_dropout
+        )
+        return x + drop(hidden), None
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention over the encoder, MLP."""
+
+    config: NetworkConfig
+    enable_dropout: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Array, encoded: Array, mask: Array, bias: Array, cross_mask: Array
+    ) -> tuple[Array, None]:
+        drop = _residual_dropout(self.config, self.enable_dropout)
+        x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
+        normed = RMSNorm(name="pre_self_attention_layer_norm")(x)
+        attended = Attention(self.config, name="self_attention")(
+            normed, normed, mask, bias, self.enable_dropout
+        )
+        x = x + drop(attended)
+        normed = RMSNorm(name="pre_cross_attention_layer_norm")(x)
+        crossed = Attention(self.config, name="encoder_decoder_attention")(
+            normed, encoded, cross_mask, None, self.enable_dropout
+        )
+        x = x + drop(crossed)
+        hidden = Mlp(self.config, name="mlp")(
+            RMSNorm(name="pre_mlp_layer_norm")(x), self.enable_dropout
+        )
+        return x + drop(hidden), None
+
+
+def _residual_dropout(config: NetworkConfig, enabled: bool) -> Any:
+    """Dropout whose mask is shared by a sequence's positions, as in T5X."""
+    module = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+    return lambda x: module(x, deterministic=not enabled)
+
+
+def _stack(layer: Any, config: NetworkConfig, depth: int, broadcast_inputs: int) -> Any:
+    """`depth` copies of `layer` as one scan over stacked parameters."""
+    if config.remat_policy != "none":
+        policy = _REMAT_POLICIES[config.remat_policy]
+        layer = nn.remat(layer, policy=policy, prevent_cse=False)
+    return nn.scan(
+        layer,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(nn.broadcast,) * broadcast_inputs,
+        length=depth,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+
+
+class Encoder(nn.Module):
+    """Embedded prompt -> encoded prompt."""
+
+    config: NetworkConfig
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array, enable_dropout: bool) -> Array:
+        config = self.config
+        drop = _residual_dropout(config, enable_dropout)
+        length = x.shape[1]
+        bias = RelativePositionBias(config.num_heads, True, name="relpos_bias")(length, length)
+        layers = _stack(EncoderLayer, config, config.num_encoder_layers, 2)
+        x, _ = layers(config, enable_dropout, name="layers")(drop(x), mask, bias)
+        return drop(RMSNorm(name="encoder_norm")(x))
+
+
+class Decoder(nn.Module):
+    """Embedded, shifted answer and encoded prompt -> hidden states before the logits."""
+
+    config: NetworkConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Array, encoded: Array, mask: Array, cross_mask: Array, enable_dropout: bool
+    ) -> Array:
+        config = self.config
+        drop = _residual_dropout(config, enable_dropout)
+        length = x.shape[1]
+        bias = RelativePositionBias(config.num_heads, False, name="relpos_bias")(length, length)
+        layers = _stack(DecoderLayer, config, config.num_decoder_layers, 4)
+        x, _ = layers(config, enable_dropout, name="layers")(
+            drop(x), encoded, mask, bias, cross_mask
+        )
+        x = drop(RMSNorm(name="decoder_norm")(x))
+        if config.logits_via_embedding:
+            return x
+        x = x.astype(jnp.float32)
+        return Dense(config.vocab_size, ("embed", "vocab"), name="logits_dense")(x)
+
+
+class Embed(nn.Module):
+    """Token embedding table, shared by encoder and decoder."""
+
+    config: NetworkConfig
+
+    def setup(self) -> None:
+        init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
+        shape = (self.config.vocab_size, self.config.emb_dim)
+        self.embedding = self.param("embedding", init, shape, jnp.float32)
+
+    def __call__(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length embed"]:
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+
+    def attend(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
+        """Logits by the tied embedding, scaled by 1/sqrt(embed) as T5 does when it ties them."""
+        x = x.astype(jnp.float32) / jnp.sqrt(jnp.float32(self.config.emb_dim))
+        return x @ self.embedding.T
+
+
+class Transformer(nn.Module):
+    """The whole network. Token 0 is padding; segment 0 marks padding in packed rows.
+
+    Arguments carry T5X's names. With packing, `*_segment_ids` keep the examples of one row apart;
+    relative positions need no `*_positions`, which are accepted so that SeqIO's batches fit as
+    they are. Logits are float32.
+    """
+
+    config: NetworkConfig
+
+    def setup(self) -> None:
+        self.token_embedder = Embed(self.config)
+        self.encoder = Encoder(self.config)
+        self.decoder = Decoder(self.config)
+
+    def encode(
+        self,
+        encoder_input_tokens: Int[Array, "batch inputs"],
+        encoder_segment_ids: Int[Array, "batch inputs"] | None = None,
+        enable_dropout: bool = False,
+    ) -> Float[Array, "batch inputs embed"]:
+        """Encodes prompts once; `decode` may then be asked about many answers."""
+        real = encoder_input_tokens > 0
+        mask = _pair_mask(real, real, encoder_segment_ids, encoder_segment_ids)
+        return self.encoder(self.token_embedder(encoder_input_tokens), mask, enable_dropout)
+
+    def decode(
+        self,
+        encoded: Float[Array, "batch inputs embed"],
+        encoder_input_tokens: Int[Array, "batch inputs"],
+        decoder_input_tokens: Int[Array, "batch targets"],
+        decoder_target_tokens: Int[Array, "batch targets"],
+        encoder_segment_ids: Int[Array, "batch inputs"] | None = None,
+        decoder_segment_ids: Int[Array, "batch targets"] | None = None,
+        enable_dropout: bool = False,
+    ) -> Float[Array, "batch targets vocab"]:
+        """Logits of each target token given the ones before it and the prompt."""
+        real = decoder_target_tokens > 0
+        length = decoder_target_tokens.shape[1]
+        causal = jnp.tril(jnp.ones((1, 1, length, length), bool))
+        mask = _pair_mask(real, real, decoder_segment_ids, decoder_segment_ids) & causal
+        cross_mask = _pair_mask(
+            real, encoder_input_tokens > 0, decoder_segment_ids, encoder_segment_ids
+        )
+        x = self.token_embedder(decoder_input_tokens)
+        hidden = self.decoder(x, encoded, mask, cross_mask, enable_dropout)
+        logits = self.token_embedder.attend(hidden) if self.config.logits_via_embedding else hidden
+        return nn.with_logical_constraint(logits, ("batch", "length", "vocab"))
+
+    def __call__(
+        self,
+        encoder_input_tokens: Int[Array, "batch inputs"],
+        decoder_input_tokens: Int[Array, "batch targets"],
+        decoder_target_tokens: Int[Array, "batch targets"],
+        encoder_segment_ids: Int[Array, "batch inputs"] | None = None,
+        decoder_segment_ids: Int[Array, "batch targets"] | None = None,
+        encoder_positions: Int[Array, "batch inputs"] | None = None,
+        decoder_positions: Int[Array, "batch targets"] | None = None,
+        *,
+        enable_dropout: bool = False,
+    ) -> Float[Array, "batch targets vocab"]:
+        """Teacher-forced logits, float32."""
+        del encoder_positions, decoder_positions  # relative positions do not need them
+        encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
+        return self.decode(
+            encoded,
+            encoder_input_tokens,
+            decoder_input_tokens,
+            decoder_target_tokens,
+            encoder_segment_ids,
+            decoder_segment_ids,
+            enable_dropout,
+        )
+
+
+def _pair_mask(
+    queries: Bool[Array, "batch queries"],
+    keys: Bool[Array, "batch keys"],
+    query_segments: Int[Array, "batch queries"] | None,
+    key_segments: Int[Array, "batch keys"] | None,
+) -> Bool[Array, "batch 1 queries keys"]:
+    """True where a real query may look at a real key of its own segment."""
+    mask = queries[:, :, None] & keys[:, None, :]
+    if query_segments is not None and key_segments is not None:
+        mask &= query_segments[:, :, None] == key_segments[:, None, :]
+    return mask[:, None]
