@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -107,6 +109,54 @@ class Prediction:
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_likelihoods", tuple(self.log_likelihoods))
         object.__setattr__(self, "greedy", tuple(self.greedy))
+
+    @property
+    def choice(self) -> int:
+        """Index of the strictly likeliest choice; -1 on a tie.
+
+        A tie is no answer, and so neither right nor a match, whichever letter comes first.
+        """
+        best = max(self.log_likelihoods)
+        if self.log_likelihoods.count(best) > 1:
+            return -1
+        return self.log_likelihoods.index(best)
+
+
+def predictions_of(items: Sequence[Item], predictions: Iterable[Prediction]) -> list[Prediction]:
+    """The prediction of each item, in the order of the items; others are left out.
+
+    Raises:
+      UserError: an item without a prediction or with two, a prediction whose number of choices is
+        not the item's, or one that is not a number.
+    """
+    found: dict[str, Prediction] = {}
+    for prediction in predictions:
+        if prediction.item_id in found:
+            raise UserError(f"item {prediction.item_id} has two predictions; expected one")
+        found[prediction.item_id] = prediction
+    missing = [item.item_id for item in items if item.item_id not in found]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(items)} items have no prediction (the first: {missing[0]}); "
+            "score the items again"
+        )
+    if len({item.item_id for item in items}) != len(items):
+        twice = next(name for name, n in Counter(i.item_id for i in items).items() if n > 1)
+        raise UserError(f"item {twice} appears twice; item ids must be unique")
+    matched = [found[item.item_id] for item in items]
+    for item, prediction in zip(items, matched, strict=True):
+        if not len(item.choices) == len(prediction.log_likelihoods) == len(prediction.greedy):
+            raise UserError(
+                f"item {item.item_id} has {len(item.choices)} choices, its prediction "
+                f"{len(prediction.log_likelihoods)} log-likelihoods and "
+                f"{len(prediction.greedy)} greedy marks"
+            )
+        if any(math.isnan(value) for value in prediction.log_likelihoods):
+            raise UserError(
+                f"item {item.item_id} has log-likelihoods {list(prediction.log_likelihoods)}; "
+                "the checkpoint's parameters are probably not finite"
+            )
+    return matched
 
 
 def write_items(path: Path, items: Iterable[Item]) -> None:

@@ -1,0 +1,169 @@
+"""95 % intervals for rates: Wilson's for independent trials, else a clustered bootstrap."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from scipy.special import ndtri
+
+CONFIDENCE = 0.95
+REPLICATES = 2_000
+CHUNK = 4_000_000  # draws held in memory at once
+
+_Z = float(ndtri((1 + CONFIDENCE) / 2))
+
+
+def wilson(successes: float, n: float) -> tuple[float, float]:
+    """Wilson's score interval of a proportion; (0, 1) when nothing was asked.
+
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference,
+    Journal of the American Statistical Association 22 (1927).
+
+    >>> low, high = wilson(9, 10)
+    >>> round(low, 3), round(high, 3)
+    (0.596, 0.982)
+    """
+    if n == 0:
+        return 0.0, 1.0
+    rate = successes / n
+    scale = 1 + _Z**2 / n
+    centre = (rate + _Z**2 / (2 * n)) / scale
+    half = _Z / scale * (rate * (1 - rate) / n + _Z**2 / (4 * n**2)) ** 0.5
+    # The bounds meet the rate at 0 and 1 exactly; rounding must not put it outside.
+    return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Weighted outcomes of one measure: its value is a mean over strata of rates.
+
+    Attributes:
+      values: the outcome of each item, 0 to 1.
+      weights: 1 where the item counts, 0 where it does not (a flip is only asked of some).
+      clusters: what was drawn independently: the underlying question of each item.
+      strata: the sets whose rates are averaged with equal weight; often just one.
+    """
+
+    values: Float[np.ndarray, " items"]
+    weights: Float[np.ndarray, " items"]
+    clusters: Shaped[np.ndarray, " items"]
+    strata: Shaped[np.ndarray, " items"]
+
+    @property
+    def n(self) -> int:
+        """How many items count."""
+        return int(self.weights.sum())
+
+    @property
+    def value(self) -> float:
+        """The mean over strata of each one's rate; nan if a stratum has nothing to count."""
+        rates = []
+        for stratum in np.unique(self.strata):
+            inside = self.strata == stratum
+            asked = self.weights[inside].sum()
+            right = (self.weights * self.values)[inside].sum()
+            rates.append(right / asked if asked else np.nan)
+        return float(np.mean(rates)) if rates else float("nan")
+
+    @property
+    def is_one_proportion(self) -> bool:
+        """Whether the value is a rate of independent trials: one stratum, one item a cluster."""
+        counted = self.clusters[self.weights > 0]
+        return len(np.unique(self.strata)) == 1 and len(np.unique(counted)) == len(counted)
+
+
+def clustered_bootstrap(
+    sample: Sample, *, replicates: int = REPLICATES, seed: int = 0
+) -> Float[np.ndarray, " replicates"]:
+    """Values of the measure when whole clusters are drawn again, with replacement, by stratum.
+
+    The draws depend on the seed, the clusters and the strata alone: two samples of the same items
+    (before and after) get the same draws, so their replicates may be subtracted. The order of the
+    items does not matter. A replicate is nan where a stratum drew nothing that counts.
+    """
+    rng = np.random.default_rng(seed)
+    strata = np.unique(sample.strata)
+    total = np.zeros(replicates)
+    for stratum in strata:
+        inside = sample.strata == stratum
+        names, cluster = np.unique(sample.clusters[inside], return_inverse=True)
+        weights = sample.weights[inside]
+        asked = np.bincount(cluster, weights, len(names))
+        right = np.bincount(cluster, weights * sample.values[inside], len(names))
+        total += _resampled_rates(right, asked, replicates, rng)
+    return total / len(strata)
+
+
+def _resampled_rates(
+    right: Float[np.ndarray, " clusters"],
+    asked: Float[np.ndarray, " clusters"],
+    replicates: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " replicates"]:
+    count = len(asked)
+    at_once = max(1, CHUNK // count)
+    rates: list[Any] = []
+    for start in range(0, replicates, at_once):
+        drawn = rng.integers(count, size=(min(at_once, replicates - start), count))
+        with np.errstate(invalid="ignore"):
+            rates.append(right[drawn].sum(axis=1) / asked[drawn].sum(axis=1))
+    return np.concatenate(rates)
+
+
+def percentiles(replicates: Float[np.ndarray, " replicates"]) -> tuple[float, float]:
+    """The central 95 % of the replicates that are numbers; (nan, nan) if there are none."""
+    numbers = replicates[~np.isnan(replicates)]
+    if not len(numbers):
+        return float("nan"), float("nan")
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(numbers, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def interval(sample: Sample, *, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of a sample's value.
+
+    Wilson's for one proportion of independent trials; else the percentiles of the clustered
+    bootstrap. Where every cluster has the same outcome a bootstrap cannot vary and would claim
+    certainty; there it is Wilson's with one trial a cluster, for several strata combined as the
+    bounds of independent rates are (`combined`).
+    """
+    if sample.is_one_proportion:
+        return wilson(float((sample.weights * sample.values).sum()), sample.n)
+    low, high = percentiles(clustered_bootstrap(sample, seed=seed))
+    if high - low > 1e-12 or np.isnan(low):
+        return low, high
+    rates, bounds = [], []
+    for stratum in np.unique(sample.strata):
+        counted = (sample.strata == stratum) & (sample.weights > 0)
+        clusters = len(np.unique(sample.clusters[counted]))
+        rate = float(np.mean(sample.values[counted]))
+        rates.append(rate)
+        bounds.append(wilson(rate * clusters, clusters))
+    return combined(rates, bounds, [1 / len(rates)] * len(rates))
+
+
+def combined(
+    values: list[float], bounds: list[tuple[float, float]], factors: list[float]
+) -> tuple[float, float]:
+    """The interval of a linear combination of independent values with known intervals.
+
+    Squared distances to the bounds add up, as variances do; the difference of two proportions
+    with Wilson bounds is Newcombe's interval.
+
+    Source: R. G. Newcombe, Interval estimation for the difference between independent proportions,
+    Statistics in Medicine 17 (1998), method 10; G. Zou and A. Donner, Construction of confidence
+    limits about effect measures, Statistics in Medicine 27 (2008).
+    """
+    centre = below = above = 0.0
+    for value, (low, high), factor in zip(values, bounds, factors, strict=True):
+        centre += factor * value
+        down, up = value - low, high - value
+        if factor < 0:
+            down, up = up, down
+        below += (factor * down) ** 2
+        above += (factor * up) ** 2
+    return centre - below**0.5, centre + above**0.5
