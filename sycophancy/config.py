@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+import functools
+import pprint
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from sycophancy import errors, macros
 
 ClaimMode = Literal["paper", "balanced"]
 Sampling = Literal["uniform", "balanced"]
@@ -88,3 +95,165 @@ class Config:
     filtration: bool
     recipe: str
     operative: str  # the gin macros of the run, as text that gin parses back to the same run
+
+
+_CLASSES = (NetworkConfig, ModelConfig, DataConfig, TrainingConfig, Config)
+_PACKAGE = "package:"  # a path that starts so lies inside the installed package
+# Whole numbers of at least 1; numbers of at least 0.
+_COUNTS = frozenset(
+    """VOCAB_SIZE EMBED_DIM NUM_HEADS NUM_ENCODER_LAYERS NUM_DECODER_LAYERS HEAD_DIM MLP_DIM
+    NUM_EXAMPLES NUM_INSTRUCTIONS NUM_VALIDATION NUM_SURVEY_ITEMS FINETUNE_STEPS BATCH_SIZE
+    MICROBATCHES SAVE_PERIOD KEEP_CHECKPOINTS LOG_PERIOD""".split()  # noqa: SIM905
+)
+_RATES = frozenset({"PRETRAINED_STEP", "SEED", "DROPOUT_RATE", "LEARNING_RATE", "Z_LOSS"})
+
+
+@functools.cache
+def macro_types() -> dict[str, Any]:
+    """The type of every macro, from the dataclass field that `trainers/jax.gin` binds it to."""
+    hints: dict[str, dict[str, Any]] = {
+        cls.__name__: typing.get_type_hints(cls) for cls in _CLASSES
+    }
+    hints["TrainingConfig"]["task_feature_lengths"] = dict[str, int]
+    return {field.macro: hints[field.owner][field.field] for field in macros.bindings()}
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    known = {
+        (cls.__name__, field.name): field.default
+        for cls in _CLASSES
+        for field in dataclasses.fields(cls)
+        if field.default is not dataclasses.MISSING
+    }
+    lengths = {"inputs": TrainingConfig.input_length, "targets": TrainingConfig.target_length}
+    known["TrainingConfig", "task_feature_lengths"] = lengths
+    found: dict[str, Any] = {"FILTRATION": True}
+    for field in reversed(macros.bindings()):  # of two fields of one macro, the first decides
+        if (field.owner, field.field) in known:
+            found[field.macro] = known[field.owner, field.field]
+    # Both dropout rates are one macro; the network's own default, no dropout, is for scoring.
+    return found | {"DROPOUT_RATE": TrainingConfig.dropout_rate}
+
+
+def load_config(
+    model: str,
+    recipe: str,
+    bindings: Sequence[str] = (),
+    overrides: Mapping[str, macros.Setting] | None = None,
+) -> Config:
+    """One run's configuration: a model's gin file, a recipe's, then what the user said.
+
+    Args:
+        model: a shipped model's name, or the path of a gin file.
+        recipe: a shipped recipe's name, or the path of a gin file.
+        bindings: "MACRO=VALUE" each; the last word.
+        overrides: macros from other flags, with the flag as origin.
+
+    Raises:
+        UserError: an unknown macro or a value that does not fit, with the file and line or flag.
+
+    Example:
+        >>> load_config("mini_base", "quick", ["BATCH_SIZE=4"]).training.batch_size
+        4
+    """
+    model_file, recipe_file = macros.find("model", model), macros.find("recipe", recipe)
+    settings = {
+        "MODEL_NAME": macros.Setting(model_file.stem, f"--model {model}"),
+        **macros.read_file(model_file),
+        "RECIPE": macros.Setting(recipe_file.stem, f"--recipe {recipe}"),
+        **macros.read_file(recipe_file),
+    }
+    return _build(_amend(settings, bindings, overrides), f"model {model} and recipe {recipe}")
+
+
+def load_operative(
+    text: str,
+    source: str,
+    bindings: Sequence[str] = (),
+    overrides: Mapping[str, macros.Setting] | None = None,
+) -> Config:
+    """The configuration whose `operative` text this is, changed as the user says."""
+    return _build(_amend(macros.read_text(text, source), bindings, overrides), source)
+
+
+def _amend(
+    settings: Mapping[str, macros.Setting],
+    bindings: Sequence[str],
+    overrides: Mapping[str, macros.Setting] | None,
+) -> dict[str, macros.Setting]:
+    flags = dict(macros.read_flag(binding, macro_types()) for binding in bindings)
+    return {**settings, **(overrides or {}), **flags}
+
+
+def _build(settings: Mapping[str, macros.Setting], source: str) -> Config:
+    known = macro_types()
+    for name, setting in settings.items():
+        if name not in known:
+            raise errors.UserError(
+                f"{setting.origin}: unknown macro '{name}'{macros.closest(name, known)}"
+            )
+    values = {}
+    for name, annotation in known.items():
+        setting = settings.get(name) or macros.Setting(_default(name, source), "the default")
+        try:
+            values[name] = macros.convert(setting.value, annotation)
+            _check(name, values[name])
+        except (TypeError, ValueError) as error:
+            raise errors.UserError(f"{setting.origin}: {name}: {error}") from None
+    if values["BATCH_SIZE"] % values["MICROBATCHES"]:
+        raise errors.UserError(
+            f"MICROBATCHES = {values['MICROBATCHES']} does not divide "
+            f"BATCH_SIZE = {values['BATCH_SIZE']}"
+        )
+    return _assemble(values)
+
+
+def _default(name: str, source: str) -> Any:
+    if name not in _defaults():
+        raise errors.UserError(f"{source}: {name} is not set; a model's gin file must set it")
+    return _defaults()[name]
+
+
+def _check(name: str, value: Any) -> None:
+    least = 1 if name in _COUNTS else 0 if name in _RATES else None
+    if None not in (least, value) and not value >= least:  # so written, it refuses nan too
+        raise ValueError(f"expected at least {least}, got {value!r}")
+    match name:
+        case "DROPOUT_RATE" if value >= 1:
+            raise ValueError(f"expected less than 1, got {value!r}")
+        case "TASK_FEATURE_LENGTHS" if (
+            set(value) != {"inputs", "targets"} or min(value.values()) < 1
+        ):
+            raise ValueError(f"expected {{'inputs': N, 'targets': M}}, got {value!r}")
+        case "MIXTURE_RATIO" if min(value) < 0 or not 0 < sum(value) < float("inf"):
+            raise ValueError(f"expected two rates, at least one of them positive, got {value!r}")
+        case "MESH" if any(size < 1 and size != -1 for size in value) or value.count(-1) > 1:
+            raise ValueError(f"expected sizes of at least 1, one of them perhaps -1, got {value!r}")
+
+
+def _assemble(values: Mapping[str, Any]) -> Config:
+    fields: dict[str, dict[str, Any]] = {cls.__name__: {} for cls in _CLASSES}
+    for field in macros.bindings():
+        fields[field.owner][field.field] = values[field.macro]
+    training, model = fields["TrainingConfig"], fields["ModelConfig"]
+    lengths = training.pop("task_feature_lengths")
+    model |= {name: _inside_package(model[name]) for name in ("checkpoint", "vocabulary")}
+    return Config(
+        model=ModelConfig(network=NetworkConfig(**fields["NetworkConfig"]), **model),
+        data=DataConfig(**fields["DataConfig"]),
+        training=TrainingConfig(
+            input_length=lengths["inputs"], target_length=lengths["targets"], **training
+        ),
+        operative="".join(
+            f"{name} = {pprint.pformat(value, width=10**6, sort_dicts=True)}\n"
+            for name, value in values.items()
+        ),
+        **fields["Config"],
+    )
+
+
+def _inside_package(path: str) -> str:
+    if not path.startswith(_PACKAGE):
+        return path
+    return str(Path(__file__).resolve().parent / path.removeprefix(_PACKAGE))
