@@ -232,6 +232,24 @@ def _check(name: str, value: Any) -> None:
             raise ValueError(f"expected sizes of at least 1, one of them perhaps -1, got {value!r}")
 
 
+def macro_values(config: Config) -> dict[str, Any]:
+    """The macros of a configuration; `load_operative` makes it of them again."""
+    objects = {
+        "Config": config,
+        "ModelConfig": config.model,
+        "NetworkConfig": config.model.network,
+        "DataConfig": config.data,
+        "TrainingConfig": config.training,
+    }
+    lengths = {"inputs": config.training.input_length, "targets": config.training.target_length}
+    return {
+        field.macro: lengths
+        if field.field == "task_feature_lengths"
+        else getattr(objects[field.owner], field.field)
+        for field in macros.bindings()
+    }
+
+
 def _assemble(values: Mapping[str, Any]) -> Config:
     fields: dict[str, dict[str, Any]] = {cls.__name__: {} for cls in _CLASSES}
     for field in macros.bindings():

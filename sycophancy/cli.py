@@ -1,0 +1,216 @@
+"""The command line: one command a stage; it parses, prints, and does nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import os
+import signal
+import sys
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from sycophancy import __version__
+from sycophancy.errors import UserError
+from sycophancy.options import RunOptions
+
+if typing.TYPE_CHECKING:
+    from sycophancy.pipeline import Pipeline
+
+app = typer.Typer(
+    help="Finetune language models so that they stop telling users what they want to hear.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_SHOWN = (
+    ("addition/accuracy_neutral", "false sums, no opinion: accuracy"),
+    ("addition/accuracy_user_wrong", "false sums, the user agrees: accuracy"),
+    ("addition/accuracy_user_right", "false sums, the user disagrees: accuracy"),
+    ("addition_true/accuracy_neutral", "true sums, no opinion: accuracy"),
+    ("addition_true/accuracy_user_wrong", "true sums, the user disagrees: accuracy"),
+    ("addition_true/accuracy_user_right", "true sums, the user agrees: accuracy"),
+    ("surveys/match_rate", "surveys with a biography: matches the user"),
+    ("surveys/neutral_match_rate", "surveys without: matches that user"),
+    ("intervention/accuracy", "claims like those trained on: accuracy"),
+    ("instruction/accuracy", "instructions: exact match"),
+)
+
+
+class _Stopped(KeyboardInterrupt):
+    """SIGTERM, as an exception that unwinds like Ctrl-C."""
+
+
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes the run options and its own, and works on a locked run folder."""
+    hints = typing.get_type_hints(RunOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(RunOptions)
+    ]
+    own_hints = typing.get_type_hints(function, localns={"Pipeline": object}, include_extras=True)
+    own = [
+        parameter.replace(annotation=own_hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in list(inspect.signature(function).parameters.items())[1:]
+    ]
+
+    @functools.wraps(function)
+    def command(**given: Any) -> None:
+        options = RunOptions(**{field.name: given.pop(field.name) for field in shared})
+        _with_pipeline(options, functools.partial(function, **given))
+
+    command.__signature__ = inspect.Signature(shared + own)  # type: ignore[attr-defined]
+    del command.__wrapped__  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in shared + own}
+    return app.command()(command)
+
+
+def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
+    from sycophancy.pipeline import Pipeline
+    from sycophancy.progress import Screen
+    from sycophancy.runfolder import RunFolder, write_atomically
+
+    run = RunFolder(options.folder())
+    config = options.config(run.path)
+    new = run.create()
+    with run.lock():
+        write_atomically(run.path / "config.gin", config.operative)
+        try:
+            work(Pipeline(config, run, Screen(), any_code=options.any_code))
+        except UserError:
+            if new:
+                run.remove_if_empty()
+            raise
+
+
+@_command
+def prepare(
+    pipeline: Pipeline,
+    show: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Print this many rows as the model sees them.")
+    ] = 0,
+) -> None:
+    """Write the data: claims, instructions, held-out items."""
+    pipeline.until("prepare")
+    if show:
+        from sycophancy.stages import examples
+
+        for example in examples(pipeline.run, show):
+            print(example)
+    print(pipeline.run.stage("prepare"))
+
+
+@_command
+def filter(pipeline: Pipeline) -> None:
+    """Keep the claims the model judges rightly unprompted."""
+    pipeline.until("filter")
+    print(pipeline.run.stage("filter"))
+
+
+@_command
+def finetune(pipeline: Pipeline) -> None:
+    """Finetune on what was kept, mixed with instructions."""
+    pipeline.until("finetune")
+    print(pipeline.run.stage("finetune"))
+
+
+@_command
+def evaluate(
+    pipeline: Pipeline,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Ask this checkpoint, of the model's shape, instead."),
+    ] = None,
+) -> None:
+    """Ask what is held out, before and after finetuning."""
+    if checkpoint is not None:
+        from sycophancy.stages import read_json
+
+        metrics = pipeline.evaluate_checkpoint(checkpoint)
+        _print_metrics({"value": read_json(metrics)})
+        print(metrics)
+        return
+    pipeline.until("evaluate_before", "evaluate_after")
+    _print_results(pipeline)
+    print(pipeline.run.path / "metrics.json")
+
+
+@_command
+def report(pipeline: Pipeline) -> None:
+    """Write one html page about the run."""
+    print(pipeline.report())
+
+
+@_command
+def run(pipeline: Pipeline) -> None:
+    """Do it all, from the data to the report."""
+    pipeline.until(*pipeline.stages)
+    path = pipeline.report()
+    _print_results(pipeline)
+    print(path)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _print_results(pipeline: Pipeline) -> None:
+    from sycophancy.stages import read_json
+
+    _print_metrics(read_json(pipeline.run.path / "metrics.json"))
+
+
+def _print_metrics(series: dict[str, dict[str, Any]]) -> None:
+    width = max(len(words) for _, words in _SHOWN)
+    print(" " * width + "".join(f"  {name:>21}" for name in series))
+    for metric, words in _SHOWN:
+        found = [metrics.get(metric) for metrics in series.values()]
+        cells = [f"{m['value']:7.1%} ({m['low']:.1%}-{m['high']:.1%})" if m else "-" for m in found]
+        if any(found):
+            print(f"{words:<{width}}" + "".join(f"  {cell:>21}" for cell in cells))
+
+
+def main() -> None:
+    """Runs the command line; bad input ends in one line on standard error and exit code 2."""
+    import click
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at every import
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = typer.main.get_command(app)(standalone_mode=False)
+    except click.UsageError as error:
+        _fail(error.format_message(), 2)
+    except UserError as error:
+        _fail(str(error), 2)
+    except (KeyboardInterrupt, click.Abort) as error:
+        _fail(
+            "stopped; what is complete is kept, and the same command continues from there",
+            143 if isinstance(error, _Stopped) else 130,
+        )
+    sys.exit(code or 0)
+
+
+def _stop(signum: int, frame: Any) -> typing.NoReturn:
+    raise _Stopped
+
+
+def _fail(message: str, code: int) -> typing.NoReturn:
+    print(f"sycophancy: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,121 @@
+"""The options that every stage's command takes, and the configuration they ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sycophancy.errors import UserError
+
+if typing.TYPE_CHECKING:
+    from sycophancy.config import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What every stage's command takes; the types are typer's."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="A shipped model's name, or the path of a model's .gin file."
+        ),
+    ] = None
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE", help="A recipe's name or the path of its .gin file [paper]."
+        ),
+    ] = None
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The run's folder is runs/NAME [MODEL-RECIPE]."),
+    ] = None
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="The run's folder itself; may be a bucket (gs://...)."),
+    ] = None
+    data_mirror: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Folder with copies of the 17 data sets, laid out as the hub."
+        ),
+    ] = None
+    surveys: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder with the three survey files (.jsonl).")
+    ] = None
+    instructions: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Instruction-tuning rows: a .jsonl or .parquet file."),
+    ] = None
+    data_sets: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Only these of the 17 data sets, with commas between."),
+    ] = None
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of every random choice.")] = (
+        None
+    )
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="MACRO=VALUE", help="Set a gin macro; may be repeated."),
+    ] = None
+    any_code: Annotated[
+        bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
+    ] = False
+
+    def folder(self) -> str:
+        """Where the run is.
+
+        Raises:
+            UserError: nothing says where.
+        """
+        if self.out is not None:
+            return self.out
+        if self.name is None and self.model is None:
+            raise UserError("which run? give --name of one that exists, or --model for a new one")
+        recipe = Path(self.recipe or "paper").stem
+        return os.path.join("runs", self.name or f"{Path(self.model or '').stem}-{recipe}")  # noqa: PTH118
+
+    def overrides(self) -> dict[str, Any]:
+        """The macros that flags other than --set stand for."""
+        from sycophancy.macros import Setting
+
+        found: dict[str, Any] = {}
+        for macro, field in (
+            ("DATA_MIRROR", "data_mirror"),
+            ("SURVEYS", "surveys"),
+            ("INSTRUCTIONS", "instructions"),
+        ):
+            if (path := getattr(self, field)) is not None:
+                place = path if "://" in path else str(Path(path).absolute())
+                found[macro] = Setting(place, f"--{field.replace('_', '-')} {path}")
+        if self.data_mirror is not None:
+            found["DATA_ORIGIN"] = Setting("mirror", "--data-mirror")
+        if self.data_sets is not None:
+            names = tuple(name.strip() for name in self.data_sets.split(",") if name.strip())
+            found["DATA_SETS"] = Setting(names, f"--data-sets {self.data_sets}")
+        if self.seed is not None:
+            found["SEED"] = Setting(self.seed, f"--seed {self.seed}")
+        return found
+
+    def config(self, folder: Any) -> Config:
+        """The configuration: of the model and recipe, or else the one the run already has."""
+        from sycophancy.config import load_config, load_operative
+
+        if self.model is not None:
+            return load_config(
+                self.model, self.recipe or "paper", self.set_ or (), self.overrides()
+            )
+        stored = folder / "config.gin"
+        if self.recipe is not None or not stored.exists():
+            raise UserError(
+                f"which model? give --model, as in --model mini_base; {folder} has no run yet"
+                if self.recipe is None
+                else "which model? --recipe needs --model beside it"
+            )
+        return load_operative(stored.read_text(), str(stored), self.set_ or (), self.overrides())

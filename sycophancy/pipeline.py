@@ -1,0 +1,269 @@
+"""The stages in order, and what each needs; a stage runs when what it is made of has changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import time
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sycophancy import errors, fingerprint, macros, runfolder, stages
+from sycophancy.config import Config, macro_values
+from sycophancy.fingerprint import Ingredients
+from sycophancy.progress import Meter, Screen
+from sycophancy.runfolder import RunFolder
+
+if typing.TYPE_CHECKING:
+    from etils import epath
+
+Files = Callable[[Config, RunFolder], Mapping[str, Any]]
+Work = Callable[[Config, RunFolder, Any, Meter], Mapping[str, Any]]
+
+# Macros of training that decide how it goes about, not what comes out.
+_IDLE = ("MESH", "LOG_PERIOD", "SAVE_PERIOD", "KEEP_CHECKPOINTS")
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One arrow of the picture in docs/architecture.md.
+
+    Attributes:
+        name: also the name of its folder.
+        after: the stages whose files it reads.
+        unit: what it counts while it runs.
+        settings: the macros that decide its result.
+        files: name -> path of what it reads.
+        code: glob patterns of the modules that do the work.
+        work: writes into the folder it is given and returns counts for the manifest.
+        grows: the setting that counts its steps, for a stage that can be continued when it was
+            interrupted or when that setting has grown.
+    """
+
+    name: str
+    after: tuple[str, ...]
+    unit: str
+    settings: frozenset[str]
+    files: Files
+    code: tuple[str, ...]
+    work: Work
+    grows: str = ""
+
+
+def _macros_of(owner: str, *without: str) -> frozenset[str]:
+    return frozenset(
+        field.macro for field in macros.bindings() if field.owner == owner
+    ) - frozenset(without)
+
+
+def all_stages() -> dict[str, Stage]:
+    """The stages of a run, in order."""
+    network = _macros_of("NetworkConfig", "DROPOUT_RATE", "DTYPE", "REMAT_POLICY")
+    scoring = ("sycophancy/scoring.py", "sycophancy/model/**/*.py")
+    return {
+        stage.name: stage
+        for stage in (
+            Stage(
+                name="prepare",
+                after=(),
+                unit="rows",
+                settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS"),
+                files=stages.data_files,
+                code=("sycophancy/data/**/*.py",),
+                work=stages.prepare,
+            ),
+            Stage(
+                name="filter",
+                after=("prepare",),
+                unit="prompts",
+                settings=network | {"FILTRATION"},
+                files=stages.filter_files,
+                code=("sycophancy/filtration.py", *scoring),
+                work=stages.filter_rows,
+            ),
+            Stage(
+                name="finetune",
+                after=("prepare", "filter"),
+                unit="steps",
+                settings=network | {"DTYPE"} | _macros_of("TrainingConfig", *_IDLE),
+                files=stages.finetune_files,
+                code=("sycophancy/training/*.py", "sycophancy/model/**/*.py", "tasks/*.py"),
+                work=stages.finetune,
+                grows="FINETUNE_STEPS",
+            ),
+            Stage(
+                name="evaluate_before",
+                after=("prepare",),
+                unit="prompts",
+                settings=network,
+                files=stages.before_files,
+                code=("sycophancy/evaluation/*.py", *scoring),
+                work=stages.evaluate_before,
+            ),
+            Stage(
+                name="evaluate_after",
+                after=("prepare", "finetune"),
+                unit="prompts",
+                settings=network,
+                files=stages.after_files,
+                code=("sycophancy/evaluation/*.py", *scoring),
+                work=stages.evaluate_after,
+            ),
+        )
+    }
+
+
+class Pipeline:
+    """A configuration, the folder of its run, and the stages between them.
+
+    Args:
+        config: the run's configuration.
+        run: its folder.
+        screen: where to say what is going on.
+        any_code: accept complete stages that other code made.
+    """
+
+    def __init__(
+        self, config: Config, run: RunFolder, screen: Screen, *, any_code: bool = False
+    ) -> None:
+        self.config, self.run, self.screen, self.any_code = config, run, screen, any_code
+        self.stages = all_stages()
+
+    def until(self, *names: str) -> None:
+        """Brings stages and everything they are made of up to date.
+
+        Raises:
+            UserError: bad input, or a place that cannot be written to.
+        """
+        for name in self._needed(names):
+            self._bring_up_to_date(self.stages[name])
+        self.write_metrics()
+
+    def _needed(self, names: Iterable[str]) -> list[str]:
+        needed = set(names)
+        for name in reversed(self.stages):
+            if name in needed:
+                needed |= set(self.stages[name].after)
+        return [name for name in self.stages if name in needed]
+
+    def ingredients(self, stage: Stage) -> Ingredients:
+        """What the stage would be made of now."""
+        values = macro_values(self.config)
+        return Ingredients(
+            settings={name: values[name] for name in values if name in stage.settings},
+            files={
+                name: path if isinstance(path, str) else fingerprint.of_path(path)
+                for name, path in stage.files(self.config, self.run).items()
+            },
+            code=fingerprint.of_code(*stage.code),
+        )
+
+    def _bring_up_to_date(self, stage: Stage) -> None:
+        ingredients = self.ingredients(stage)
+        reasons = self.run.stale(stage.name, ingredients, any_code=self.any_code)
+        if not reasons:
+            self.screen.note(f"{stage.name}: up to date")
+            return
+        if self.run.manifest(stage.name) is not None:
+            self.screen.note(f"{stage.name}: again, because {_shortened(reasons)}")
+        start = time.monotonic()
+        counts = self._work(stage, ingredients)
+        seconds = time.monotonic() - start
+        self.run.complete(stage.name, ingredients, counts, seconds)
+        self.screen.note(f"{stage.name}: done in {seconds:,.1f} s{_in_words(counts)}")
+
+    def _work(self, stage: Stage, ingredients: Ingredients) -> Mapping[str, Any]:
+        total = ingredients.settings.get(stage.grows)
+        try:
+            out = (
+                self.run.continue_or_begin(stage.name, ingredients, stage.grows)
+                if stage.grows
+                else self.run.begin(stage.name)
+            )
+            with self.screen.meter(stage.name, stage.unit, total) as meter:
+                return stage.work(self.config, self.run, out, meter)
+        except BaseException as error:
+            self.run.abandon(stage.name)
+            if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+                raise errors.UserError(
+                    f"{stage.name}: cannot write to {self.run.path}: {error.strerror}; what was "
+                    "complete is kept, so the same command continues once there is room"
+                ) from error
+            raise
+
+    def is_current(self, name: str) -> bool:
+        """Whether a stage is complete and made of what it would be made of now."""
+        stage = self.stages[name]
+        if self.run.manifest(name) is None or not all(map(self.is_current, stage.after)):
+            return False
+        return not self.run.stale(name, self.ingredients(stage), any_code=self.any_code)
+
+    def write_metrics(self) -> None:
+        """Puts the metrics of the current evaluations into the run's `metrics.json`."""
+        found = {
+            series: json.loads((self.run.stage(f"evaluate_{series}") / "metrics.json").read_text())
+            for series in ("before", "after")
+            if self.is_current(f"evaluate_{series}")
+        }
+        if found:
+            text = json.dumps(found, indent=1)
+            runfolder.write_atomically(self.run.path / "metrics.json", text)
+
+    def report(self) -> Path | epath.Path:
+        """Writes `report.html` of what the run has, and says what of it is out of date."""
+        for name in self.stages:
+            if self.run.manifest(name) is not None and not self.is_current(name):
+                self.screen.note(f"report: {name} is out of date; `sycophancy run` does it again")
+        self.write_metrics()
+        parts = [
+            *(self.run.stage(name) / "manifest.json" for name in self.stages),
+            *(self.run.path / name for name in ("config.gin", "metrics.json")),
+        ]
+        ingredients = Ingredients(
+            settings={},
+            files={
+                str(path.relative_to(self.run.path)): fingerprint.of_path(path)
+                for path in parts
+                if path.exists()
+            },
+            code=fingerprint.of_code("sycophancy/report/**/*.*"),
+        )
+        report = self.run.path / "report.html"
+        if not self.run.stale("report", ingredients):
+            self.screen.note("report: up to date")
+            return report
+        start = time.monotonic()
+        stages.write_report(self.run)
+        seconds = time.monotonic() - start
+        self.run.complete_results("report", ingredients, ["report.html"], seconds)
+        self.screen.note(f"report: done in {seconds:,.1f} s")
+        return report
+
+    def evaluate_checkpoint(self, checkpoint: str) -> Path | epath.Path:
+        """Asks another checkpoint of the same shape what is held out; returns its metrics' file."""
+        model = dataclasses.replace(self.config.model, checkpoint=checkpoint)
+        digest = hashlib.blake2b(checkpoint.encode(), digest_size=3).hexdigest()
+        stage = dataclasses.replace(
+            self.stages["evaluate_before"],
+            name=f"evaluate_{Path(checkpoint).name}_{digest}",
+            files=lambda _, run: {**stages.evaluation_files(run), **stages.model_files(model)},
+            work=lambda _, run, out, meter: stages.evaluate(model, run, out, meter),
+        )
+        self.until(*stage.after)
+        self._bring_up_to_date(stage)
+        return self.run.stage(stage.name) / "metrics.json"
+
+
+def _shortened(reasons: Sequence[str]) -> str:
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return ", ".join(reasons[:3]) + more
+
+
+def _in_words(counts: Mapping[str, Any]) -> str:
+    numbers = [f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int)]
+    return f": {', '.join(numbers[:3])}" if numbers else ""

@@ -1,0 +1,174 @@
+"""What each stage reads and does. JAX, TensorFlow and Arrow are imported inside the functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sycophancy import runfolder
+from sycophancy.config import Config, ModelConfig
+from sycophancy.errors import UserError
+from sycophancy.progress import Meter
+from sycophancy.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from sycophancy.evaluation.items import Item, Prediction
+
+
+def data_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
+    data = config.data
+    given = {
+        "the data mirror": data.mirror if data.origin == "mirror" else None,
+        "the surveys": data.surveys,
+        "the instructions": data.instructions,
+    }
+    return {name: _existing(path, name) for name, path in given.items() if path is not None}
+
+
+def prepare(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
+    from sycophancy.data import prepare as data
+
+    return data.prepare(config.data, out, progress=meter)
+
+
+def filter_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
+    rows = {"prepare/intervention.parquet": run.path / "prepare" / "intervention.parquet"}
+    return {**rows, **model_files(config.model)} if config.filtration else rows
+
+
+def filter_rows(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(run.path / "prepare" / "intervention.parquet")
+    if not config.filtration:
+        pq.write_table(rows, out / "kept.parquet")
+        _write_json(out / "summary.json", {"filtration": False, "rows": rows.num_rows})
+        return {"kept": rows.num_rows}
+
+    from sycophancy import filtration
+    from sycophancy.evaluation.items import write_predictions
+
+    predictions = _score(config.model, filtration.items(rows), meter)
+    kept, summary = filtration.filter_rows(rows, predictions)
+    write_predictions(out / "predictions.parquet", predictions)
+    pq.write_table(kept, out / "kept.parquet")
+    _write_json(out / "summary.json", summary)
+    return {"kept": kept.num_rows, "asked": rows.num_rows}
+
+
+def finetune_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
+    names = ("filter/kept.parquet", "prepare/instructions.parquet")
+    return {**{name: run.path / name for name in names}, **model_files(config.model)}
+
+
+def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
+    from sycophancy.training import trainer
+
+    last = trainer.finetune(config, run.path, out, report=meter.report)
+    return {"steps": config.training.finetune_steps, "checkpoint": str(last.relative_to(out))}
+
+
+def evaluation_files(run: RunFolder) -> Mapping[str, Any]:
+    return {"prepare/evaluation": run.path / "prepare" / "evaluation"}
+
+
+def before_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
+    return {**evaluation_files(run), **model_files(config.model)}
+
+
+def evaluate_before(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
+    return evaluate(config.model, run, out, meter)
+
+
+def after_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
+    return {**evaluation_files(run), **model_files(finetuned(config, run))}
+
+
+def evaluate_after(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
+    return evaluate(finetuned(config, run), run, out, meter)
+
+
+def finetuned(config: Config, run: RunFolder) -> ModelConfig:
+    """The model with the checkpoint that finetuning left."""
+    manifest = run.manifest("finetune")
+    if manifest is None:
+        raise UserError(f"{run.path} has no finetuned checkpoint; run `sycophancy finetune` first")
+    checkpoint = run.stage("finetune") / manifest["counts"]["checkpoint"]
+    return dataclasses.replace(config.model, checkpoint=str(checkpoint))
+
+
+def model_files(model: ModelConfig) -> Mapping[str, Any]:
+    """The checkpoint and the vocabulary: paths where they are local, else their names."""
+    named = {"the checkpoint": model.checkpoint, "the vocabulary": model.vocabulary}
+    found: dict[str, Any] = {}
+    for name, value in named.items():
+        path = runfolder.open_path(value)
+        local = "://" not in value and path.exists()
+        found[name] = path if local else value
+    return found
+
+
+def evaluate(model: ModelConfig, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
+    """Asks a checkpoint every held-out item; writes predictions and metrics."""
+    from sycophancy.evaluation.items import read_items, write_predictions
+    from sycophancy.evaluation.metrics import compute_metrics
+
+    folder = run.path / "prepare" / "evaluation"
+    items = [item for path in sorted(folder.rglob("*.parquet")) for item in read_items(path)]
+    predictions = _score(model, items, meter)
+    write_predictions(out / "predictions.parquet", predictions)
+    metrics = compute_metrics(items, predictions)
+    _write_json(
+        out / "metrics.json",
+        {name: dataclasses.asdict(metric) for name, metric in metrics.items()},
+    )
+    return {"items": len(items)}
+
+
+def write_report(run: RunFolder) -> None:
+    from sycophancy.report import page
+
+    page.write_report(run.path)
+
+
+def _score(model: ModelConfig, items: Sequence[Item], meter: Meter) -> list[Prediction]:
+    from sycophancy.model.checkpoints import load_checkpoint
+    from sycophancy.model.vocabulary import Vocabulary
+    from sycophancy.scoring import score
+
+    vocabulary = Vocabulary(model.vocabulary)
+    params = load_checkpoint(model)
+    return score(params, model.network, vocabulary, items, progress=meter)
+
+
+def _write_json(path: Any, value: Any) -> None:
+    runfolder.write_atomically(path, json.dumps(value, indent=1))
+
+
+def _existing(path: str, name: str) -> Any:
+    found = runfolder.open_path(path)
+    if not found.exists():
+        raise UserError(f"{name}: {path} does not exist")
+    return found
+
+
+def read_json(path: Any) -> dict[str, Any]:
+    """A JSON file of a run."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def examples(run: RunFolder, count: int) -> list[str]:
+    """Prepared rows as text, evenly spread, for a person to read."""
+    import pyarrow.parquet as pq
+
+    found = []
+    for name in ("intervention", "instructions"):
+        table = pq.read_table(run.path / "prepare" / f"{name}.parquet")
+        step = max(1, table.num_rows // count)
+        for row in table.take(list(range(0, table.num_rows, step))[:count]).to_pylist():
+            origin = row.get("dataset") or row.get("task")
+            found.append(f"--- {name}: {origin}\n{row['inputs']}\n>>> {row['targets']}\n")
+    return found
