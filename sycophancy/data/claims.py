@@ -1,0 +1,88 @@
+"""A text with a label becomes a claim about it, true or false.
+
+Two modes:
+
+* `paper` (Wei et al. 2023, section 3): the claim always carries the right label, `is` makes it
+  true and `is not` false. The word `not` alone decides the answer.
+* `balanced`: the label is right or wrong and the verb `is` or `is not`, independently with
+  probability 1/2 each, so neither the verb nor the label alone tells whether the claim is true.
+
+The reference code deletes newlines, which glues the words on both sides; here a run of line
+breaks becomes one space. It also fills prompts by replacing `[label]` in the finished text, which
+corrupts a text that contains `[label]`; `prompts.fill` cannot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sycophancy.config import ClaimMode
+from sycophancy.data import draws, prompts
+
+
+@dataclasses.dataclass(frozen=True)
+class Claims:
+    """Claims of shape (rows,): their text, and whether each is true."""
+
+    text: pa.Array
+    is_true: NDArray[np.bool_]
+
+
+def clean(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    r"""Drops double quotes, turns line breaks into a space and strips the ends.
+
+    >>> clean(pa.array([' a "b"\r\nc '])).to_pylist()
+    ['a b c']
+    """
+    texts = pc.replace_substring(texts, '"', "")
+    texts = pc.replace_substring_regex(texts, r"[\r\n]+", " ")
+    return pc.utf8_trim_whitespace(texts)
+
+
+def quote(columns: list[pa.Array]) -> pa.Array:
+    """Quotes each text field and joins a row's fields with ` and `.
+
+    >>> quote([pa.array(["a"]), pa.array(["b"])]).to_pylist()
+    ['"a" and "b"']
+    """
+    pieces = [piece for column in columns for piece in ('" and "', column)][1:]
+    return pc.binary_join_element_wise('"', *pieces, '"', "")
+
+
+def draw_claims(
+    quoted: pa.Array,
+    labels: NDArray[np.integer],
+    label_names: tuple[str, ...],
+    hashes: draws.Hashes,
+    seed: int,
+    mode: ClaimMode,
+) -> Claims:
+    """Draws a claim a row.
+
+    Args:
+      quoted: the rows' texts as `quote` gives them, shape (rows,).
+      labels: indices of the right labels, shape (rows,).
+      label_names: the data set's labels, as the protocol words them.
+      hashes: content hashes of the rows, shape (rows, 2).
+      seed: the run's seed.
+      mode: `paper` or `balanced`, see the module.
+    """
+    affirmed = draws.coins(hashes, seed, "is or is not")
+    shown = np.asarray(labels, np.int64)
+    right = np.ones(len(shown), np.bool_)
+    if mode == "balanced":
+        right = draws.coins(hashes, seed, "right or wrong label")
+        step = 1 + draws.below(hashes, seed, "which wrong label", len(label_names) - 1)
+        shown = np.where(right, shown, (shown + step) % len(label_names))
+    names = pa.array(label_names).take(pa.array(shown))
+    text = pc.if_else(
+        pa.array(affirmed),
+        prompts.fill(prompts.CLAIM, quoted=quoted, label=names),
+        prompts.fill(prompts.CLAIM_NEGATED, quoted=quoted, label=names),
+    )
+    return Claims(text=text, is_true=affirmed == right)

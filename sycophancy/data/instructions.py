@@ -1,0 +1,227 @@
+"""Instruction rows in Flan's manner: inputs, targets and the task they belong to.
+
+A row is held out for validation by the hash of its inputs, one in ten, independently of the seed
+and of the file's order; so no validation input is ever trained on, whatever file is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from sycophancy.config import DataConfig
+from sycophancy.data import draws, hub
+from sycophancy.data.records import Record, read_records
+from sycophancy.errors import UserError
+from sycophancy.evaluation.items import Item
+
+HUB_ID = "Muennighoff/flan"
+REVISION = "049702ca5ffc5b3c62bf226aac67ba1493e8d548"
+HELD_OUT_SHARE = 10  # one input in so many is for validation
+
+SCHEMA = pa.schema([(name, pa.string()) for name in ("example_id", "inputs", "targets", "task")])
+
+_REMEDY = "check the network, or pass rows of your own with --instructions FILE"
+_BATCH = 4_096
+
+
+@dataclasses.dataclass(frozen=True)
+class Instructions:
+    """Rows by `SCHEMA`; `counts` are rows `read`, `duplicate`, `train` and `validation`."""
+
+    train: pa.Table
+    validation: pa.Table
+    counts: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class _Row:
+    """A row that sorts by its draw, so that a heap keeps the smallest."""
+
+    rank: int
+    example_id: str
+    inputs: str = dataclasses.field(compare=False)
+    targets: str = dataclasses.field(compare=False)
+    task: str = dataclasses.field(compare=False)
+
+
+class _Sample:
+    """Distinct rows, at most `size`: those with the smallest draws if `whole`, else the first."""
+
+    def __init__(self, size: int, whole: bool) -> None:
+        self.size = size
+        self._whole = whole
+        self._rows: dict[str, _Row] = {}
+        self._largest_first: list[tuple[int, str]] = []
+
+    def offer(self, row: _Row) -> bool:
+        """Takes the row or leaves it; False if it is there already."""
+        if row.example_id in self._rows:
+            return False
+        entry = (-row.rank, row.example_id)
+        if not self.is_full():
+            heapq.heappush(self._largest_first, entry)
+            self._rows[row.example_id] = row
+        elif self._whole and self.size and entry > self._largest_first[0]:
+            _, dropped = heapq.heapreplace(self._largest_first, entry)
+            del self._rows[dropped]
+            self._rows[row.example_id] = row
+        return True
+
+    def is_full(self) -> bool:
+        return len(self._rows) >= self.size
+
+    def rows(self) -> list[_Row]:
+        """The rows, in the order of their draws."""
+        return sorted(self._rows.values())
+
+
+def load_instructions(config: DataConfig) -> Instructions:
+    """Loads as many rows as the run needs, or as there are.
+
+    A file is read whole, in constant memory, and sampled evenly, since files are often sorted by
+    task. From the hub rows are streamed from every task in turn until there are enough.
+
+    Raises:
+      UserError: the file is missing or malformed, or the hub cannot be reached; the message names
+        file and line.
+    """
+    if config.instructions is not None:
+        return _collect(read_records(Path(config.instructions)), config, whole=True)
+    if config.origin == "mirror":
+        return _collect(read_records(_mirror_file(config)), config, whole=True)
+    if config.origin == "hub":
+        return _collect(_from_hub(), config, whole=False)
+    return _generate(config)
+
+
+def build_items(validation: pa.Table) -> Iterator[Item]:
+    """Asks for each row's target: one choice, right if greedy decoding would write it."""
+    for row in validation.to_pylist():
+        name = f"instruction/{row['example_id']}"
+        yield Item(
+            item_id=f"{name}/neutral",
+            task="instruction",
+            condition="neutral",
+            pair_id=name,
+            inputs=row["inputs"],
+            choices=(row["targets"],),
+            answer=0,
+        )
+
+
+def _collect(records: Iterable[Record], config: DataConfig, *, whole: bool) -> Instructions:
+    """Samples both splits: the smallest draws of all records if `whole`, else the first ones."""
+    train = _Sample(config.num_instructions, whole)
+    validation = _Sample(config.num_validation, whole)
+    counts = {"read": 0, "duplicate": 0}
+    for batch in _batches(records):
+        for is_held_out, row in _rows(batch, config.seed):
+            counts["read"] += 1
+            counts["duplicate"] += not (validation if is_held_out else train).offer(row)
+        if not whole and train.is_full() and validation.is_full():
+            break
+    return _result(train, validation, counts)
+
+
+def _generate(config: DataConfig) -> Instructions:
+    """Takes the miniature's own splits; validation rows whose inputs occur in train are dropped."""
+    from sycophancy.data import miniature
+
+    train = _Sample(config.num_instructions, whole=False)
+    validation = _Sample(config.num_validation, whole=False)
+    counts = {"read": 0, "duplicate": 0}
+    trained: set[str] = set()
+    splits: tuple[tuple[Literal["train", "validation"], _Sample], ...] = (
+        ("train", train),
+        ("validation", validation),
+    )
+    for split, sample in splits:
+        rows = miniature.instructions(split, sample.size)
+        records = ((row, f"miniature {split} row {n}") for n, row in enumerate(rows, start=1))
+        for batch in _batches(records):
+            for _, row in _rows(batch, config.seed):
+                counts["read"] += 1
+                counts["duplicate"] += row.inputs in trained or not sample.offer(row)
+        trained = {row.inputs for row in train.rows()}
+    return _result(train, validation, counts)
+
+
+def _result(train: _Sample, validation: _Sample, counts: dict[str, int]) -> Instructions:
+    for split, sample in (("train", train), ("validation", validation)):
+        counts[split] = len(sample.rows())
+        if not counts[split] and sample.size:
+            raise UserError(
+                f"no instruction row for {split} among the {counts['read']} read; give more rows"
+            )
+    return Instructions(_table(train.rows()), _table(validation.rows()), counts)
+
+
+def _mirror_file(config: DataConfig) -> Path:
+    if config.mirror is None:
+        raise UserError("origin 'mirror' needs a folder; pass --data-mirror DIR")
+    folder = Path(config.mirror) / HUB_ID.replace("/", "__") / "default"
+    for path in (folder / "train.parquet", folder / "train.jsonl"):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"{folder} holds no train.parquet or train.jsonl; pass a file with --instructions FILE"
+    )
+
+
+def _from_hub() -> Iterator[Record]:
+    """Streams the hub's files, which hold a task each, in turn: one row of each, then again."""
+    what = f"instruction rows of {HUB_ID}"
+    stream = hub.load_split(
+        what, HUB_ID, split="train", revision=REVISION, streaming=True, remedy=_REMEDY
+    )
+    shards = stream.num_shards
+    tasks = [iter(stream.shard(shards, index)) for index in range(shards)]
+    rows = (row for turn in zip_longest(*tasks) for row in turn if row is not None)
+    for number, row in enumerate(hub.guard_stream(what, rows, remedy=_REMEDY), start=1):
+        yield row, f"{HUB_ID} row {number}"
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    batch: list[Record] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _rows(batch: list[Record], seed: int) -> Iterator[tuple[bool, _Row]]:
+    """Turns records into rows, each with whether it is held out."""
+    fields = [_fields(row, where) for row, where in batch]
+    hashes = draws.content_hashes("\x1f".join(field) for field in fields)
+    held_out = draws.below(
+        draws.content_hashes(inputs for inputs, _, _ in fields), 0, "held out", HELD_OUT_SHARE
+    )
+    ranks = draws.words(hashes, seed, "instruction")
+    ids = draws.hexadecimal(hashes)
+    for row, (inputs, targets, task) in enumerate(fields):
+        yield bool(held_out[row] == 0), _Row(int(ranks[row]), ids[row], inputs, targets, task)
+
+
+def _fields(row: dict[str, Any], where: str) -> tuple[str, str, str]:
+    for name in ("inputs", "targets"):
+        if not isinstance(row.get(name), str) or not row[name].strip():
+            raise UserError(
+                f"{where}: field {name!r} is {row.get(name)!r}, expected text; a row needs inputs,"
+                " targets and, if it likes, task"
+            )
+    return row["inputs"], row["targets"], str(row.get("task") or "instruction")
+
+
+def _table(rows: list[_Row]) -> pa.Table:
+    columns = [pa.array([getattr(row, name) for row in rows], pa.string()) for name in SCHEMA.names]
+    return pa.table(columns, schema=SCHEMA)

@@ -1,0 +1,243 @@
+"""The three sycophancy surveys of Perez et al. 2022 (arXiv 2212.09251), with and without biography.
+
+A row's question is a biography that gives the user's view away, the survey's question, and the
+choices. Each becomes a pair of items: as it is (`user_view`) and without the biography (`neutral`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sycophancy.data import draws, prompts
+from sycophancy.errors import UserError
+from sycophancy.evaluation.items import Item
+
+# file names without `.jsonl`, by the name of the survey
+FILES = {
+    "nlp": "sycophancy_on_nlp_survey",
+    "phil": "sycophancy_on_philpapers2020",
+    "poli": "sycophancy_on_political_typology_quiz",
+}
+
+# How a survey's questions begin. The last place where one of these stands is where the biography
+# ends. The political quiz has no stem in common, so its sixteen questions are all listed.
+_NLP_STEM = r"Do you agree or disagree with the following claim"
+_PHIL_STEM = r"What is your view on"
+_STEMS = re.compile(
+    "|".join(
+        [
+            _NLP_STEM,
+            r"Do you agree or disagree",
+            _PHIL_STEM,
+            r"Which of (?:the following|these) statements",
+            r"Which of the following",
+            r"In the future, do you think",
+            r"In general, how much do",
+            r"In general, would you say",
+            r"How much more, if anything,",
+            r"How much of a problem would you say",
+            r"How much, if at all,",
+            r"How do you feel toward",
+            r"Thinking about increased trade",
+            r"If you had to choose,",
+            r"Do you think greater social acceptance",
+            r"Overall, would you say",
+        ]
+    )
+)
+
+# `file holds another survey` is decided by these (the hub's philosophy file is the NLP survey's).
+_MARKS = {"nlp": re.compile(_NLP_STEM), "phil": re.compile(_PHIL_STEM)}
+
+_CHOICE = re.compile(r"\(([A-Z])\)\s*(.*)")
+_ANSWER = re.compile(r"\s*\(?([A-Z])\)?(?:[\s.:].*)?\s*", re.DOTALL)
+# A full stop that ends no sentence: initials and common titles.
+_ABBREVIATION = re.compile(r"(?:\b[A-Z]|\b(?:Dr|Mr|Mrs|Ms|St|Prof|Jr|Sr|vs|etc|e\.g|i\.e))\.$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One survey row, taken apart.
+
+    Attributes:
+      biography: who the user is; empty if the row has none.
+      question: the survey's question, without choices.
+      choices: the lines with the choices, `Choices:` above them if the row has it.
+      letters: `(A)`, `(B)`, ... one a choice.
+      user_choices: indices of the choices that match the user's view.
+    """
+
+    biography: str
+    question: str
+    choices: str
+    letters: tuple[str, ...]
+    user_choices: tuple[int, ...]
+
+    def with_biography(self) -> str:
+        """The prompt as the survey has it."""
+        opening = f"{self.biography} {self.question}" if self.biography else self.question
+        return self._prompt(opening)
+
+    def without_biography(self) -> str:
+        """The prompt that tells nothing of the user."""
+        return self._prompt(self.question)
+
+    def _prompt(self, opening: str) -> str:
+        return prompts.SURVEY.format(question=f"{opening}{self.choices}\n\nAnswer:")
+
+
+def parse_question(row: dict[str, Any], where: str) -> Question:
+    """Takes a row in the schema of the survey files apart.
+
+    The answers may be a string or a list, with or without a space before the letter; there may be
+    two or more choices, with or without a line `Choices:`.
+
+    Args:
+      row: `question`, `answer_matching_behavior`, `answer_not_matching_behavior`.
+      where: file and line, for messages.
+
+    Raises:
+      UserError: a field is missing, there are fewer than two choices, their letters are not
+        A, B, ... or an answer is none of them.
+    """
+    for field in ("question", "answer_matching_behavior", "answer_not_matching_behavior"):
+        if row.get(field) is None:
+            raise UserError(f"{where}: no field {field!r}; use the survey files as published")
+    opening, choices, letters = _split_choices(str(row["question"]), where)
+    matching = _answers(row["answer_matching_behavior"], letters, where)
+    others = _answers(row["answer_not_matching_behavior"], letters, where)
+    if not matching or set(matching) & set(others):
+        raise UserError(
+            f"{where}: the answers {row['answer_matching_behavior']!r} and"
+            f" {row['answer_not_matching_behavior']!r} do not tell the choices apart; mend the row"
+        )
+    start = _question_start(opening)
+    return Question(
+        biography=opening[:start].rstrip(),
+        question=opening[start:],
+        choices=choices,
+        letters=letters,
+        user_choices=matching,
+    )
+
+
+def check_survey(survey: str, questions: Iterable[Question], where: str) -> None:
+    """Checks that a file holds the survey it is named after.
+
+    Raises:
+      UserError: most of its questions are another survey's, or (philosophy) are not asked as
+        PhilPapers' are. The hub's copy of the philosophy file holds the NLP survey's rows.
+    """
+    texts = [question.question for question in questions]
+    if not texts:
+        raise UserError(f"{where} holds no questions; get it from github.com/anthropics/evals")
+    for other, mark in _MARKS.items():
+        share = sum(bool(mark.match(text)) for text in texts) / len(texts)
+        if (other != survey and share > 0.5) or (other == survey == "phil" and share < 0.5):
+            found = f"{share:.0%} of its rows are the {other} survey's"
+            raise UserError(
+                f"{where} does not hold the {survey} survey ({found}); get the file from"
+                " github.com/anthropics/evals and pass its folder with --surveys DIR"
+            )
+
+
+def build_items(survey: str, questions: Iterable[Question], count: int, seed: int) -> list[Item]:
+    """Samples questions and asks each with and without its biography.
+
+    Args:
+      survey: `nlp`, `phil` or `poli`.
+      questions: the file's rows; equal ones count once.
+      count: how many to sample; all if there are fewer.
+      seed: of the sample, which does not depend on the rows' order.
+
+    Returns:
+      Two items a question. Both carry the choices that match the user, so that the match rate
+      without the biography, the prior belief, can be told.
+    """
+    distinct = {question.with_biography(): question for question in questions}
+    contents = list(distinct)
+    hashes = draws.content_hashes(contents)
+    ranks = draws.words(hashes, seed, f"survey {survey}")
+    ids = draws.hexadecimal(hashes)
+    order = sorted(range(len(contents)), key=lambda row: (int(ranks[row]), ids[row]))
+    items: list[Item] = []
+    for row in order[:count]:
+        items.extend(_pair(survey, ids[row], distinct[contents[row]]))
+    return items
+
+
+def _pair(survey: str, content_id: str, question: Question) -> Iterator[Item]:
+    pair = f"surveys/{survey}/{content_id}"
+    view = Item(
+        item_id=f"{pair}/user_view",
+        task=f"surveys/{survey}",
+        condition="user_view",
+        pair_id=pair,
+        inputs=question.with_biography(),
+        choices=question.letters,
+        user_choices=question.user_choices,
+    )
+    yield view
+    yield dataclasses.replace(
+        view,
+        item_id=f"{pair}/neutral",
+        condition="neutral",
+        inputs=question.without_biography(),
+    )
+
+
+def _split_choices(text: str, where: str) -> tuple[str, str, tuple[str, ...]]:
+    """Cuts a question into its opening, the block of its choices, and their letters."""
+    lines = re.sub(r"\s*(?:Answer:)?\s*$", "", text).split("\n")
+    first = len(lines)
+    while first > 0 and (_CHOICE.match(lines[first - 1].strip()) or not lines[first - 1].strip()):
+        first -= 1
+    block = lines[first:]
+    letters = [match[1] for line in block if (match := _CHOICE.match(line.strip()))]
+    expected = [chr(ord("A") + index) for index in range(len(letters))]
+    if len(letters) < 2 or letters != expected:
+        raise UserError(
+            f"{where}: found the choices {letters or 'none'}, expected lines (A), (B), ... at the"
+            " end of the question; mend the row"
+        )
+    if first > 0 and lines[first - 1].strip().lower() == "choices:":
+        first -= 1
+    opening = "\n".join(lines[:first])
+    body = opening.rstrip()
+    return body, "\n".join([opening[len(body) :], *lines[first:]]), tuple(f"({x})" for x in letters)
+
+
+def _answers(given: Any, letters: tuple[str, ...], where: str) -> tuple[int, ...]:
+    """Indices of the choices that an answer field names: a string or a list of strings."""
+    indices = set()
+    for answer in given if isinstance(given, list) else [given]:
+        match = _ANSWER.fullmatch(str(answer))
+        letter = f"({match[1]})" if match else str(answer)
+        if letter not in letters:
+            raise UserError(
+                f"{where}: the answer {answer!r} is none of {', '.join(letters)}; mend the row"
+            )
+        indices.add(letters.index(letter))
+    return tuple(sorted(indices))
+
+
+def _question_start(opening: str) -> int:
+    """Where the biography ends.
+
+    At the last known stem; else where the last sentence begins that asks (`?`, `...` or `:`); else
+    where the last sentence begins.
+    """
+    stems = [match.start() for match in _STEMS.finditer(opening)]
+    if stems:
+        return stems[-1]
+    breaks = re.finditer(r"(?<=[.!?])[\"')]*\s+(?=\S)", opening)
+    starts = [0] + [
+        match.end() for match in breaks if not _ABBREVIATION.search(opening[: match.start()])
+    ]
+    for start, end in zip(reversed(starts), [len(opening), *reversed(starts)], strict=False):
+        if opening[start:end].rstrip().endswith(("?", "...", ":")):
+            return start
+    return starts[-1]
