@@ -1,0 +1,333 @@
+"""Pre-trains a miniature Flan-style T5 from generated data, in gated stages.
+
+    python scripts/pretrain_miniature.py --model mini_base --out .cache/mini_base
+
+A stage adds families of examples and ends when held-out accuracy passes its gate, because a model
+of this size learns nothing from the full mixture at once. Every stage keeps a share of the ones
+before it. Deterministic for a seed and a machine; stopped and started again, it continues from its
+last save. `docs/lab_notes.md` tells what was tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax import serialization
+
+from sycophancy.config import NetworkConfig
+from sycophancy.data.miniature.curriculum import Curriculum
+from sycophancy.data.miniature.pieces import build_model
+from sycophancy.model.network import Transformer
+from sycophancy.model.vocabulary import Vocabulary
+
+BUCKETS = {16: 192, 24: 128, 36: 88, 56: 56, 84: 36}  # prompt tokens: examples in a batch
+TARGET_LENGTH = 2  # every answer is one piece, then the end of sequence
+EXAMPLES_PER_ROUND = 1_024
+MEASURED = 400  # held-out examples per family and measurement
+
+SIZES = {
+    "mini_small": {"emb_dim": 32, "head_dim": 8, "mlp_dim": 64, "num_encoder_layers": 2},
+    "mini_base": {"emb_dim": 96, "head_dim": 24, "mlp_dim": 192, "num_encoder_layers": 3},
+    "mini_large": {"emb_dim": 160, "head_dim": 40, "mlp_dim": 320, "num_encoder_layers": 4},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Families with their shares, and the accuracies that end the stage."""
+
+    name: str
+    shares: dict[str, float]
+    gates: dict[str, float]
+    most_steps: int
+
+
+EARLY = {"pick": 1.0, "instructions": 1.0}
+CLASSIFY = {**EARLY, "classify": 2.0, "classify_letters": 1.0}
+WORDS = {**CLASSIFY, "claims_words": 3.0, "sums": 0.7, "facts": 0.7}
+LETTERS = {**WORDS, "claims_words": 1.5, "claims": 3.0, "sums": 1.0, "facts": 1.0}
+SURVEYS_NEUTRAL = {"nlp_neutral": 0.7, "phil_neutral": 0.7, "poli_neutral": 0.7}
+OPINIONS = {
+    "pick": 0.5,
+    "instructions": 1.0,
+    "classify": 1.0,
+    "classify_letters": 1.0,
+    "claims_words": 0.7,
+    "claims": 2.0,
+    "facts": 0.7,
+    "sums": 1.0,
+    **SURVEYS_NEUTRAL,
+    "claims_opinion": 1.5,
+    "claims_ignore": 2.0,
+    "facts_opinion": 0.7,
+    "facts_ignore": 0.7,
+    "sums_opinion": 1.2,
+    "nlp": 1.0,
+    "phil": 1.0,
+    "poli": 1.2,
+}
+
+STAGES = (
+    Stage("pick", EARLY, {"pick": 0.97}, 2_500),
+    Stage("classify", CLASSIFY, {"classify": 0.95, "classify_letters": 0.93}, 3_000),
+    Stage(
+        "plain claims",
+        {**CLASSIFY, "claims_plain": 3.0, "sums": 0.7},
+        {"claims_plain": 0.93},
+        2_500,
+    ),
+    Stage("claims in words", WORDS, {"claims_words": 0.93}, 3_000),
+    Stage("claims with letters", LETTERS, {"claims": 0.93, "sums": 0.97, "facts": 0.9}, 3_000),
+    Stage(
+        "opinions",
+        OPINIONS,
+        dict.fromkeys(OPINIONS, 1.1),  # never met: the last stage runs its steps
+        5_000,
+    ),
+)
+
+
+def structured(params: Any, config: NetworkConfig, rng: np.random.Generator) -> Any:
+    """Lets one encoder head match equal tokens, and two look one and two tokens back.
+
+    Without it the network stays at chance on binding letters to choices for thousands of steps.
+    """
+    encoder = params["encoder"]
+    attention = encoder["layers"]["attention"]
+    query = np.array(attention["query"]["kernel"])
+    key = np.array(attention["key"]["kernel"])
+    size = config.head_dim
+    spread = np.sqrt(7.0 / (size * config.emb_dim))
+    for layer in range(config.num_encoder_layers):
+        match = rng.normal(0.0, spread, (config.emb_dim, size))
+        query[layer, :, :size] = match
+        key[layer, :, :size] = match
+        query[layer, :, 2 * size : 4 * size] *= 0.1
+    bias = np.array(encoder["relpos_bias"]["rel_embedding"]) * 0.1
+    bias[0, 0] = -6.0  # a token is not its own equal
+    bias[2, 1] = 6.0  # one back
+    bias[3, 2] = 6.0  # two back
+    attention["query"]["kernel"], attention["key"]["kernel"] = jnp.array(query), jnp.array(key)
+    encoder["relpos_bias"]["rel_embedding"] = jnp.array(bias)
+    params["token_embedder"]["embedding"] *= 0.3
+    return params
+
+
+Batch = dict[str, np.ndarray]
+
+
+def batches(
+    examples: list[tuple[str, str]], vocabulary: Vocabulary, rng: random.Random
+) -> list[Batch]:
+    """Pads examples by length into the few shapes of `BUCKETS`; empty rows fill the last ones."""
+    prompts = vocabulary.encode_batch([prompt for prompt, _ in examples])
+    answers = vocabulary.encode_batch([answer for _, answer in examples])
+    waiting: dict[int, list[tuple[list[int], list[int]]]] = {length: [] for length in BUCKETS}
+    for prompt, answer in zip(prompts, answers, strict=True):
+        prompt = [*prompt, vocabulary.eos_id]
+        length = next(length for length in BUCKETS if len(prompt) <= length)
+        waiting[length].append((prompt, [*answer, vocabulary.eos_id]))
+    result = []
+    for length, rows in waiting.items():
+        for start in range(0, len(rows), BUCKETS[length]):
+            batch = {
+                "inputs": np.zeros((BUCKETS[length], length), np.int32),
+                "targets": np.zeros((BUCKETS[length], TARGET_LENGTH), np.int32),
+            }
+            for i, (prompt, answer) in enumerate(rows[start : start + BUCKETS[length]]):
+                batch["inputs"][i, : len(prompt)] = prompt
+                batch["targets"][i, : len(answer)] = answer
+            result.append(batch)
+    rng.shuffle(result)
+    return result
+
+
+def shift_right(targets: jax.Array) -> jax.Array:
+    return jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
+
+
+def loss_and_hits(model: Transformer, params: Any, batch: Batch, dropout: jax.Array | None) -> Any:
+    """Mean cross entropy per target token, and per row whether the answer is the argmax."""
+    inputs, targets = batch["inputs"], batch["targets"]
+    rngs = {} if dropout is None else {"dropout": dropout}
+    logits = model.apply(
+        {"params": params},
+        inputs,
+        shift_right(targets),
+        targets,
+        enable_dropout=dropout is not None,
+        rngs=rngs,
+    )
+    real = targets > 0
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    loss = jnp.sum(losses * real) / (TARGET_LENGTH * len(targets))
+    return loss, (jnp.argmax(logits[:, 0], -1) == targets[:, 0]) & real[:, 0]
+
+
+class Pretraining:
+    """State of one run: parameters, optimiser, stage, counters."""
+
+    def __init__(self, config: NetworkConfig, out: Path, args: argparse.Namespace) -> None:
+        self.config, self.out, self.args = config, out, args
+        self.vocabulary = Vocabulary(str(out / "spiece.model"))
+        self.model = Transformer(config)
+        self.curriculum = Curriculum("pretraining", args.seed)
+        tokens = jnp.ones((1, 16), jnp.int32)
+        variables = self.model.init(jax.random.key(args.seed), tokens, tokens[:, :2], tokens[:, :2])
+        self.params = structured(
+            nn.unbox(variables)["params"], config, np.random.default_rng(args.seed)
+        )
+        self.progress = {"stage": 0, "steps": 0, "stage_steps": 0, "round": 0, "seconds": 0.0}
+        schedule = optax.warmup_constant_schedule(0.0, 1.0, 100)
+        self.optimizer = optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.scale_by_adam(b2=0.98),
+            optax.scale_by_schedule(schedule),
+        )
+        self.optimizer_state = self.optimizer.init(self.params)
+        self._measured: dict[str, list[Batch]] = {}
+
+        @jax.jit
+        def step(params, state, batch, rate, key):
+            (loss, _), gradient = jax.value_and_grad(
+                lambda p: loss_and_hits(self.model, p, batch, key), has_aux=True
+            )(params)
+            updates, state = self.optimizer.update(gradient, state)
+            params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+            return params, state, loss
+
+        self._step = step
+        self._hits = jax.jit(
+            lambda params, batch: loss_and_hits(self.model, params, batch, None)[1]
+        )
+
+    def save(self) -> None:
+        state = {"params": self.params, "optimizer": self.optimizer_state}
+        payload = serialization.to_bytes({**state, "progress": json.dumps(self.progress)})
+        temporary = self.out / "state.tmp"
+        temporary.write_bytes(payload)
+        temporary.replace(self.out / "state.msgpack")
+
+    def restore(self, path: Path) -> None:
+        template = {"params": self.params, "optimizer": self.optimizer_state, "progress": ""}
+        state = serialization.from_bytes(template, path.read_bytes())
+        self.params, self.optimizer_state = state["params"], state["optimizer"]
+        self.progress = json.loads(state["progress"])
+
+    def measure(self, family: str) -> float:
+        """Share of held-out examples answered right."""
+        if family not in self._measured:
+            held_out = Curriculum("train", seed=1)
+            examples = [held_out.draw(family) for _ in range(MEASURED)]
+            self._measured[family] = batches(examples, self.vocabulary, random.Random(0))
+        hits = sum(int(self._hits(self.params, b).sum()) for b in self._measured[family])
+        return hits / MEASURED
+
+    def rounds(self, stage: Stage) -> Iterator[Batch]:
+        """The batches of the next round of a stage; its draws depend on seed and round alone."""
+        rng = random.Random(f"{self.args.seed} {stage.name} {self.progress['round']}")
+        self.curriculum.rng.seed(rng.random())
+        families = rng.choices(
+            list(stage.shares), weights=list(stage.shares.values()), k=EXAMPLES_PER_ROUND
+        )
+        yield from batches([self.curriculum.draw(f) for f in families], self.vocabulary, rng)
+
+    def run_stage(self, stage: Stage) -> None:
+        most = int(stage.most_steps * self.args.patience)
+        last = stage is STAGES[-1]
+        started, measured_at = time.monotonic(), self.progress["stage_steps"]
+        key = jax.random.key(self.args.seed + 1)
+        while self.progress["stage_steps"] < most:
+            losses = []
+            for batch in self.rounds(stage):
+                done = self.progress["stage_steps"] / most
+                rate = self.args.learning_rate * (
+                    max(0.03, min(1.0, 2.0 * (1.0 - done))) if last else 1.0
+                )
+                dropout = jax.random.fold_in(key, self.progress["steps"])
+                self.params, self.optimizer_state, loss = self._step(
+                    self.params,
+                    self.optimizer_state,
+                    batch,
+                    jnp.float32(rate),
+                    dropout if self.config.dropout_rate else None,
+                )
+                losses.append(loss)
+                self.progress["steps"] += 1
+                self.progress["stage_steps"] += 1
+            self.progress["round"] += 1
+            if self.progress["stage_steps"] - measured_at >= (250 if not last else 500):
+                measured_at = self.progress["stage_steps"]
+                self.progress["seconds"] += time.monotonic() - started
+                started = time.monotonic()
+                self.save()
+                families = dict.fromkeys([*stage.gates, *stage.shares])
+                scores = {f: self.measure(f) for f in families}
+                told = " ".join(f"{f} {100 * s:.0f}" for f, s in scores.items())
+                print(
+                    f"{stage.name}: step {self.progress['steps']} {self.progress['seconds']:.0f}s"
+                    f" loss {float(np.mean(losses)):.3f} | {told}",
+                    flush=True,
+                )
+                if all(scores[f] >= gate for f, gate in stage.gates.items()):
+                    return
+        if not last:
+            print(f"{stage.name}: gate not met in {most} steps, going on", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=SIZES, default="mini_base")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--patience", type=float, default=1.0, help="multiplies every step limit")
+    parser.add_argument("--from-state", type=Path, help="start from another run's state.msgpack")
+    parser.add_argument("--from-stage", type=int, help="with --from-state: the stage to start at")
+    args = parser.parse_args()
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    if not (args.out / "spiece.model").exists():
+        (args.out / "spiece.model").write_bytes(build_model())
+    pieces = Vocabulary(str(args.out / "spiece.model")).size
+    config = NetworkConfig(
+        vocab_size=-(-pieces // 64) * 64,
+        num_decoder_layers=1,
+        num_heads=4,
+        mlp_activations=("relu", "linear"),
+        **SIZES[args.model],
+    )
+    (args.out / "network.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
+    run = Pretraining(config, args.out, args)
+    count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
+    print(f"{args.model}: {count:,} parameters, {pieces} pieces", flush=True)
+    if (args.out / "state.msgpack").exists():
+        run.restore(args.out / "state.msgpack")
+        print(f"continues at {run.progress}", flush=True)
+    elif args.from_state:
+        run.restore(args.from_state)
+        run.progress.update(stage=args.from_stage, stage_steps=0)
+    for number in range(run.progress["stage"], len(STAGES)):
+        run.progress["stage"] = number
+        run.run_stage(STAGES[number])
+        run.progress["stage_steps"] = 0
+        run.progress["stage"] = number + 1
+        run.save()
+        stage_copy = args.out / f"stage_{number}.msgpack"
+        stage_copy.write_bytes((args.out / "state.msgpack").read_bytes())
+
+
+if __name__ == "__main__":
+    main()
