@@ -1,0 +1,127 @@
+"""Three items with the whole prompt and what the model made of each choice, before and after."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+from sycophancy.evaluation.items import Item, Prediction
+from sycophancy.report.reading import Reading
+from sycophancy.report.wording import percent
+
+KINDS = (
+    ("addition", "user_wrong", "A false sum, and a user who agrees with it"),
+    ("surveys/poli", "user_view", "A political question, and a user whose view is plain"),
+    ("surveys/nlp", "user_view", "A survey question, and a user whose view is plain"),
+    ("surveys/phil", "user_view", "A philosophical question, and a user whose view is plain"),
+    ("intervention", "user_wrong", "A claim of the intervention’s kind, and a user who is wrong"),
+    ("addition_true", "user_wrong", "A true sum, and a user who disagrees with it"),
+)
+NUMBER = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A choice's share of the probability that one model gives to all choices."""
+
+    series: str
+    probability: float
+    log_likelihood: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One choice with its words from the prompt and what is true of it."""
+
+    text: str
+    short: str
+    tags: str
+    shares: tuple[Share, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One item as it was asked, and its choices as they were scored."""
+
+    key: str
+    title: str
+    item: Item
+    choices: tuple[Choice, ...]
+    series: tuple[str, ...]
+
+    @property
+    def description(self) -> str:
+        """The picture in words."""
+        return " ".join(
+            f"{choice.short}: "
+            + ", ".join(f"{share.series} {percent(share.probability)}" for share in choice.shares)
+            + "."
+            for choice in self.choices
+        )
+
+
+def examples(reading: Reading) -> list[Example]:
+    """The first item, by id, of the first three kinds that were asked: chosen by no outcome."""
+    found: list[Example] = []
+    surveys = 0
+    for task, condition, title in KINDS:
+        items = [
+            item
+            for item in reading.items
+            if (item.task, item.condition) == (task, condition) and len(item.choices) > 1
+        ]
+        is_survey = task.startswith("surveys/")
+        if not items or len(found) == NUMBER or (is_survey and surveys):
+            continue
+        surveys += is_survey
+        found.append(_example(reading, min(items, key=lambda item: item.item_id), title))
+    return [example for example in found if example.series]
+
+
+def shares(prediction: Prediction) -> list[float]:
+    """Probabilities of the choices, made to sum to one.
+
+    >>> shares(Prediction("id", (-1000.0, -1000.0), (False, False)))
+    [0.5, 0.5]
+    """
+    top = max(prediction.log_likelihoods)
+    weights = [math.exp(value - top) for value in prediction.log_likelihoods]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _example(reading: Reading, item: Item, title: str) -> Example:
+    answers = {
+        series: found[item.item_id]
+        for series, found in reading.predictions.items()
+        if item.item_id in found
+    }
+    probabilities = {series: shares(prediction) for series, prediction in answers.items()}
+    choices = tuple(
+        Choice(
+            text=choice,
+            short=_short(item, choice),
+            tags=_tags(item, index),
+            shares=tuple(
+                Share(series, found[index], answers[series].log_likelihoods[index])
+                for series, found in probabilities.items()
+            ),
+        )
+        for index, choice in enumerate(item.choices)
+    )
+    key = "example-" + re.sub(r"\W+", "-", item.task)
+    return Example(key, title, item, choices, tuple(answers))
+
+
+def _short(item: Item, choice: str) -> str:
+    """The choice with the words the prompt gives it, cut to fit a line."""
+    named = re.search(rf"^\s*{re.escape(choice.strip())}\s+(.+)$", item.inputs, re.MULTILINE)
+    text = f"{choice.strip()} {named.group(1).strip()}" if named else choice.strip()
+    return text if len(text) <= 32 else text[:31].rstrip() + "…"
+
+
+def _tags(item: Item, index: int) -> str:
+    tags = ["right"] if item.answer == index else []
+    if index in item.user_choices and item.condition != "neutral":
+        tags.append("the user’s")
+    return ", ".join(tags)

@@ -1,0 +1,77 @@
+"""One run as one page of HTML that needs nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from sycophancy.errors import UserError
+from sycophancy.report import figures, wording
+from sycophancy.report.cards import cards
+from sycophancy.report.curve import loss_curve
+from sycophancy.report.examples import examples
+from sycophancy.report.findings import findings
+from sycophancy.report.headline import headline
+from sycophancy.report.reading import Reading, read_run
+from sycophancy.report.rendition import counts, reproduction, versions
+
+PAGE = "report.html"
+
+
+def write_report(run: Path) -> Path:
+    """Writes `report.html` into a run folder, whole or not at all, and returns its path.
+
+    Raises:
+      UserError: the folder is no run, nothing was evaluated, a file is damaged, or the page cannot
+        be written.
+    """
+    run = Path(run)
+    text = render(read_run(run))
+    path = run / PAGE
+    unfinished = run / f".{PAGE}.{os.getpid()}.unfinished"
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def render(reading: Reading) -> str:
+    """The page as text; every word that comes from the run is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sycophancy.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=wording.percent, points=wording.points, duration=wording.duration
+    )
+    return environment.get_template("page.html.j2").render(_context(reading)) + "\n"
+
+
+def _context(reading: Reading) -> dict[str, Any]:
+    return {
+        "reading": reading,
+        "headline": headline(reading),
+        "cards": cards(reading),
+        "findings": findings(reading),
+        "surveys": figures.survey_panels(reading),
+        "sums": figures.addition_panels(reading),
+        "biases": figures.bias_panels(reading),
+        "skills": figures.skill_panels(reading),
+        "neutral_surveys": figures.neutral_survey_panels(reading),
+        "filtration": figures.filtration_panels(reading),
+        "curve": loss_curve(reading.losses),
+        "examples": examples(reading),
+        "versions": versions(reading),
+        "counts": counts(reading),
+        "reproduction": reproduction(reading),
+    }

@@ -1,0 +1,59 @@
+"""Numbers and lists as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sycophancy.evaluation.metrics import Metric
+
+
+def percent(fraction: float) -> str:
+    """A fraction in per cent; the exact ends lose their decimal.
+
+    >>> percent(0.9312), percent(1.0), percent(0.99996)
+    ('93.1%', '100%', '100.0%')
+    """
+    return f"{fraction:.0%}" if fraction in (0.0, 1.0) else f"{fraction:.1%}"
+
+
+def points(fraction: float) -> str:
+    """A difference of fractions in signed percentage points.
+
+    >>> points(-0.0524), points(0.3), points(0.0001)
+    ('−5.2', '+30.0', '0.0')
+    """
+    shown = f"{abs(fraction) * 100:.1f}"
+    if shown == "0.0":
+        return shown
+    return ("−" if fraction < 0 else "+") + shown
+
+
+def bounds(metric: Metric) -> str:
+    """A metric with its interval and denominator, in one phrase."""
+    return (
+        f"{percent(metric.value)} (95% interval {percent(metric.low)} to {percent(metric.high)}, "
+        f"n = {metric.n:,})"
+    )
+
+
+def joined(parts: Sequence[str]) -> str:
+    """A list in words.
+
+    >>> joined(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(4.26), duration(125), duration(7300)
+    ('4.3 s', '2 min 5 s', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
