@@ -1,0 +1,315 @@
+"""The one scorer: how likely does a model find each choice of each item?
+
+A prompt is encoded once. All choices asked of it, by however many items, lie side by side in one
+decoder row, kept apart by segment ids as packed examples are, so that the projections of the
+encoded prompt are shared too. Prompts of similar length share a compiled shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int
+
+from sycophancy.config import NetworkConfig
+from sycophancy.errors import UserError
+from sycophancy.evaluation.items import Prediction
+from sycophancy.model.network import Transformer
+from sycophancy.model.vocabulary import Vocabulary
+
+DATA_AXES = ("data", "fsdp")  # mesh axes that a batch is split over, where the mesh has them
+BATCH_TOKENS = 8_192  # encoder positions a device and batch
+MAX_PROMPT_TOKENS = 2_048  # end of sequence included
+COMPILATION = 100_000  # positions of padding that take about as long as compiling one shape
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+Shape = tuple[int, int]  # encoder and decoder positions of a row
+
+
+class Scorable(Protocol):
+    """What `score` needs of an item; `evaluation.items.Item` has it."""
+
+    @property
+    def item_id(self) -> str: ...
+    @property
+    def inputs(self) -> str: ...
+    @property
+    def choices(self) -> Sequence[str]: ...
+
+
+@dataclasses.dataclass
+class Question:
+    """A distinct prompt and the distinct choices asked of it, as tokens with end of sequence."""
+
+    prompt: Int[np.ndarray, " inputs"]
+    choices: dict[str, Int[np.ndarray, " targets"]] = dataclasses.field(default_factory=dict)
+    items: int = 0  # how many ask it
+    answers: dict[str, tuple[float, bool]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def shape(self) -> Shape:
+        """The row it needs, before rounding."""
+        return len(self.prompt), sum(map(len, self.choices.values()))
+
+
+def score(
+    params: Mapping[str, Any],
+    network: NetworkConfig,
+    vocabulary: Vocabulary,
+    items: Sequence[Scorable],
+    *,
+    mesh: Mesh | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    max_prompt_tokens: int = MAX_PROMPT_TOKENS,
+    progress: Progress | None = None,
+) -> list[Prediction]:
+    """Log-likelihoods of every item's choices, in the order of the items.
+
+    A choice's log-likelihood is the sum over its tokens and the end of sequence, teacher-forced,
+    without length normalisation; prompts end with the end of sequence too. Both are the convention
+    of SeqIO's features and T5X's `score_batch`. All arithmetic is float32.
+
+    Args:
+      params: the network's own (stacked) tree, float32. NumPy arrays are copied to every device of
+        the mesh; JAX arrays stay where they are, so that they may be sharded over it.
+      network: its shape; dropout and the dtype of activations are overridden.
+      vocabulary: the model's.
+      items: what to ask. Prompts may repeat.
+      mesh: batches are split over its axes `data` and `fsdp`; by default all devices of all
+        processes lie on one `data` axis. With several processes each calls this with the same
+        items, computes what falls on its devices, and gets every prediction.
+      batch_tokens: encoder positions a device and batch.
+      max_prompt_tokens: prompts are never truncated; longer ones are refused.
+      progress: called with the items done so far and their number.
+
+    Raises:
+      UserError: a prompt that is too long; choices of one item with unequal token counts, which a
+        sum without length normalisation cannot compare; a vocabulary larger than the network's.
+    """
+    if vocabulary.size > network.vocab_size:
+        raise UserError(
+            f"the vocabulary has {vocabulary.size} pieces, the network {network.vocab_size}; "
+            "set VOCABULARY to the one the checkpoint was trained with"
+        )
+    mesh = mesh or Mesh(np.array(jax.devices()), ("data",))
+    network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
+    questions = read_questions(items, vocabulary, max_prompt_tokens)
+    params = placed(params, mesh)
+    done = 0
+    for batch, outcome in _overlapped(
+        (batch, _ask(params, network, mesh, *arrays(batch, shape, rows)))
+        for shape, rows, batch in plan(list(questions.values()), mesh, batch_tokens, network)
+    ):
+        _record(batch, *map(np.asarray, outcome))
+        done += sum(question.items for question in batch)
+        if progress:
+            progress(done, len(items))
+    return [_prediction(item, questions[item.inputs]) for item in items]
+
+
+def read_questions(
+    items: Sequence[Scorable], vocabulary: Vocabulary, max_prompt_tokens: int
+) -> dict[str, Question]:
+    """Each distinct prompt as a question; every distinct text is tokenised once.
+
+    Raises:
+      UserError: as `score`.
+    """
+    prompts = list(dict.fromkeys(item.inputs for item in items))
+    choices = list(dict.fromkeys(choice for item in items for choice in item.choices))
+
+    def tokens(texts: list[str]) -> dict[str, Int[np.ndarray, " tokens"]]:
+        encoded = vocabulary.encode_batch(texts)
+        with_end = (np.array([*ids, vocabulary.eos_id], np.int32) for ids in encoded)
+        return dict(zip(texts, with_end, strict=True))
+
+    questions = {text: Question(prompt) for text, prompt in tokens(prompts).items()}
+    targets = tokens(choices)
+    for item in items:
+        question = questions[item.inputs]
+        question.items += 1
+        if len(question.prompt) > max_prompt_tokens:
+            raise UserError(
+                f"item {item.item_id} has a prompt of {len(question.prompt)} tokens, at most "
+                f"{max_prompt_tokens} fit; prompts are not truncated, leave the item out"
+            )
+        if len({len(targets[choice]) for choice in item.choices}) > 1:
+            counts = ", ".join(f"{c!r} has {len(targets[c]) - 1}" for c in item.choices)
+            raise UserError(
+                f"item {item.item_id} compares choices with unequal token counts: {counts}; "
+                "use choices, or a vocabulary, with equal ones"
+            )
+        question.choices |= {choice: targets[choice] for choice in item.choices}
+    return questions
+
+
+def plan(
+    questions: Sequence[Question], mesh: Mesh, batch_tokens: int, network: NetworkConfig
+) -> Iterator[tuple[Shape, int, list[Question]]]:
+    """Batches of questions that share a row shape: (shape, rows of the batch, its questions).
+
+    Shapes are rounded up; one that few questions need is merged into a larger one, while the
+    padding costs less than a compilation. All batches of a shape have the same number of rows, a
+    multiple of the mesh's data axes; the last is not full.
+    """
+    buckets: dict[Shape, list[Question]] = defaultdict(list)
+    for question in questions:
+        inputs, targets = question.shape
+        buckets[rounded(inputs), rounded(targets)].append(question)
+    splits = int(np.prod([mesh.shape[axis] for axis in _data_axes(mesh)]))
+    for shape, bucket in sorted(merged(buckets).items()):
+        full = max(1, int(batch_tokens / _row_cost(shape, network)))
+        rows = splits * min(full, rounded(-(-len(bucket) // splits), least=1))
+        bucket.sort(key=lambda question: question.shape)
+        for start in range(0, len(bucket), rows):
+            yield shape, rows, bucket[start : start + rows]
+
+
+def rounded(length: int, least: int = 4) -> int:
+    """The smallest of 4, 6, 8, 12, 16, 24, 32, 48, ... that is not below `length`."""
+    power = least
+    while power < length:
+        power *= 2
+    return power * 3 // 4 if power > least and power * 3 // 4 >= length else power
+
+
+def merged(buckets: Mapping[Shape, list[Question]]) -> dict[Shape, list[Question]]:
+    """Buckets whose padding up to a larger one's shape is cheaper than a compilation, merged."""
+    left = {shape: list(bucket) for shape, bucket in buckets.items()}
+    while True:
+        costs = [
+            (len(left[small]) * (sum(large) - sum(small)), small, large)
+            for small, large in itertools.permutations(left, 2)
+            if small[0] <= large[0] and small[1] <= large[1]
+        ]
+        cost, small, large = min(costs, default=(COMPILATION, (0, 0), (0, 0)))
+        if cost >= COMPILATION:
+            return left
+        left[large] += left.pop(small)
+
+
+def _row_cost(shape: Shape, network: NetworkConfig) -> float:
+    """Memory of a row in encoder positions; attention and logits count where they are large."""
+    inputs, targets = shape
+    return inputs * (1 + inputs / 512) + targets * (1 + network.vocab_size / 4_096)
+
+
+def arrays(
+    batch: Sequence[Question], shape: Shape, rows: int
+) -> tuple[
+    Int[np.ndarray, "rows inputs"], Int[np.ndarray, "rows targets"], Int[np.ndarray, "rows targets"]
+]:
+    """Prompts, choices side by side, and the number (from 1) of each token's choice; 0 pads."""
+    prompts = np.zeros((rows, shape[0]), np.int32)
+    targets, segments = (np.zeros((rows, shape[1]), np.int32) for _ in range(2))
+    for row, question in enumerate(batch):
+        prompts[row, : len(question.prompt)] = question.prompt
+        start = 0
+        for number, choice in enumerate(question.choices.values(), 1):
+            targets[row, start : start + len(choice)] = choice
+            segments[row, start : start + len(choice)] = number
+            start += len(choice)
+    return prompts, targets, segments
+
+
+def placed(params: Mapping[str, Any], mesh: Mesh) -> Any:
+    """Parameters on the mesh: NumPy leaves copied to every device, JAX leaves as they are."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def place(leaf: Any) -> Array:
+        return leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf, everywhere)
+
+    return jax.tree.map(place, params)
+
+
+def _data_axes(mesh: Mesh) -> tuple[str, ...]:
+    return tuple(axis for axis in DATA_AXES if axis in mesh.axis_names)
+
+
+def _ask(
+    params: Any, network: NetworkConfig, mesh: Mesh, *batch: Int[np.ndarray, "rows positions"]
+) -> tuple[Float[Array, "rows targets"], Bool[Array, "rows targets"]]:
+    """Starts the computation of a batch; every process holds only its own rows of the inputs."""
+    by_row = NamedSharding(mesh, PartitionSpec(_data_axes(mesh), None))
+    on_devices = (
+        jax.make_array_from_callback(array.shape, by_row, array.__getitem__) for array in batch
+    )
+    return _compiled(network, mesh)(params, *on_devices)
+
+
+@functools.cache
+def _compiled(network: NetworkConfig, mesh: Mesh) -> Callable[..., Any]:
+    """`token_outcomes` for a network; the outcomes come back whole to every process."""
+    return jax.jit(
+        functools.partial(token_outcomes, network),
+        out_shardings=NamedSharding(mesh, PartitionSpec()),
+    )
+
+
+def token_outcomes(
+    network: NetworkConfig,
+    params: Any,
+    prompts: Int[Array, "rows inputs"],
+    targets: Int[Array, "rows targets"],
+    segments: Int[Array, "rows targets"],
+) -> tuple[Float[Array, "rows targets"], Bool[Array, "rows targets"]]:
+    """Each target token's log-likelihood (float32), and whether it is the argmax."""
+    model = Transformer(network)
+    starts = segments != jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
+    shifted = jnp.where(starts, 0, jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1])
+    # Without this, accelerators multiply float32 matrices in fewer bits.
+    with jax.default_matmul_precision("float32"):
+        encoded = model.apply({"params": params}, prompts, method=model.encode)
+        logits: Any = model.apply(
+            {"params": params},
+            encoded,
+            prompts,
+            shifted,
+            targets,
+            decoder_segment_ids=segments,
+            method=model.decode,
+        )
+    chosen = jnp.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]
+    likely = chosen - jax.nn.logsumexp(logits, axis=-1)
+    return likely, jnp.argmax(logits, axis=-1) == targets
+
+
+def _overlapped(started: Iterator[T]) -> Iterator[T]:
+    """The same, one behind: the next batch is under way while the last one is read."""
+    for waiting, _ in itertools.pairwise(itertools.chain(started, [None])):
+        if waiting is not None:
+            yield waiting
+
+
+def _record(
+    batch: Sequence[Question],
+    likely: Float[np.ndarray, "rows targets"],
+    greedy: Bool[np.ndarray, "rows targets"],
+) -> None:
+    """Sums the tokens of each choice into its question's answers."""
+    for row, question in enumerate(batch):
+        start = 0
+        for choice, tokens in question.choices.items():
+            here = slice(start, start + len(tokens))
+            total = np.float32(likely[row, here].sum(dtype=np.float64))
+            question.answers[choice] = float(total), bool(greedy[row, here].all())
+            start = here.stop
+
+
+def _prediction(item: Scorable, question: Question) -> Prediction:
+    answers = [question.answers[choice] for choice in item.choices]
+    return Prediction(
+        item_id=item.item_id,
+        log_likelihoods=tuple(likely for likely, _ in answers),
+        greedy=tuple(greedy for _, greedy in answers),
+    )
