@@ -107,8 +107,7 @@ def prepare(
     if show:
         from sycophancy.stages import examples
 
-        for example in examples(pipeline.run, show):
-            print(example)
+        print(*examples(pipeline.run, show), sep="\n\n")
     print(pipeline.run.stage("prepare"))
 
 
@@ -191,6 +190,8 @@ def main() -> None:
     """Runs the command line; bad input ends in one line on standard error and exit code 2."""
     import click
 
+    from sycophancy.training.preemption import Preempted
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at every import
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -199,6 +200,9 @@ def main() -> None:
         _fail(error.format_message(), 2)
     except UserError as error:
         _fail(str(error), 2)
+    except Preempted as stopped:
+        print(f"sycophancy: {stopped}", file=sys.stderr)
+        code = 0
     except (KeyboardInterrupt, click.Abort) as error:
         _fail(
             "stopped; what is complete is kept, and the same command continues from there",

@@ -231,7 +231,11 @@ class Pipeline:
                 for path in parts
                 if path.exists()
             },
-            code=fingerprint.of_code("sycophancy/report/**/*.*"),
+            code=fingerprint.of_code(
+                "sycophancy/report/*.py",
+                "sycophancy/report/templates/*",
+                "sycophancy/evaluation/*.py",
+            ),
         )
         report = self.run.path / "report.html"
         if not self.run.stale("report", ingredients):

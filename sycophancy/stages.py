@@ -30,7 +30,12 @@ def data_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
 def prepare(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
     from sycophancy.data import prepare as data
 
-    return data.prepare(config.data, out, progress=meter)
+    summary = data.prepare(config.data, out, progress=meter)
+    return {
+        "claims": summary["intervention"]["rows"],
+        "instructions": summary["instructions"]["train"],
+        "held-out items": sum(summary["evaluation"].values()),
+    }
 
 
 def filter_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
@@ -161,14 +166,7 @@ def read_json(path: Any) -> dict[str, Any]:
 
 
 def examples(run: RunFolder, count: int) -> list[str]:
-    """Prepared rows as text, evenly spread, for a person to read."""
-    import pyarrow.parquet as pq
+    """Prepared rows as a person would read them."""
+    from sycophancy.data.prepare import render_examples
 
-    found = []
-    for name in ("intervention", "instructions"):
-        table = pq.read_table(run.path / "prepare" / f"{name}.parquet")
-        step = max(1, table.num_rows // count)
-        for row in table.take(list(range(0, table.num_rows, step))[:count]).to_pylist():
-            origin = row.get("dataset") or row.get("task")
-            found.append(f"--- {name}: {origin}\n{row['inputs']}\n>>> {row['targets']}\n")
-    return found
+    return render_examples(run.stage("prepare"), count)

@@ -1,0 +1,49 @@
+# What a person types. Needs make and Python 3.11, 3.12 or 3.13, and nothing else.
+
+MODEL ?= mini_base
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test lint format lock clean
+.DELETE_ON_ERROR:
+
+demo: $(INSTALLED) ## the paper on a miniature model: from data to report in about five minutes
+	$(BIN)/sycophancy run --model $(MODEL) --recipe demo --name demo
+
+test: $(INSTALLED)
+	$(BIN)/pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# The exact versions that `make` and CI install, for every Python and platform we support. Versions
+# already there stay where they can; `make lock UPGRADE=--upgrade` takes the newest of all.
+lock:
+	$(if $(PYTHON),,$(error no Python 3.11, 3.12 or 3.13 found; name one with PYTHON=...))
+	$(PYTHON) -m venv .cache/lock
+	.cache/lock/bin/python -m pip install --quiet --upgrade uv
+	.cache/lock/bin/uv pip compile --quiet --universal $(UPGRADE) --python-version 3.11 \
+		--extra dev --no-annotate --custom-compile-command 'make lock' \
+		--output-file requirements.lock pyproject.toml
+	sed -i.old "s/ ; python_full_version < '3.14' and (sys_platform == 'darwin' or sys_platform == 'linux')$$//" \
+		requirements.lock && rm requirements.lock.old
+
+clean:
+	rm -rf .venv .cache
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(if $(PYTHON),,$(error no Python 3.11, 3.12 or 3.13 found; name one with PYTHON=...))
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--editable .
+	touch $@
