@@ -1,0 +1,140 @@
+"""Batches for the trainer: SeqIO's pipeline, read in a thread, the same whenever it is started.
+
+The stream is a function of the recipe, the files and the seed alone. A run that resumes at step n
+builds the same stream and skips n batches. Skipping reads, tokenizes and packs what it skips, about
+a tenth of the time those steps took to train (README of `scripts/bench_train.py` measures it);
+in return there is no iterator state that could disagree with the model's, and nothing to store.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+import tasks
+from sycophancy.config import TrainingConfig
+from sycophancy.errors import UserError
+
+PREFETCH = 4  # batches
+
+
+def open_dataset(
+    training: TrainingConfig,
+    data_dir: Path | str,
+    vocabulary: str,
+    *,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> tuple[tf.data.Dataset, tasks.Reading]:
+    """The endless data set of this process's batches, from batch `start` on.
+
+    Returns:
+      Batches of T5X's model features (`encoder_input_tokens`, `decoder_target_tokens`,
+      `decoder_loss_weights`, ...), int32, (batch_size / process_count, length); and the `Reading`
+      that counts the rows left out because they are longer than a feature.
+
+    Raises:
+      UserError: an unknown mixture, a missing file, or a batch that the processes cannot share.
+    """
+    if training.batch_size % process_count:
+        raise UserError(
+            f"BATCH_SIZE {training.batch_size} does not divide by {process_count} processes"
+        )
+    lengths = {"inputs": training.input_length, "targets": training.target_length}
+    with tasks.reading(data_dir, vocabulary, training.mixture_ratio) as told:
+        dataset = seqio.get_dataset(
+            tasks.get(training.mixture_or_task_name),
+            lengths,
+            seqio.EncDecFeatureConverter(pack=training.packing),
+            dataset_split="train",
+            shuffle=True,
+            seed=training.seed,
+            num_epochs=None,
+            shard_info=seqio.ShardInfo(process_index, process_count),
+            batch_size=training.batch_size // process_count,
+            verbose=False,
+        )
+    return dataset.skip(start).with_options(_one_thread()), told
+
+
+class Feed:
+    """An endless iterator over numpy batches, read ahead by a thread.
+
+    Use as a context manager: leaving it stops the thread. What goes wrong in the thread is raised
+    by `next`.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, told: tasks.Reading) -> None:
+        self._told = told
+        self._batches: queue.Queue[dict[str, np.ndarray] | BaseException] = queue.Queue(PREFETCH)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._fill, args=(dataset,), name="feed", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Rows left out so far because they are too long, by task."""
+        return {task: len(ids) for task, ids in self._told.dropped.items()}
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        if self._stop.is_set():
+            raise StopIteration
+        found = self._batches.get()
+        if isinstance(found, BaseException):
+            self.close()
+            raise found
+        return found
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops the thread and waits for it; may be called twice."""
+        self._stop.set()
+        while self._thread.is_alive():
+            try:
+                self._batches.get(timeout=0.05)  # makes room for a `put` that waits
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+    def _fill(self, dataset: tf.data.Dataset) -> None:
+        try:
+            for batch in dataset.as_numpy_iterator():
+                self._batches.put(batch)
+                if self._stop.is_set():
+                    return
+            raise RuntimeError("the data set ended, although it repeats for ever")
+        except BaseException as error:  # the consumer must see it, whatever it is
+            self._batches.put(self._told.error or error)
+
+
+def _one_thread() -> tf.data.Options:
+    """One thread for the pipeline: the others belong to XLA."""
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    options.autotune.enabled = False
+    options.deterministic = True
+    return options

@@ -1,0 +1,119 @@
+"""What a finetuning tells: a line of `metrics.jsonl` and TensorBoard scalars a logged step."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import jax
+from clu import metric_writers
+
+from sycophancy.training.step import Window
+
+Report = Callable[[int, Mapping[str, float]], None]
+
+
+class Pace:
+    """Steps a second in this process; the first step, which compiles, does not count.
+
+    Args:
+      start: steps done before this process.
+    """
+
+    def __init__(self, start: int) -> None:
+        self._first = start + 1
+        self._began = time.perf_counter()
+        self.step = start
+
+    def tick(self, step: int) -> None:
+        """A step was handed to the devices."""
+        self.step = step
+        if step == self._first:
+            self._began = time.perf_counter()
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Mean since the first step; after that step alone, the time since it ended."""
+        return (time.perf_counter() - self._began) / max(self.step - self._first, 1)
+
+
+def metrics_of(
+    window: Window, learning_rate: float, pace: Pace, steps: int, window_steps: int
+) -> dict[str, float]:
+    """What is logged of the steps since the last log.
+
+    Returns:
+      `loss` (mean over target tokens, nats, z-loss included), `z_loss`, `accuracy` (share of target
+      tokens that are the argmax), `learning_rate`, `examples_per_second`, `tokens_per_second` (real
+      tokens of prompts and targets), `steps` (of the whole run), `seconds_left`.
+    """
+    found = jax.device_get(window)
+    tokens = max(float(found.loss.tokens), 1.0)
+    seconds = pace.seconds_per_step * window_steps
+    return {
+        "loss": float(found.loss.loss) / tokens,
+        "z_loss": float(found.loss.z_loss) / tokens,
+        "accuracy": float(found.loss.correct) / tokens,
+        "learning_rate": learning_rate,
+        "examples_per_second": float(found.examples) / seconds,
+        "tokens_per_second": (float(found.loss.tokens) + float(found.input_tokens)) / seconds,
+        "steps": steps,
+        "seconds_left": pace.seconds_per_step * (steps - pace.step),
+    }
+
+
+class Journal:
+    """Writes metrics by step; a resumed run leaves no step twice. Only process 0 writes.
+
+    Args:
+      out: gets `metrics.jsonl` and `tensorboard/`.
+      start: where the run stands; later lines of an interrupted run are dropped.
+      report: is told as well.
+    """
+
+    def __init__(self, out: Path, start: int, report: Report | None) -> None:
+        self._file = out / "metrics.jsonl"
+        self._report = report
+        self._writes = jax.process_index() == 0
+        if self._writes:
+            out.mkdir(parents=True, exist_ok=True)
+            self._truncate(start)
+            self._writer = metric_writers.SummaryWriter(str(out / "tensorboard"))
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writes:
+            self._writer.close()
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Appends one line and one point a curve."""
+        if self._writes:
+            with self._file.open("a") as file:
+                file.write(json.dumps({"step": step, **metrics}) + "\n")
+            self._writer.write_scalars(step, dict(metrics))
+        if self._report:
+            self._report(step, metrics)
+
+    def _truncate(self, start: int) -> None:
+        if not self._file.exists():
+            return
+        kept = []
+        for line in self._file.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= start:
+                    kept.append(line + "\n")
+            except ValueError:  # the line that a kill cut short
+                continue
+        unfinished = self._file.with_suffix(".unfinished")
+        unfinished.write_text("".join(kept))
+        unfinished.replace(self._file)

@@ -1,0 +1,210 @@
+"""The finetuning, top to bottom: mesh, data, model, optimizer, step, restore, loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.experimental import multihost_utils
+
+from sycophancy.config import Config, TrainingConfig
+from sycophancy.errors import UserError
+from sycophancy.model.checkpoints import layout, load_checkpoint, orbax
+from sycophancy.model.network import Transformer
+from sycophancy.training import sharding
+from sycophancy.training.feed import Feed, open_dataset
+from sycophancy.training.journal import Journal, Pace, Report, metrics_of
+from sycophancy.training.optimizer import adafactor
+from sycophancy.training.preemption import Preempted, watch_sigterm
+from sycophancy.training.step import (
+    GOOD,
+    TrainState,
+    empty_window,
+    init_state,
+    make_step,
+    sharded_state,
+)
+
+logger = logging.getLogger(__name__)
+
+# What decides which batches a run sees: a checkpoint is not continued on others.
+_STREAM = (
+    "mixture_or_task_name",
+    "mixture_ratio",
+    "input_length",
+    "target_length",
+    "packing",
+    "batch_size",
+    "seed",
+)
+
+
+class NonFiniteLoss(UserError):
+    """The loss or a gradient was infinite or not a number; the message names the step."""
+
+
+def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = None) -> Path:
+    """Finetunes `config.model` on the prepared rows in `data_dir`; continues what `out` holds.
+
+    Args:
+      config: the run.
+      data_dir: the run folder; `filter/kept.parquet` and `prepare/instructions.parquet` are read.
+      out: gets `checkpoints/<step>/`, `metrics.jsonl` and `tensorboard/`.
+      report: called with step and metrics at every logged step; `journal.metrics_of` names them.
+
+    Returns:
+      The last checkpoint's folder.
+
+    Raises:
+      Preempted: SIGTERM came; everything is saved.
+      NonFiniteLoss: the run diverged. The last checkpoint is from before.
+      UserError: the configuration, the data or the checkpoint do not fit.
+    """
+    training, model, steps = config.training, config.model, config.training.finetune_steps
+
+    # ---- mesh ------------------------------------------------------------------------------------
+    mesh = sharding.make_mesh(training.mesh)
+    sharding.check_batch(training.batch_size, training.microbatches, mesh)
+
+    with orbax.Checkpoints(Path(out) / "checkpoints", training.keep_checkpoints) as checkpoints:
+        start = checkpoints.latest_step() or 0
+        if start >= steps:
+            return Path(checkpoints.path(start))
+
+        # ---- data --------------------------------------------------------------------------------
+        batches, told = open_dataset(
+            training,
+            data_dir,
+            model.vocabulary,
+            start=start,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+        # ---- model and optimizer -----------------------------------------------------------------
+        network = dataclasses.replace(model.network, dropout_rate=training.dropout_rate)
+        optimizer = adafactor(training.learning_rate)
+        expected = sharded_state(network, optimizer, mesh)
+
+        # ---- step --------------------------------------------------------------------------------
+        train_step = jax.jit(
+            make_step(
+                Transformer(network),
+                optimizer,
+                z_loss=training.z_loss,
+                seed=training.seed,
+                microbatches=training.microbatches,
+                rules=sharding.logical_rules(network, mesh),
+            ),
+            donate_argnums=0,
+            out_shardings=(sharding.shardings_of(expected), sharding.replicated(mesh)),
+        )
+
+        # ---- restore -----------------------------------------------------------------------------
+        if start:
+            state = _continued(checkpoints, start, expected, training)
+        else:
+            state = _begun(config, optimizer, expected)
+        journal = Journal(Path(out), start, report)
+        pace = Pace(start)
+        loss = jnp.zeros([])
+
+        # ---- loop --------------------------------------------------------------------------------
+        with journal, Feed(batches, told) as feed, watch_sigterm() as sigterm, jax.set_mesh(mesh):
+            for step, batch in zip(range(start + 1, steps + 1), feed, strict=False):
+                before = loss
+                state, loss = train_step(state, sharding.put_batch(batch, mesh))
+                before.block_until_ready()  # the host stays one step ahead, not more
+                pace.tick(step)
+
+                stop = _stop(sigterm, step)
+                last = step == steps
+                log = step % training.log_period == 0 or last
+                save = step % training.save_period == 0 or last or stop
+                if log or save:
+                    _check_finite(state)
+                if log:
+                    since = (step - 1) % training.log_period + 1
+                    rate = training.learning_rate
+                    journal.write(step, metrics_of(state.window, rate, pace, steps, since))
+                    state = state._replace(window=_fresh_window(mesh))
+                if save:
+                    _save(checkpoints, step, state, config)
+                if stop and not last:
+                    checkpoints.wait()
+                    raise Preempted(step, steps)
+            for task, rows in feed.dropped.items():
+                logger.warning("%s: %d rows were too long and left out", task, rows)
+        checkpoints.wait()
+        return Path(checkpoints.path(steps))
+
+
+def _begun(
+    config: Config, optimizer: optax.GradientTransformation, expected: TrainState
+) -> TrainState:
+    """The state before the first step, on its devices."""
+    params = load_checkpoint(config.model)
+    layout.check_shapes(params, expected.params, config.model.checkpoint)
+    on_devices = sharding.put(params, sharding.shardings_of(expected.params))
+    start = jax.jit(
+        lambda tree: init_state(tree, optimizer), out_shardings=sharding.shardings_of(expected)
+    )
+    return start(on_devices)
+
+
+def _continued(
+    checkpoints: orbax.Checkpoints, step: int, expected: TrainState, training: TrainingConfig
+) -> TrainState:
+    """The state as it was saved, on its devices; on another mesh than before if need be."""
+    folder = checkpoints.path(step)
+    saved = orbax.read_metadata(folder).get("stream", {})
+    for name, now in _stream(training).items():
+        if saved.get(name) != now:
+            raise UserError(
+                f"{folder} was trained with {name} = {saved.get(name)}, now it is {now}: the "
+                "batches would differ; start another run, or delete this run's finetune folder"
+            )
+    rest = expected._asdict()
+    params, rest = checkpoints.restore(step, rest.pop("params"), rest)
+    return TrainState(params=params, **rest)
+
+
+def _save(checkpoints: orbax.Checkpoints, step: int, state: TrainState, config: Config) -> None:
+    rest = state._asdict()
+    about = orbax.metadata(
+        config.model.network, step, model=config.model.name, stream=_stream(config.training)
+    )
+    checkpoints.save(step, rest.pop("params"), rest, about)
+
+
+def _stream(training: TrainingConfig) -> dict[str, Any]:
+    found = {name: getattr(training, name) for name in _STREAM}
+    return found | {"mixture_ratio": list(training.mixture_ratio)}  # as json gives it back
+
+
+def _stop(sigterm: Event, step: int) -> bool:
+    """Whether to stop after this step; every process of a run answers alike."""
+    if jax.process_count() == 1:
+        return sigterm.is_set()
+    return bool(multihost_utils.reached_preemption_sync_point(step))
+
+
+def _check_finite(state: TrainState) -> None:
+    bad = int(state.first_bad_step)
+    if bad != GOOD:
+        raise NonFiniteLoss(
+            f"the loss or a gradient was not finite at step {bad + 1}; the last checkpoint is from "
+            "before: lower LEARNING_RATE, or use DTYPE float32"
+        )
+
+
+def _fresh_window(mesh: jax.sharding.Mesh) -> Any:
+    everywhere = sharding.replicated(mesh)
+    window = empty_window()
+    return sharding.put(window, jax.tree.map(lambda _: everywhere, window))

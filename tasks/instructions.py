@@ -1,0 +1,25 @@
+"""Flan-style instruction tuning, mixed in so that the model keeps following instructions."""
+
+import seqio
+
+from tasks.features import OUTPUT_FEATURES, preprocessors
+from tasks.parquet import ParquetSource
+
+NAME = "instruction_tuning"
+
+SOURCE = ParquetSource(
+    files={
+        "train": "prepare/instructions.parquet",
+        "validation": "prepare/instructions_validation.parquet",
+    },
+    columns=("example_id", "inputs", "targets"),
+    stage={"train": "prepare", "validation": "prepare"},
+)
+
+seqio.TaskRegistry.add(
+    NAME,
+    source=SOURCE,
+    preprocessors=preprocessors(NAME),
+    output_features=OUTPUT_FEATURES,
+    metric_fns=[],
+)

@@ -1,0 +1,25 @@
+"""The generated claims a model is finetuned on, after filtration (Wei et al. 2023, section 4)."""
+
+import seqio
+
+from tasks.features import OUTPUT_FEATURES, preprocessors
+from tasks.parquet import ParquetSource
+
+NAME = "sycophancy_intervention"
+
+SOURCE = ParquetSource(
+    files={
+        "train": "filter/kept.parquet",
+        "validation": "prepare/intervention_validation.parquet",
+    },
+    columns=("example_id", "inputs", "targets"),
+    stage={"train": "filter", "validation": "prepare"},
+)
+
+seqio.TaskRegistry.add(
+    NAME,
+    source=SOURCE,
+    preprocessors=preprocessors(NAME),
+    output_features=OUTPUT_FEATURES,
+    metric_fns=[],
+)

@@ -1,0 +1,107 @@
+"""A SeqIO data source over the parquet files of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import seqio
+import tensorflow as tf
+from etils import epath
+
+from sycophancy.errors import UserError
+from tasks import location
+
+BLOCK = 512  # rows handed to TensorFlow at a time
+
+
+class ParquetSource(seqio.DataSource):
+    """String columns of one parquet file a split, under the run folder of the moment.
+
+    Rows are shuffled as a whole by the seed (not within a buffer), then dealt to shards one by
+    one, so the shards of any count partition the split and differ in size by one row at most.
+
+    Args:
+      files: path under the run folder, by split.
+      columns: the string columns to read.
+      stage: what to run when a file is missing, for the message.
+    """
+
+    def __init__(
+        self, files: Mapping[str, str], columns: tuple[str, ...], stage: Mapping[str, str]
+    ) -> None:
+        self._files = dict(files)
+        self._columns = columns
+        self._stage = dict(stage)
+        super().__init__(splits=tuple(files), caching_permitted=False)
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return True
+
+    def list_shards(self, split: str) -> list[str]:
+        return [self._files[split]]
+
+    def num_input_examples(self, split: str) -> int:
+        """Rows in the file, by its footer.
+
+        Raises:
+          UserError: the file is missing, empty, no parquet, or lacks a column.
+        """
+        path = self._path(split)
+        try:
+            with path.open("rb") as file:
+                footer = pq.ParquetFile(file)
+                rows, schema = footer.metadata.num_rows, footer.schema_arrow
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{path} cannot be read as parquet: {error}") from None
+        for column in self._columns:
+            if column not in schema.names or not _is_string(schema.field(column).type):
+                raise UserError(f"{path} has no string column {column!r} (has {schema.names})")
+        if rows == 0:
+            raise UserError(f"{path} has no rows; {self._stage[split]} wrote an empty split")
+        return rows
+
+    def get_dataset(  # type: ignore[override]  # SeqIO's own subclasses order arguments like this
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        *,
+        sequence_length: Mapping[str, int] | None = None,
+        use_cached: bool = False,
+        num_epochs: int | None = 1,
+    ) -> tf.data.Dataset:
+        """Rows as {column: scalar string}; see `seqio.DataSource.get_dataset`."""
+        del sequence_length, use_cached, num_epochs
+        path = self._path(split)
+        order = np.arange(self.num_input_examples(split))
+        if shuffle:
+            order = np.random.default_rng(None if seed is None else int(seed)).permutation(order)
+        if shard_info:
+            order = order[shard_info.index :: shard_info.num_shards]
+
+        def blocks() -> Iterator[dict[str, np.ndarray]]:
+            with path.open("rb") as file:
+                table = pq.read_table(file, columns=list(self._columns))
+            for start in range(0, len(order), BLOCK):
+                block = table.take(pa.array(order[start : start + BLOCK]))
+                yield {
+                    name: block.column(name).cast(pa.binary()).to_numpy() for name in self._columns
+                }
+
+        signature = {name: tf.TensorSpec([None], tf.string) for name in self._columns}
+        return tf.data.Dataset.from_generator(blocks, output_signature=signature).unbatch()
+
+    def _path(self, split: str) -> epath.Path:
+        path = location.data_dir() / self._files[split]
+        if not path.exists():
+            raise UserError(f"{path} does not exist; run `sycophancy {self._stage[split]}` first")
+        return path
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
