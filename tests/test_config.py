@@ -1,0 +1,224 @@
+"""Gin macros become a configuration, and bad ones a line that says where they stand."""
+
+import gin
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sycophancy import config, macros
+from sycophancy.config import load_config, load_operative
+from sycophancy.errors import UserError
+
+MODELS = sorted(path.stem for path in (macros.root() / "models").glob("*.gin"))
+RECIPES = sorted(path.stem for path in (macros.root() / "recipes").glob("*.gin"))
+
+
+def error_of(*args, **kwargs) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(*args, **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_shipped_model_and_recipe_loads(model, recipe):
+    loaded = load_config(model, recipe)
+    assert loaded.model.name == model
+    assert loaded.recipe == recipe
+    assert load_operative(loaded.operative, "config.gin") == loaded
+
+
+def test_the_paper_recipe_is_the_papers():
+    loaded = load_config("flan_t5_xl", "paper")
+    assert loaded.training.finetune_steps == 1000
+    assert loaded.training.mixture_ratio == (5.0, 1.0)
+    assert loaded.data.num_examples == 100_000
+    assert loaded.data.claim_mode == "paper"
+    assert loaded.data.num_survey_items == 1000
+    assert loaded.filtration
+    assert loaded.data.data_sets == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        ("flan_t5_small", (512, 6, 8, 1024)),
+        ("flan_t5_base", (768, 12, 12, 2048)),
+        ("flan_t5_large", (1024, 16, 24, 2816)),
+        ("flan_t5_xl", (2048, 32, 24, 5120)),
+        ("flan_t5_xxl", (4096, 64, 24, 10240)),
+    ],
+)
+def test_flan_t5_has_its_published_shape(model, shape):
+    network = load_config(model, "paper").model.network
+    assert (
+        network.emb_dim,
+        network.num_heads,
+        network.num_encoder_layers,
+        network.mlp_dim,
+    ) == shape
+    assert network.num_decoder_layers == network.num_encoder_layers
+    assert (network.vocab_size, network.head_dim) == (32128, 64)
+
+
+def test_recipe_beats_model_and_flag_beats_recipe(tmp_path):
+    recipe = tmp_path / "mine.gin"
+    recipe.write_text("include 'recipes/paper.gin'\nBATCH_SIZE = 7\nSEED = 1\n")
+    overrides = {"SEED": macros.Setting(2, "--seed 2")}
+    loaded = load_config("mini_base", str(recipe), ["BATCH_SIZE=9"], overrides)
+    assert load_config("mini_base", str(recipe)).training.batch_size == 7
+    assert loaded.training.batch_size == 9
+    assert loaded.training.seed == loaded.data.seed == 2
+    assert loaded.recipe == "mine"
+
+
+def test_a_macro_may_refer_to_one_above_it(tmp_path):
+    recipe = tmp_path / "mine.gin"
+    recipe.write_text("FINETUNE_STEPS = 30\nSAVE_PERIOD = %FINETUNE_STEPS\n")
+    assert load_config("mini_base", str(recipe)).training.save_period == 30
+
+
+def test_an_unknown_macro_in_a_file_is_named_with_file_line_and_remedy(tmp_path):
+    recipe = tmp_path / "mine.gin"
+    recipe.write_text("# a comment\nBATCH_SIZE = 4\nFINETUNE_STEP = 10\n")
+    message = error_of("mini_base", str(recipe))
+    assert f"{recipe}:3" in message
+    assert "'FINETUNE_STEP'" in message
+    assert "'FINETUNE_STEPS'" in message
+
+
+@pytest.mark.parametrize(
+    ("binding", "words"),
+    [
+        ("BATCHSIZE=4", ("--set BATCHSIZE=4", "unknown macro", "'BATCH_SIZE'")),
+        ("BATCH_SIZE=four", ("--set BATCH_SIZE=four", "whole number", "'four'")),
+        ("BATCH_SIZE=4.5", ("whole number", "4.5")),
+        ("BATCH_SIZE=True", ("whole number", "True")),
+        ("BATCH_SIZE=0", ("at least 1", "0")),
+        ("SEED=-1", ("at least 0", "-1")),
+        ("DROPOUT_RATE=1.0", ("less than 1",)),
+        ("LEARNING_RATE='fast'", ("a number", "'fast'")),
+        ("FILTRATION=1", ("True or False", "1")),
+        ("CLAIM_MODE=papr", ("'paper', 'balanced'", "'papr'")),
+        ("MESH=(1,2)", ("3 values",)),
+        ("MIXTURE_RATIO=(0,0)", ("positive",)),
+        ("TASK_FEATURE_LENGTHS={'inputs': 8}", ("targets",)),
+        ("BATCH_SIZE", ("MACRO=VALUE",)),
+        ("BATCH_SIZE=@print", ("cannot read",)),
+        ("DATA_SETS=('sst2'", ("cannot read",)),
+        ("MICROBATCHES=5", ("MICROBATCHES = 5", "BATCH_SIZE")),
+    ],
+)
+def test_a_bad_flag_is_one_line_that_names_it(binding, words):
+    message = error_of("mini_base", "paper", [binding])
+    for word in words:
+        assert word in message
+
+
+def test_text_needs_no_quotes_and_booleans_no_capitals():
+    loaded = load_config("mini_base", "paper", ["CLAIM_MODE=balanced", "FILTRATION=false"])
+    assert loaded.data.claim_mode == "balanced"
+    assert loaded.filtration is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os\n",
+        "seqio.Task.name = 'x'\n",
+        "scope/SEED = 1\n",
+        "SEED = @print\n",
+        "SEED = %NOWHERE\n",
+        "SEED = \n",
+        "SEED == 1\n",
+        "include 'nowhere.gin'\n",
+        "TASK_FEATURE_LENGTHS = {'inputs': 1\n",
+    ],
+)
+def test_a_recipe_holds_macros_alone(tmp_path, text):
+    recipe = tmp_path / "mine.gin"
+    recipe.write_text(f"BATCH_SIZE = 4\n{text}")
+    assert str(recipe) in error_of("mini_base", str(recipe))
+
+
+def test_files_that_include_each_other_are_refused(tmp_path):
+    (tmp_path / "a.gin").write_text("include 'b.gin'\n")
+    (tmp_path / "b.gin").write_text("include 'a.gin'\n")
+    assert "includes" in error_of("mini_base", str(tmp_path / "a.gin"))
+
+
+def test_unknown_names_come_with_the_closest_one():
+    assert "'mini_base'" in error_of("mini_bas", "paper")
+    assert "'balanced'" in error_of("mini_base", "balancd")
+    assert "does not exist" in error_of("nowhere/model.gin", "paper")
+
+
+def test_a_model_must_say_its_shape(tmp_path):
+    model = tmp_path / "half.gin"
+    model.write_text("VOCAB_SIZE = 10\n")
+    assert "EMBED_DIM is not set" in error_of(str(model), "paper")
+
+
+def test_gins_own_state_is_neither_read_nor_changed():
+    try:
+        gin.parse_config("BATCH_SIZE = 3\nMINE = 5")
+        before = gin.config_str()
+        assert load_config("mini_base", "paper").training.batch_size != 3
+        first = load_config("mini_base", "paper", ["BATCH_SIZE=11"])
+        second = load_config("mini_base", "paper")
+        assert (first.training.batch_size, second.training.batch_size) != (11, 11)
+        assert gin.config_str() == before
+    finally:
+        gin.clear_config()
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@settings(max_examples=100)
+@given(
+    batch_size=st.integers(1, 10**6),
+    rate=st.floats(0, 1e6),
+    ratio=st.tuples(st.floats(0, 1e3), st.floats(1e-3, 1e3)),
+    names=st.lists(text, max_size=3),
+    mirror=st.none() | text,
+    filtration=st.booleans(),
+    keep=st.none() | st.integers(1, 9),
+)
+def test_the_operative_text_parses_back_to_the_same_run(
+    batch_size, rate, ratio, names, mirror, filtration, keep
+):
+    values = {
+        "BATCH_SIZE": batch_size,
+        "LEARNING_RATE": rate,
+        "MIXTURE_RATIO": ratio,
+        "DATA_SETS": names,
+        "DATA_MIRROR": mirror,
+        "FILTRATION": filtration,
+        "KEEP_CHECKPOINTS": keep,
+    }
+    overrides = {name: macros.Setting(value, name) for name, value in values.items()}
+    loaded = load_config("mini_base", "demo", overrides=overrides)
+    assert loaded.training.batch_size == batch_size
+    assert loaded.data.data_sets == tuple(names)
+    assert load_operative(loaded.operative, "config.gin") == loaded
+
+
+def test_every_field_of_every_dataclass_has_a_macro():
+    import dataclasses
+
+    bound = {(field.owner, field.field) for field in macros.bindings()}
+    derived = {("Config", name) for name in ("model", "data", "training", "operative")}
+    derived |= {("ModelConfig", "network")}
+    derived |= {("TrainingConfig", name) for name in ("input_length", "target_length")}
+    for cls in (
+        config.NetworkConfig,
+        config.ModelConfig,
+        config.DataConfig,
+        config.TrainingConfig,
+        config.Config,
+    ):
+        for field in dataclasses.fields(cls):
+            assert (cls.__name__, field.name) in bound | derived
