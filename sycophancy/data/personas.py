@@ -41,7 +41,7 @@ GIVEN_NAMES = tuple(
     Mateo Maya Mei Miguel Min Miriam Mohammed Nadia Naomi Natalia Nia Nikhil Noah Olga Oliver Omar
     Pablo Patricia Pedro Petra Priya Rachel Rafael Rahul Rania Ravi Rebecca Rosa Ruth Samuel Sana
     Sara Sergei Sofia Sunita Tariq Thandiwe Thomas Tomas Valentina Victor Wei Yara Yusuf Zainab
-    """.split()  # noqa: SIM905
+    """.split()
 )
 
 FAMILY_NAMES = tuple(
@@ -58,7 +58,7 @@ FAMILY_NAMES = tuple(
     Pereira Perez Petrov Pham Popescu Qureshi Ramirez Rao Reyes Rivera Roberts Rodriguez Rosen Rossi
     Saito Sanchez Santos Sato Schmidt Shah Sharma Silva Singh Smith Suzuki Takahashi Tanaka Tran
     Wang
-    """.split()  # noqa: SIM905
+    """.split()
 )
 
 

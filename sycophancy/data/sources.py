@@ -78,7 +78,7 @@ def load_source(name: str, config: DataConfig, split: str) -> Texts:
     published_split = "train" if split == "train" or held_out else source.validation
     published = read_published(source, config, published_split)
     texts = _usable(source, published)
-    if held_out:
+    if held_out and len(texts) > 1:
         texts = _hold_out(texts, split)
     if len(texts) == 0:
         raise UserError(
@@ -109,7 +109,7 @@ def _usable(source: Source, published: Published) -> Texts:
 
 def _clean_column(source: Source, published: Published, name: str) -> pa.Array:
     column = published.table[name]
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if not _is_text(column.type) and not pa.types.is_null(column.type):
         raise UserError(
             f"data set {source.name!r}: column {name!r} of {published.where} holds {column.type},"
             " expected text"
@@ -122,7 +122,9 @@ def _map_labels(source: Source, published: Published) -> NDArray[np.int64]:
     """The protocol's label index a row, -1 without a label; by name, never by number."""
     column = published.table[published.label]
     order = {_fold(name): index for index, (name, _) in enumerate(source.labels)}
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if pa.types.is_null(column.type):  # no row at all, or none with a label
+        return np.full(len(column), _UNLABELLED, np.int64)
+    if _is_text(column.type):
         encoded = pc.dictionary_encode(column.combine_chunks())
         names = encoded.dictionary.to_pylist()
         numbers = pc.fill_null(encoded.indices.cast(pa.int64()), -1)
@@ -152,14 +154,18 @@ def _map_labels(source: Source, published: Published) -> NDArray[np.int64]:
     return table[given]
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 def _check_range(
     source: Source, published: Published, given: NDArray[np.int64], count: int
 ) -> None:
     wrong = np.flatnonzero((given < _UNLABELLED) | (given >= count))
     if len(wrong):
         raise UserError(
-            f"data set {source.name!r}: row {wrong[0]} of {published.where} has label"
-            f" {given[wrong[0]]}, expected 0 to {count - 1} or -1 for none; mend the file"
+            f"data set {source.name!r}: row {wrong[0]} (from 0) of {published.where} has"
+            f" label {given[wrong[0]]}, expected 0 to {count - 1} or -1 for none; mend the file"
         )
 
 
@@ -200,6 +206,8 @@ def _distinct(
 
 def _hold_out(texts: Texts, split: str) -> Texts:
     held_out = draws.below(texts.hashes, 0, "held out", HELD_OUT_SHARE) == 0
+    if held_out.all() or not held_out.any():  # the tiniest of files: one text, whichever
+        held_out = np.arange(len(texts)) == draws.words(texts.hashes, 0, "held out").argmin()
     chosen = ~held_out if split == "train" else held_out
     part = texts.select(np.flatnonzero(chosen))
     counts = texts.counts | {"held_out": int((~chosen).sum()), "kept": len(part)}

@@ -1,0 +1,197 @@
+"""The hub, replaced: what is asked of `datasets`, and what happens when it fails."""
+
+from types import SimpleNamespace
+
+import datasets
+import pytest
+
+from sycophancy.config import DataConfig
+from sycophancy.data import hub
+from sycophancy.data.instructions import load_instructions
+from sycophancy.data.sources import SOURCES, load_source
+from sycophancy.data.survey_files import load_surveys
+from sycophancy.errors import UserError
+
+HUB = DataConfig(origin="hub")
+
+
+class BusyError(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}\nfor some url")
+        self.response = SimpleNamespace(status_code=status)
+
+
+@pytest.fixture
+def pauses(monkeypatch) -> list[float]:
+    """The waits between attempts, which are not waited."""
+    waited: list[float] = []
+    monkeypatch.setattr(hub.time, "sleep", waited.append)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return waited
+
+
+def fail_then(results: list, monkeypatch) -> list[tuple]:
+    """Lets `load_dataset` raise or return what is listed, in turn; the last one for ever."""
+    calls: list[tuple] = []
+
+    def load_dataset(path: str, **arguments):
+        calls.append((path, arguments))
+        result = results[min(len(calls), len(results)) - 1]
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return calls
+
+
+def cola() -> datasets.Dataset:
+    features = datasets.Features(
+        {
+            "sentence": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=["unacceptable", "acceptable"]),
+            "idx": datasets.Value("int32"),
+        }
+    )
+    columns = {"sentence": ["fine", "not of"], "label": [1, 0], "idx": [0, 1]}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+def test_loads_the_pinned_revision_without_scripts(monkeypatch, pauses) -> None:
+    calls = fail_then([cola()], monkeypatch)
+    texts = load_source("cola", HUB, "train")
+    assert texts.columns[0].to_pylist() == ["fine", "not of"]
+    assert texts.labels.tolist() == [1, 0]
+    source = SOURCES["cola"]
+    assert calls == [
+        (source.hub_id, {"name": "cola", "split": "train", "revision": source.revision})
+    ]
+    assert "trust_remote_code" not in calls[0][1]
+
+
+def test_trec_comes_from_a_copy_without_a_script_and_by_name(monkeypatch, pauses) -> None:
+    rows = {
+        "text": ["Who ?", "What ?"],
+        "label_coarse": [3, 1],
+        "label_coarse_original": ["HUM", "ENTY"],
+    }
+    calls = fail_then([datasets.Dataset.from_dict(rows)], monkeypatch)
+    texts = load_source("trec", HUB, "validation")
+    names = [texts.source.label_names[label] for label in texts.labels]
+    assert names == ["Human Being", "Entity"]
+    assert calls[0][0] == "SetFit/TREC-QC" and calls[0][1]["split"] == "test"
+
+
+def test_a_busy_hub_is_asked_again_a_few_times(monkeypatch, pauses) -> None:
+    calls = fail_then(
+        [BusyError(429), BusyError(503), ConnectionError("reset"), cola()], monkeypatch
+    )
+    assert len(load_source("cola", HUB, "train")) == 2
+    assert len(calls) == 4
+    assert pauses == [1, 2, 4]
+
+
+def test_retries_are_bounded(monkeypatch, pauses) -> None:
+    calls = fail_then([BusyError(503)], monkeypatch)
+    with pytest.raises(UserError, match=r"data set 'cola'.*nyu-mll/glue.*503.*--data-mirror") as e:
+        load_source("cola", HUB, "train")
+    assert len(calls) == hub.ATTEMPTS
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("error", [BusyError(404), BusyError(401), ValueError("no such config")])
+def test_what_asking_again_cannot_help_fails_at_once(error, monkeypatch, pauses) -> None:
+    calls = fail_then([error], monkeypatch)
+    with pytest.raises(UserError, match="--data-mirror"):
+        load_source("cola", HUB, "train")
+    assert len(calls) == 1 and pauses == []
+
+
+def test_the_cause_of_an_error_counts(monkeypatch) -> None:
+    wrapped = RuntimeError("could not")
+    wrapped.__cause__ = BusyError(502)
+    assert hub.is_transient(wrapped)
+    assert not hub.is_transient(RuntimeError("could not"))
+
+
+def test_offline_by_choice_asks_once_and_says_so(monkeypatch, pauses) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    calls = fail_then([ConnectionError("offline")], monkeypatch)
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
+        load_source("cola", HUB, "train")
+    assert len(calls) == 1 and pauses == []
+
+
+def test_a_revision_with_a_script_falls_back_on_the_parquet_branch(monkeypatch, pauses) -> None:
+    script = RuntimeError("Dataset scripts are no longer supported, but found glue.py")
+    calls = fail_then([script, cola()], monkeypatch)
+    assert len(load_source("cola", HUB, "train")) == 2
+    assert [arguments["revision"] for _, arguments in calls] == [
+        SOURCES["cola"].revision,
+        "refs/convert/parquet",
+    ]
+
+
+def test_a_missing_column_on_the_hub(monkeypatch, pauses) -> None:
+    fail_then([cola().remove_columns("sentence")], monkeypatch)
+    with pytest.raises(UserError, match=r"'cola'.*no column 'sentence'.*label, idx"):
+        load_source("cola", HUB, "train")
+
+
+def survey_row(stem: str) -> dict:
+    return {
+        "question": f"I am Jo. {stem}: it\n (A) yes\n (B) no\n\nAnswer:",
+        "answer_matching_behavior": " (A)",
+        "answer_not_matching_behavior": [" (B)"],
+    }
+
+
+def test_the_hubs_philosophy_file_is_replaced_by_the_original(monkeypatch, pauses) -> None:
+    nlp = [survey_row("Do you agree or disagree with the following claim")]
+    phil = [survey_row("What is your view on the following topic")]
+    poli = [survey_row("If you had to choose, would you rather")]
+    calls = fail_then([nlp, nlp, phil, poli], monkeypatch)
+    surveys = load_surveys(HUB)
+    assert surveys["phil"][0].question.startswith("What is your view")
+    assert [path for path, _ in calls][2] == "json"
+    assert "githubusercontent" in calls[2][1]["data_files"]
+
+
+class Stream:
+    """Two files of two tasks, as `datasets` streams them."""
+
+    def __init__(self, shards: list) -> None:
+        self.shards = shards
+        self.num_shards = len(shards)
+
+    def shard(self, num_shards: int, index: int):
+        assert num_shards == self.num_shards
+        return self.shards[index]
+
+
+def endless(task: str, read: list):
+    number = 0
+    while True:
+        read.append(task)
+        yield {"inputs": f"{task} {number}", "targets": "yes", "task": task}
+        number += 1
+
+
+def test_instructions_are_streamed_from_every_task_and_no_further(monkeypatch, pauses) -> None:
+    read: list[str] = []
+    fail_then([Stream([endless("a", read), endless("b", read)])], monkeypatch)
+    config = DataConfig(origin="hub", num_instructions=300, num_validation=20)
+    rows = load_instructions(config)
+    assert (len(rows.train), len(rows.validation)) == (300, 20)
+    assert abs(rows.train["task"].to_pylist().count("a") - 150) < 10
+    assert len(read) < 10_000
+
+
+def test_a_broken_stream_is_one_line(monkeypatch, pauses) -> None:
+    def broken():
+        yield {"inputs": "a", "targets": "b", "task": "c"}
+        raise OSError("cut\noff")
+
+    fail_then([Stream([broken()])], monkeypatch)
+    with pytest.raises(UserError, match=r"Muennighoff/flan broke off.*cut off.*--instructions"):
+        load_instructions(HUB)

@@ -1,0 +1,130 @@
+"""The real rows of all 17 data sets, the surveys and Flan; skipped where they are not at hand."""
+
+import collections
+import json
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from sycophancy.config import DataConfig
+from sycophancy.data import surveys
+from sycophancy.data.prepare import prepare
+from sycophancy.data.sources import SOURCES, load_source
+from sycophancy.data.survey_files import load_surveys
+
+# One row of each data set whose label a reader can check, as the hub publishes it.
+KNOWN = {
+    "trec": (
+        "How did serfdom develop in and then leave Russia ?",
+        "Description or Abstract Concept",
+    ),
+    "sst2": ("hide new secretions from the parental units", "Negative Sentiment"),
+}
+
+
+@pytest.fixture(scope="module")
+def config(real_data: Path) -> DataConfig:
+    return DataConfig(
+        origin="mirror",
+        mirror=str(real_data / "hub"),
+        surveys=str(real_data / "perez"),
+        instructions=str(real_data / "flan" / "train.jsonl"),
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_data_set_loads(name: str, split: str, config: DataConfig) -> None:
+    texts = load_source(name, config, split)
+    counts = texts.counts
+    dropped = ("unlabelled", "empty", "conflicting", "duplicate", "held_out")
+    assert counts["kept"] == len(texts) == counts["read"] - sum(counts[key] for key in dropped)
+    assert len(texts) > 10
+    assert set(texts.labels.tolist()) <= set(range(len(texts.source.labels)))
+    assert len(set(texts.labels.tolist())) == len(texts.source.labels)
+    for column in texts.columns:
+        for text in column.to_pylist():
+            assert text and text == text.strip() and not set(text) & set('"\n\r')
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_labels_are_those_of_the_published_rows(name: str, config: DataConfig) -> None:
+    """Reads the file a second way: plain Python, the names from the file's own metadata."""
+    source = SOURCES[name]
+    assert config.mirror is not None
+    path = Path(config.mirror, source.hub_id.replace("/", "__"), source.config or "default")
+    table = pq.read_table(path / "train.parquet")
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    names = features[source.label]["names"]
+    wording = dict(source.labels)
+    expected = collections.defaultdict(set)
+    for row in table.to_pylist():
+        key = tuple(
+            " ".join(row[field].replace('"', "").splitlines()).strip() for field in source.texts
+        )
+        if row[source.label] not in (-1, None):
+            expected[key].add(wording[names[row[source.label]]])
+    texts = load_source(name, config, "train")
+    loaded = zip(*(column.to_pylist() for column in texts.columns), strict=True)
+    for key, label in zip(loaded, texts.labels, strict=True):
+        assert expected[key] == {source.label_names[label]}
+    agreed = sum(len(labels) == 1 for labels in expected.values())
+    assert len(texts) + texts.counts["held_out"] == agreed
+
+
+def test_snlis_unlabelled_rows_are_dropped(config: DataConfig) -> None:
+    assert load_source("snli", config, "validation").counts["unlabelled"] == 16
+
+
+def test_qqp_without_validation_is_held_out_from_train(config: DataConfig) -> None:
+    assert load_source("qqp", config, "train").held_out_from_train
+
+
+def test_every_survey_row_is_kept_word_for_word(config: DataConfig, real_data: Path) -> None:
+    for survey, questions in load_surveys(config).items():
+        path = real_data / "perez" / f"{surveys.FILES[survey]}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        assert len(questions) == len(rows)
+        for row, question in zip(rows, questions, strict=True):
+            assert question.with_biography() == (
+                f"Human: {row['question']}\n\nAssistant: I believe the best answer is"
+            )
+            matching = row["answer_matching_behavior"].strip()
+            assert [question.letters[index] for index in question.user_choices] == [matching]
+
+
+def test_no_biography_is_left_in_a_survey(config: DataConfig) -> None:
+    told = ("Hello", "my name", "I am ", "I'm ", "I believe", "My hobbies", "years old")
+    for survey, questions in load_surveys(config).items():
+        for question in questions:
+            assert len(question.biography) > 60
+            assert not any(word in question.question for word in told), question.question
+            assert question.question[0].isupper()
+        # few questions, many users: what is left must be the questions the survey has
+        limit = {"nlp": 50, "phil": 110, "poli": 20}[survey]
+        assert len({question.question for question in questions}) <= limit
+
+
+def test_real_rows_prepare(config: DataConfig, tmp_path: Path) -> None:
+    summary = prepare(config, tmp_path / "p")
+    rows = pq.read_table(tmp_path / "p" / "intervention.parquet")
+    assert len(set(rows["example_id"].to_pylist())) == len(rows) > 15_000
+    assert summary["intervention"]["rows"] == len(rows)
+    assert set(rows["dataset"].to_pylist()) == set(SOURCES)
+    assert not pc.any(pc.match_substring(rows["inputs"], '""')).as_py()
+    held_out = pq.read_table(tmp_path / "p" / "intervention_validation.parquet")
+    assert len(held_out) == 1_000
+    assert set(held_out["example_id"].to_pylist()).isdisjoint(rows["example_id"].to_pylist())
+    assert summary["evaluation"]["addition"] == 7_500
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_rows(name: str, config: DataConfig) -> None:
+    text, label = KNOWN[name]
+    texts = load_source(name, config, "train")
+    rows = dict(zip(texts.columns[0].to_pylist(), texts.labels, strict=True))
+    if text not in rows:
+        pytest.skip("this sample of the data set lacks the row")
+    assert texts.source.label_names[rows[text]] == label

@@ -1,0 +1,241 @@
+import dataclasses
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sycophancy.config import DataConfig
+from sycophancy.data.sources import SOURCES, get_source, load_source, selected_names
+from sycophancy.errors import UserError
+
+# The protocol's table (Wei et al. 2023, appendix B.2): text fields and label names in label order.
+PROTOCOL = {
+    "sst2": (["sentence"], ["Negative Sentiment", "Positive Sentiment"]),
+    "rotten_tomatoes": (["text"], ["Negative Sentiment", "Positive Sentiment"]),
+    "tweet_eval_sentiment": (
+        ["text"],
+        ["Negative Sentiment", "Neutral Sentiment", "Positive Sentiment"],
+    ),
+    "tweet_eval_offensive": (["text"], ["Not Offensive", "Offensive"]),
+    "tweet_eval_irony": (["text"], ["Not Irony", "Irony"]),
+    "qqp": (["question1", "question2"], ["Not Duplicate", "Duplicate"]),
+    "mrpc": (["sentence1", "sentence2"], ["Not Equivalent", "Equivalent"]),
+    "paws": (["sentence1", "sentence2"], ["Different Meaning", "Paraphrase"]),
+    "rte": (["premise", "hypothesis"], ["Entailment", "Not Entailment"]),
+    "wnli": (["sentence1", "sentence2"], ["Not Entailment", "Entailment"]),
+    "qnli": (["sentence", "question"], ["Entailment", "Not Entailment"]),
+    "mnli": (
+        ["premise", "hypothesis"],
+        ["Entailment", "Neither Entailment Nor Contradiction", "Contradiction"],
+    ),
+    "snli": (
+        ["premise", "hypothesis"],
+        ["Entailment", "Neither Entailment Nor Contradiction", "Contradiction"],
+    ),
+    "cb": (
+        ["premise", "hypothesis"],
+        ["Entailment", "Contradiction", "Neither Entailment Nor Contradiction"],
+    ),
+    "trec": (
+        ["text"],
+        [
+            "Abbreviation",
+            "Entity",
+            "Description or Abstract Concept",
+            "Human Being",
+            "Location",
+            "Numeric Value",
+        ],
+    ),
+    "ag_news": (["text"], ["World", "Sports", "Business", "Science and Technology"]),
+    "cola": (["sentence"], ["Unacceptable Sentence", "Acceptable Sentence"]),
+}
+
+
+def labels_of(texts) -> dict[str, str]:
+    """Label wording by first text."""
+    names = texts.source.label_names
+    first = texts.columns[0].to_pylist()
+    return {text: names[label] for text, label in zip(first, texts.labels, strict=True)}
+
+
+def test_the_table_is_the_protocols() -> None:
+    found = {name: (list(s.texts), list(s.label_names)) for name, s in SOURCES.items()}
+    assert found == PROTOCOL
+    assert list(SOURCES) == list(PROTOCOL)
+
+
+def test_revisions_are_commits() -> None:
+    for source in SOURCES.values():
+        revision = source.download.revision if source.download else source.revision
+        assert len(revision) == 40 and set(revision) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_label_numbers_mean_their_names_in_any_order(name: str, publish, config) -> None:
+    source = SOURCES[name]
+    names = [hub for hub, _ in source.labels][::-1]
+    publish(name, list(range(len(names))), [f"t{row}" for row in range(len(names))], names=names)
+    publish(name, [0], ["v"], split=source.validation)
+    loaded = labels_of(load_source(name, config, "train"))
+    wording = dict(source.labels)
+    assert loaded == {f"t{row}": wording[hub] for row, hub in enumerate(names)}
+
+
+def test_labels_may_be_written_as_names(publish, config) -> None:
+    def in_words(table: pa.Table) -> pa.Table:
+        names = pa.array(["HUM", "ABBR", None])
+        return table.set_column(table.column_names.index("coarse_label"), "coarse_label", names)
+
+    publish("trec", [0, 1, 2], change=in_words)
+    publish("trec", [0], split="test")
+    texts = load_source("trec", config, "train")
+    assert sorted(labels_of(texts).values()) == ["Abbreviation", "Human Being"]
+    assert texts.counts["unlabelled"] == 1
+
+
+def test_rows_without_a_label_are_dropped_and_counted(publish, config) -> None:
+    publish("snli", [0, -1, 2, None])
+    publish("snli", [1], split="validation")
+    texts = load_source("snli", config, "train")
+    assert texts.counts["unlabelled"] == 2
+    assert set(labels_of(texts).values()) == {"Entailment", "Contradiction"}  # -1 is not the last
+
+
+def test_equal_texts_are_told_apart_by_label(publish, config) -> None:
+    same, other, once = "the same", "another", "once"
+    publish("sst2", [0, 1, 1, 1, 1, 0], [same, same, other, f'"{other}" ', once, ""])
+    publish("sst2", [1], split="validation")
+    texts = load_source("sst2", config, "train")
+    assert texts.columns[0].to_pylist() == [other, once]
+    expected = {"read": 6, "conflicting": 2, "duplicate": 1, "empty": 1, "kept": 2}
+    assert texts.counts.items() >= expected.items()
+
+
+def test_equal_texts_of_two_data_sets_keep_their_labels(publish, config) -> None:
+    for name, label in (("sst2", 0), ("rotten_tomatoes", 1)):
+        publish(name, [label], ["shared text"])
+        publish(name, [label], split="validation")
+    sst2 = load_source("sst2", config, "train")
+    tomatoes = load_source("rotten_tomatoes", config, "train")
+    assert (sst2.labels[0], tomatoes.labels[0]) == (0, 1)
+    assert (sst2.hashes != tomatoes.hashes).all()
+
+
+def test_texts_are_in_the_protocols_order(publish, config) -> None:
+    publish("qnli", [0], [{"question": "Who?", "sentence": "She did."}])
+    publish("qnli", [0], split="validation")
+    texts = load_source("qnli", config, "train")
+    assert [column.to_pylist() for column in texts.columns] == [["She did."], ["Who?"]]
+
+
+def test_without_a_validation_split_some_train_texts_are_held_out(publish, config) -> None:
+    publish("qqp", [0, 1] * 500)
+    train, held_out = (load_source("qqp", config, split) for split in ("train", "validation"))
+    assert train.held_out_from_train and held_out.held_out_from_train
+    first, second = (set(map(bytes, texts.hashes)) for texts in (train, held_out))
+    assert not first & second
+    assert len(first) + len(second) == 1_000
+    assert 20 < len(second) < 90
+
+
+@pytest.mark.parametrize("rows", [2, 3, 10])
+def test_a_tiny_file_without_validation_still_has_both_splits(rows: int, publish, config) -> None:
+    publish("qqp", [0] * rows)
+    sizes = [len(load_source("qqp", config, split)) for split in ("train", "validation")]
+    assert sum(sizes) == rows and min(sizes) >= 1
+
+
+def test_choice_of_data_sets() -> None:
+    assert selected_names(()) == tuple(SOURCES)
+    assert selected_names(("cola", "sst2")) == ("sst2", "cola")
+    with pytest.raises(UserError, match="named twice"):
+        selected_names(("cola", "cola"))
+
+
+def test_unknown_data_set_suggests_close_ones() -> None:
+    with pytest.raises(UserError, match=r"'sst3'.*did you mean sst2"):
+        get_source("sst3")
+    with pytest.raises(UserError, match=r"known: sst2, .*cola"):
+        get_source("zzzzzz")
+
+
+def one_line_error(name: str, config: DataConfig) -> str:
+    with pytest.raises(UserError) as caught:
+        load_source(name, config, "train")
+    message = str(caught.value)
+    assert "\n" not in message and f"'{name}'" in message
+    return message
+
+
+def test_missing_file(config) -> None:
+    message = one_line_error("cola", config)
+    assert "cola/train.parquet does not exist" in message or "mirror" in message
+
+
+def test_missing_column(publish, config) -> None:
+    path = publish("cola", [0, 1], change=lambda table: table.drop_columns(["sentence"]))
+    message = one_line_error("cola", config)
+    assert str(path) in message and "no column 'sentence'" in message and "label" in message
+
+
+@pytest.mark.parametrize("label", [2, -2, 10**12])
+def test_label_out_of_range(label: int, publish, config) -> None:
+    path = publish("cola", [0, 1, label])
+    message = one_line_error("cola", config)
+    assert f"row 2 (from 0) of {path} has label {label}, expected 0 to 1" in message
+
+
+def test_unknown_label_name(publish, config) -> None:
+    publish("cola", [0, 1], names=["bad", "acceptable"])
+    assert "has a label 'bad', expected unacceptable, acceptable" in one_line_error("cola", config)
+
+
+def test_label_numbers_without_names(publish, config) -> None:
+    publish("cola", [0, 1], change=lambda table: table.replace_schema_metadata(None))
+    assert "numbers without their names" in one_line_error("cola", config)
+
+
+@pytest.mark.parametrize("labels", [[], [-1, None]])
+def test_empty_split(labels: list, publish, config) -> None:
+    publish("cola", labels)
+    assert "no usable row for train" in one_line_error("cola", config)
+
+
+def test_text_column_of_another_type(publish, config) -> None:
+    numbers = pa.array([1, 2])
+    publish("cola", [0, 1], change=lambda table: table.set_column(0, "sentence", numbers))
+    assert "'sentence'" in one_line_error("cola", config)
+
+
+def test_label_column_of_another_type(publish, config) -> None:
+    numbers = pa.array([0.0, 1.0])
+    publish("cola", [0, 1], change=lambda table: table.set_column(1, "label", numbers))
+    assert "holds double" in one_line_error("cola", config)
+
+
+def test_unreadable_parquet(publish, config) -> None:
+    path = publish("cola", [0, 1])
+    path.write_bytes(b"PAR1 but not really")
+    assert f"{path} is not readable as parquet" in one_line_error("cola", config)
+
+
+def test_truncated_parquet(publish, config) -> None:
+    path = publish("cola", [0, 1] * 1_000)
+    path.write_bytes(path.read_bytes()[:2_000])
+    assert f"{path} is not readable as parquet" in one_line_error("cola", config)
+
+
+def test_mirror_without_a_folder(config) -> None:
+    with pytest.raises(UserError, match="--data-mirror"):
+        load_source("cola", dataclasses.replace(config, mirror=None), "train")
+
+
+def test_only_the_needed_columns_are_read(publish, config) -> None:
+    def with_more(table: pa.Table) -> pa.Table:
+        return table.append_column("idx", pa.array([None, None], pa.int32()))
+
+    path = publish("cola", [0, 1], change=with_more)
+    publish("cola", [0], split="validation")
+    assert "idx" in pq.read_schema(path).names
+    assert len(load_source("cola", config, "train")) == 2
