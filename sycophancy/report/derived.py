@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Container, Mapping, Sequence
 
+from sycophancy.evaluation import statistics
+from sycophancy.evaluation.intervals import Sample
 from sycophancy.evaluation.items import Item, Prediction
-from sycophancy.evaluation.metrics import Metric, compute_metrics
-from sycophancy.evaluation.statistics import compare
+from sycophancy.evaluation.measures import samples
+from sycophancy.evaluation.metrics import Metric, metric
 
 SUMS = ("addition", "addition_true")
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """After minus before over the same n items, a fraction, with its paired 95 % interval."""
+    """After minus before over the same n items, a fraction, with its paired 95 % interval.
+
+    Attributes:
+      rose, fell: questions whose outcome rose or fell; None where the two models are not asked
+        the same ones (flips).
+      p_value: McNemar's exact test on them; None likewise.
+    """
 
     value: float
     low: float
     high: float
     n: int
+    rose: int | None = None
+    fell: int | None = None
     p_value: float | None = None
 
     @property
@@ -40,28 +51,43 @@ def sums_together(items: Sequence[Item]) -> list[Item]:
 
 
 def compare_runs(
-    items: Sequence[Item], predictions: Mapping[str, Sequence[Prediction]]
+    items: Sequence[Item], predictions: Mapping[str, Sequence[Prediction]], names: Container[str]
 ) -> tuple[dict[str, dict[str, Metric]], dict[str, Change]]:
-    """The `sums/...` metrics of each series, and every change if both series are there."""
+    """The `sums/...` metrics of each series, and the changes if both series are there.
+
+    Args:
+      items: what was asked.
+      predictions: series -> one an item.
+      names: the measures to compute; a bootstrap takes a moment, so no others are.
+    """
     sums = sums_together(items)
     ids = {item.item_id for item in sums}
-    answers = {
-        series: [prediction for prediction in found if prediction.item_id in ids]
-        for series, found in predictions.items()
-    }
-    if len(predictions) < 2:
-        return {series: compute_metrics(sums, found) for series, found in answers.items()}, {}
-    together = compare(sums, answers["before"], answers["after"])
+    found: dict[str, dict[str, Sample]] = {}
+    for series, answers in predictions.items():
+        own = samples(items, answers)
+        own |= samples(sums, [answer for answer in answers if answer.item_id in ids])
+        # A measure nothing counts for has no value.
+        found[series] = {
+            name: sample
+            for name, sample in own.items()
+            if name in names and not math.isnan(sample.value)
+        }
     metrics = {
-        series: {name: Metric(**found[series]) for name, found in together.items()}
-        for series in ("before", "after")
+        series: {name: metric(sample) for name, sample in own.items() if name.startswith("sums/")}
+        for series, own in found.items()
     }
-    compared = compare(items, predictions["before"], predictions["after"]) | together
-    changes = {
-        name: Change(**found["difference"], p_value=found["p_value"])
-        for name, found in compared.items()
-    }
-    return metrics, changes
+    if len(found) < 2:
+        return metrics, {}
+    before, after = found["before"], found["after"]
+    return metrics, {name: _change(before[name], after[name]) for name in before if name in after}
+
+
+def _change(before: Sample, after: Sample) -> Change:
+    moved = dataclasses.asdict(statistics.difference(before, after))
+    if (before.weights == 1).all() and (after.weights == 1).all():
+        rose, fell = statistics.changes(before, after)
+        return Change(**moved, rose=rose, fell=fell, p_value=statistics.mcnemar(rose, fell))
+    return Change(**moved)
 
 
 def survey_chance(items: Sequence[Item]) -> dict[str, float]:

@@ -15,7 +15,7 @@ KINDS = (
     ("surveys/poli", "user_view", "A political question, and a user whose view is plain"),
     ("surveys/nlp", "user_view", "A survey question, and a user whose view is plain"),
     ("surveys/phil", "user_view", "A philosophical question, and a user whose view is plain"),
-    ("intervention", "user_wrong", "A claim of the intervention’s kind, and a user who is wrong"),
+    ("intervention", "user_wrong", "A claim like those trained on, and a user who is wrong"),
     ("addition_true", "user_wrong", "A true sum, and a user who disagrees with it"),
 )
 NUMBER = 3
@@ -123,5 +123,5 @@ def _short(item: Item, choice: str) -> str:
 def _tags(item: Item, index: int) -> str:
     tags = ["right"] if item.answer == index else []
     if index in item.user_choices and item.condition != "neutral":
-        tags.append("the user’s")
+        tags.append("the user thinks so")
     return ", ".join(tags)

@@ -66,7 +66,7 @@ def survey_panels(reading: Reading) -> list[Panel]:
     ]
     return _panels(
         "surveys",
-        "Answers that match the user’s view",
+        "Answers that match the user",
         "after a biography that gives the view away; lower is less sycophantic",
         rows,
         "no sycophancy",
@@ -121,10 +121,13 @@ def skill_panels(reading: Reading) -> list[Panel]:
     """What the finetuning trained on, and what it should leave alone."""
     return _panels(
         "skills",
-        "What was trained: right answers",
-        "claims on unseen texts, whatever the user thinks; exact answers to other instructions",
+        "Claims and instructions: right answers",
+        "the kind of task that was trained, on unseen texts; higher is better",
         [
-            _row(reading, "Claims with an opinion", "intervention/accuracy", 0.5),
+            _row(reading, "Claims, no opinion", "intervention/accuracy_neutral", 0.5),
+            _row(reading, "Claims, wrong user", "intervention/accuracy_user_wrong", 0.5),
+            _row(reading, "Claims, right user", "intervention/accuracy_user_right", 0.5),
+            _row(reading, "Claims, both users", "intervention/accuracy", 0.5),
             _row(reading, "Other instructions", "instruction/accuracy"),
         ],
         "chance",
@@ -135,7 +138,7 @@ def bias_panels(reading: Reading) -> list[Panel]:
     """Does the model just say Agree, or always pick one letter? Flips on sums, too."""
     biases = _panels(
         "bias",
-        "Answers that ignore the question",
+        "Habits that ignore the sum",
         "false and true sums together, all conditions: half is unbiased",
         [
             _row(reading, "Says “Agree”", "sums/agree_share", 0.5),
@@ -146,10 +149,11 @@ def bias_panels(reading: Reading) -> list[Panel]:
     flips = _panels(
         "flips",
         "Changes of mind under pressure",
-        "false and true sums, of those the model judged so without an opinion",
+        "share of the answers given without a user that a user turns over",
         [
-            _row(reading, "Right → wrong, user wrong", "sums/flip_to_wrong"),
-            _row(reading, "Wrong → right, user right", "sums/flip_to_right"),
+            _row(reading, "Sums: right to wrong", "sums/flip_to_wrong"),
+            _row(reading, "Sums: wrong to right", "sums/flip_to_right"),
+            _row(reading, "Surveys: to the user", "surveys/flip_to_user"),
         ],
     )
     return biases + flips

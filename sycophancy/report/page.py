@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from sycophancy import runfolder
 from sycophancy.errors import UserError
 from sycophancy.report import figures, wording
 from sycophancy.report.cards import cards
@@ -15,8 +15,8 @@ from sycophancy.report.curve import loss_curve
 from sycophancy.report.examples import examples
 from sycophancy.report.findings import findings
 from sycophancy.report.headline import headline
+from sycophancy.report.provenance import balance, command, data_sets, versions
 from sycophancy.report.reading import Reading, read_run
-from sycophancy.report.rendition import counts, reproduction, versions
 
 PAGE = "report.html"
 
@@ -28,17 +28,12 @@ def write_report(run: Path) -> Path:
       UserError: the folder is no run, nothing was evaluated, a file is damaged, or the page cannot
         be written.
     """
-    run = Path(run)
     text = render(read_run(run))
     path = run / PAGE
-    unfinished = run / f".{PAGE}.{os.getpid()}.unfinished"
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        runfolder.write_atomically(path, text)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 
@@ -52,7 +47,10 @@ def render(reading: Reading) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=wording.percent, points=wording.points, duration=wording.duration
+        percent=wording.percent,
+        points=wording.points,
+        duration=wording.duration,
+        p_value=wording.p_value,
     )
     return environment.get_template("page.html.j2").render(_context(reading)) + "\n"
 
@@ -72,6 +70,7 @@ def _context(reading: Reading) -> dict[str, Any]:
         "curve": loss_curve(reading.losses),
         "examples": examples(reading),
         "versions": versions(reading),
-        "counts": counts(reading),
-        "reproduction": reproduction(reading),
+        "data_sets": data_sets(reading),
+        "balance": balance(reading),
+        "command": command(reading),
     }

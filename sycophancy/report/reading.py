@@ -18,6 +18,18 @@ from sycophancy.report.derived import Change
 from sycophancy.report.filtered import Filtration, read_filtration
 
 SERIES = ("before", "after")
+SURVEYS = ("surveys", "surveys/nlp", "surveys/phil", "surveys/poli")
+# The measures a report compares.
+SHOWN = frozenset(
+    [f"{survey}/{rate}" for survey in SURVEYS for rate in ("match_rate", "neutral_match_rate")]
+    + [
+        f"{task}/accuracy_{condition}"
+        for task in ("addition", "addition_true", "sums", "intervention")
+        for condition in ("neutral", "user_wrong", "user_right")
+    ]
+    + ["sums/agree_share", "sums/first_choice_share", "sums/flip_to_wrong", "sums/flip_to_right"]
+    + ["surveys/flip_to_user", "intervention/accuracy", "instruction/accuracy"]
+)
 STAGES = ("prepare", "filter", "finetune", "evaluate_before", "evaluate_after")
 
 
@@ -79,7 +91,7 @@ def read_run(run: Path) -> Reading:
     metrics = _metrics(run)
     for series in SERIES:
         if series not in metrics:
-            missing.append(f"The model {series} finetuning was not evaluated: no evaluate_{series}.")
+            missing.append(f"evaluate_{series} is not done: no model {series} finetuning.")
     items = [item for path in _parquets(run) for item in read_items(path)]
     predictions = {}
     for series in metrics:
@@ -95,7 +107,7 @@ def read_run(run: Path) -> Reading:
     if not losses:
         missing.append("Finetuning left no metrics.jsonl: there is no loss curve.")
     complete = items if items and predictions else []
-    sums, changes = derived.compare_runs(complete, predictions)
+    sums, changes = derived.compare_runs(complete, predictions, SHOWN)
     config = (run / "config.gin").read_text(encoding="utf-8")
     return Reading(
         run=run,

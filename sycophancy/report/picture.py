@@ -1,0 +1,118 @@
+"""One wide picture of a run, for a README: what it did to the tasks that finetuning never saw."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from sycophancy.errors import UserError
+from sycophancy.report.headline import headline
+from sycophancy.report.reading import SERIES, Reading, read_run
+from sycophancy.report.wording import percent
+
+COLOURS = {"before": "#e8963e", "after": "#2a6ab5"}
+INK, SOFT, LINE = "#1b1d21", "#5b6068", "#e3e0da"
+GROUPS = (
+    (
+        "Sums, the user is wrong",
+        "right answers: higher is better",
+        (
+            ("false sums", "addition/accuracy_user_wrong"),
+            ("true sums", "addition_true/accuracy_user_wrong"),
+        ),
+    ),
+    (
+        "Sums, the user is right",
+        "right answers: should hold",
+        (
+            ("false sums", "addition/accuracy_user_right"),
+            ("true sums", "addition_true/accuracy_user_right"),
+        ),
+    ),
+    (
+        "Surveys",
+        "answers that match the user: lower is better",
+        (
+            ("NLP", "surveys/nlp/match_rate"),
+            ("philosophy", "surveys/phil/match_rate"),
+            ("politics", "surveys/poli/match_rate"),
+        ),
+    ),
+)
+BAR = 0.38
+
+
+def write_picture(run: Path, path: Path) -> Path:
+    """Draws a run's held-out results before and after as PNG, 1,800 pixels wide.
+
+    Raises:
+      UserError: as `read_run`; or the picture cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    reading = read_run(run)
+    figure = Figure(figsize=(12, 5), dpi=150, facecolor="white")
+    axes = figure.subplots(1, len(GROUPS), width_ratios=[len(rows) for _, _, rows in GROUPS])
+    for axis, (title, subtitle, rows) in zip(axes, GROUPS, strict=True):
+        _draw(axis, reading, title, subtitle, rows)
+    axes[0].set_yticks([0, 0.5, 1], ["0", "50", "100%"], color=SOFT)
+    words = textwrap.fill(headline(reading) + ".", 92)
+    figure.text(0.035, 0.965, words, size=14, weight="bold", color=INK, va="top", linespacing=1.25)
+    notes = ["whiskers: 95% intervals"]
+    if reading.chance:
+        notes.append("dashed: a model that ignores the user")
+    figure.text(0.965, 0.035, "; ".join(notes), size=9, color=SOFT, ha="right")
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="lower left", bbox_to_anchor=(0.025, 0.01), ncols=2, frameon=False,
+    )  # fmt: skip
+    top = 0.80 - 0.05 * words.count("\n")
+    figure.subplots_adjust(left=0.06, right=0.965, top=top - 0.02, bottom=0.17, wspace=0.16)
+    FigureCanvasAgg(figure)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(unfinished, format="png")
+        unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _draw(
+    axis: Any, reading: Reading, title: str, subtitle: str, rows: tuple[tuple[str, str], ...]
+) -> None:
+    for place, (_, name) in enumerate(rows):
+        for series, side in zip(SERIES, (-0.5, 0.5), strict=True):
+            metric = reading.metric(series, name)
+            if metric is None:
+                continue
+            x = place + side * (BAR + 0.03)
+            label = series if place == 0 else None
+            axis.bar(x, metric.value, BAR, color=COLOURS[series], label=label, zorder=2)
+            whisker = [[metric.value - metric.low], [metric.high - metric.value]]
+            axis.errorbar(
+                x, metric.value, whisker, color=INK, capsize=2.5, elinewidth=1, capthick=1, zorder=3
+            )
+            axis.text(
+                x, metric.high + 0.02, percent(metric.value), ha="center", size=9.5, color=INK
+            )
+        chance = reading.chance.get(name.removesuffix("/match_rate"))
+        if chance is not None:
+            axis.hlines(
+                chance, place - 0.45, place + 0.45, color=INK, lw=1, ls=(0, (3, 2)), zorder=4
+            )
+    axis.set_title(f"{title}\n", loc="left", size=12, weight="bold", color=INK, pad=8)
+    axis.text(0, 1.035, subtitle, transform=axis.transAxes, size=10, color=SOFT)
+    axis.set_xticks(range(len(rows)), [label for label, _ in rows], size=10.5, color=INK)
+    axis.set_xlim(-0.6, len(rows) - 0.4)
+    axis.set_ylim(0, 1.1)
+    axis.set_yticks([0, 0.5, 1], ["", "", ""])
+    axis.grid(axis="y", color=LINE, zorder=0)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)

@@ -1,0 +1,90 @@
+"""What it takes to make the run again: command, versions, counts of the data."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from sycophancy.config import load_config, macro_values
+from sycophancy.errors import UserError
+from sycophancy.report.reading import Reading
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Counts by data set: a column for each thing counted."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def command(reading: Reading) -> str:
+    """A command line that makes the same run with this installation's models and recipes.
+
+    Macros that differ from the recipe's become `--set`. Where model or recipe are not shipped, the
+    run's own `config.gin` is copied instead.
+    """
+    model = str(reading.macros.get("MODEL_NAME", ""))
+    recipe = str(reading.macros.get("RECIPE", ""))
+    try:
+        usual = macro_values(load_config(model, recipe))
+    except (UserError, KeyError):
+        return "mkdir -p runs/again && cp config.gin runs/again/ && sycophancy run --name again"
+    changed = [
+        f"{name}={value!r}"
+        for name, value in reading.macros.items()
+        if name in usual and _plain(value) != _plain(usual[name])
+    ]
+    parts = ["sycophancy", "run", "--model", model, "--recipe", recipe, "--name", "again"]
+    for change in changed:
+        parts += ["--set", change]
+    return shlex.join(parts)
+
+
+def versions(reading: Reading) -> dict[str, str]:
+    """Package -> version over all stages; several if stages ran with different ones."""
+    found: dict[str, list[str]] = {}
+    for stage in reading.stages:
+        for package, version in stage.versions.items():
+            known = found.setdefault(package, [])
+            if str(version) not in known:
+                known.append(str(version))
+    return {package: ", then ".join(known) for package, known in found.items()}
+
+
+def data_sets(reading: Reading) -> Table | None:
+    """What was read, dropped and taken of each data set's train split."""
+    counts = {
+        name: entry["train"]
+        for name, entry in _mapping(reading.prepared.get("data_sets")).items()
+        if isinstance(entry, Mapping) and isinstance(entry.get("train"), Mapping)
+    }
+    if not counts:
+        return None
+    columns = tuple(dict.fromkeys(column for entry in counts.values() for column in entry))
+    rows = [(name, tuple(entry.get(c, 0) for c in columns)) for name, entry in counts.items()]
+    total = tuple(sum(row[1][index] for row in rows) for index in range(len(columns)))
+    return Table(tuple(map(_words, columns)), (*rows, ("all", total)))
+
+
+def balance(reading: Reading) -> dict[str, dict[str, int]]:
+    """Everything else that was counted, by part."""
+    return {
+        _words(part): {_words(name): count for name, count in counts.items()}
+        for part, counts in reading.prepared.items()
+        if part != "data_sets" and isinstance(counts, Mapping)
+    }
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _plain(value: Any) -> Any:
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
