@@ -74,15 +74,15 @@ def sample(
     ranks = draws.words(hashes, seed, "sample")
     pool_of = np.repeat(np.arange(len(pools)), sizes)
     row_of = np.concatenate([np.arange(size) for size in sizes] or [np.arange(0)])
-    order = np.lexsort((hashes[:, 1], hashes[:, 0], ranks))
+    rows = np.arange(len(hashes))
     if sampling == "balanced":
-        quotas = _quotas(sizes, count)
-        taken = [order[pool_of[order] == pool][:quota] for pool, quota in enumerate(quotas)]
-        chosen = np.zeros(len(order), np.bool_)
-        chosen[np.concatenate(taken)] = True
-        order = order[chosen[order]]
-    order = order[:count]
-    return pool_of[order], row_of[order]
+        ends = np.cumsum(sizes)
+        parts = zip(ends - sizes, ends, _quotas(sizes, count), strict=True)
+        rows = np.concatenate(
+            [_smallest(rows[start:end], hashes, ranks, quota) for start, end, quota in parts]
+        )
+    rows = _smallest(rows, hashes, ranks, count)
+    return pool_of[rows], row_of[rows]
 
 
 def claimed_batches(
@@ -215,6 +215,17 @@ def _claimed(
         claim=pa.concat_arrays(text).take(indices),
         is_true=np.concatenate(truth)[back],
     )
+
+
+def _smallest(
+    rows: NDArray[np.int64], hashes: draws.Hashes, ranks: draws.Words, count: int
+) -> NDArray[np.int64]:
+    """The `count` rows with the smallest ranks, in their order; equal ranks go by hash."""
+    if 0 < count < len(rows):
+        limit = np.partition(ranks[rows], count - 1)[count - 1]
+        rows = rows[ranks[rows] <= limit]
+    order = np.lexsort((hashes[rows, 1], hashes[rows, 0], ranks[rows]))
+    return rows[order[:count]]
 
 
 def _quotas(sizes: Sequence[int], count: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import re
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -14,13 +15,18 @@ from sycophancy.data.prepare import prepare
 from sycophancy.data.sources import SOURCES, load_source
 from sycophancy.data.survey_files import load_surveys
 
-# One row of each data set whose label a reader can check, as the hub publishes it.
+# Rows whose label any reader can check (first text field, label).
 KNOWN = {
-    "trec": (
-        "How did serfdom develop in and then leave Russia ?",
-        "Description or Abstract Concept",
+    "sst2": ("by far the worst movie of the year", "Negative Sentiment"),
+    "qqp": ("Can I develope mobile apps with c++?", "Duplicate"),
+    "rte": ("No Weapons of Mass Destruction Found in Iraq Yet.", "Not Entailment"),
+    "wnli": (
+        "I stuck a pin through a carrot. When I pulled the pin out, it had a hole.",
+        "Entailment",
     ),
-    "sst2": ("hide new secretions from the parental units", "Negative Sentiment"),
+    "snli": ("A man plays a keyboard and sings.", "Entailment"),
+    "trec": ("What is the date of Boxing Day ?", "Numeric Value"),
+    "cola": ("They drank the pub.", "Unacceptable Sentence"),
 }
 
 
@@ -62,7 +68,7 @@ def test_labels_are_those_of_the_published_rows(name: str, config: DataConfig) -
     expected = collections.defaultdict(set)
     for row in table.to_pylist():
         key = tuple(
-            " ".join(row[field].replace('"', "").splitlines()).strip() for field in source.texts
+            re.sub(r"[\r\n]+", " ", row[field].replace('"', "")).strip() for field in source.texts
         )
         if row[source.label] not in (-1, None):
             expected[key].add(wording[names[row[source.label]]])
@@ -124,7 +130,5 @@ def test_real_rows_prepare(config: DataConfig, tmp_path: Path) -> None:
 def test_known_rows(name: str, config: DataConfig) -> None:
     text, label = KNOWN[name]
     texts = load_source(name, config, "train")
-    rows = dict(zip(texts.columns[0].to_pylist(), texts.labels, strict=True))
-    if text not in rows:
-        pytest.skip("this sample of the data set lacks the row")
-    assert texts.source.label_names[rows[text]] == label
+    rows = zip(texts.columns[0].to_pylist(), texts.labels, strict=True)
+    assert label in {texts.source.label_names[index] for first, index in rows if first == text}
