@@ -23,13 +23,14 @@ if typing.TYPE_CHECKING:
 
 app = typer.Typer(
     help="Finetune language models so that they stop telling users what they want to hear.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# Click's class of wrong usage; typer may bring a click of its own, which has no public name.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
 _SHOWN = (
     ("addition/accuracy_neutral", "false sums, no opinion: accuracy"),
     ("addition/accuracy_user_wrong", "false sums, the user agrees: accuracy"),
@@ -44,8 +45,12 @@ _SHOWN = (
 )
 
 
-class _Stopped(KeyboardInterrupt):
-    """SIGTERM, as an exception that unwinds like Ctrl-C."""
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM, as an exception that nothing but `main` catches."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:
@@ -72,7 +77,7 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
         _with_pipeline(options, functools.partial(function, **given))
 
     command.__signature__ = inspect.Signature(shared + own)  # type: ignore[attr-defined]
-    del command.__wrapped__  # type: ignore[attr-defined]
+    del command.__wrapped__
     command.__annotations__ = {p.name: p.annotation for p in shared + own}
     return app.command()(command)
 
@@ -80,13 +85,12 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
     from sycophancy.pipeline import Pipeline
     from sycophancy.progress import Screen
-    from sycophancy.runfolder import RunFolder, write_atomically
+    from sycophancy.runfolder import RunFolder
 
     run = RunFolder(options.folder())
     config = options.config(run.path)
     new = run.create()
     with run.lock():
-        write_atomically(run.path / "config.gin", config.operative)
         try:
             work(Pipeline(config, run, Screen(), any_code=options.any_code))
         except UserError:
@@ -163,11 +167,13 @@ def run(pipeline: Pipeline) -> None:
 
 @app.callback(invoke_without_command=True)
 def _main(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
         print(__version__)
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def _print_results(pipeline: Pipeline) -> None:
@@ -188,31 +194,30 @@ def _print_metrics(series: dict[str, dict[str, Any]]) -> None:
 
 def main() -> None:
     """Runs the command line; bad input ends in one line on standard error and exit code 2."""
-    import click
-
     from sycophancy.training.preemption import Preempted
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at every import
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         code = typer.main.get_command(app)(standalone_mode=False)
-    except click.UsageError as error:
+    except _USAGE_ERROR as error:
         _fail(error.format_message(), 2)
     except UserError as error:
         _fail(str(error), 2)
     except Preempted as stopped:
         print(f"sycophancy: {stopped}", file=sys.stderr)
         code = 0
-    except (KeyboardInterrupt, click.Abort) as error:
+    except _Stopped as stopped:
         _fail(
             "stopped; what is complete is kept, and the same command continues from there",
-            143 if isinstance(error, _Stopped) else 130,
+            stopped.code,
         )
     sys.exit(code or 0)
 
 
 def _stop(signum: int, frame: Any) -> typing.NoReturn:
-    raise _Stopped
+    raise _Stopped(128 + signum)
 
 
 def _fail(message: str, code: int) -> typing.NoReturn:

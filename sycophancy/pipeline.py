@@ -142,7 +142,12 @@ class Pipeline:
         """
         for name in self._needed(names):
             self._bring_up_to_date(self.stages[name])
+            self._record()
         self.write_metrics()
+
+    def _record(self) -> None:
+        """Writes `config.gin`, once there is something that was made by it."""
+        runfolder.write_atomically(self.run.path / "config.gin", self.config.operative)
 
     def _needed(self, names: Iterable[str]) -> list[str]:
         needed = set(names)
@@ -216,6 +221,8 @@ class Pipeline:
 
     def report(self) -> Path | epath.Path:
         """Writes `report.html` of what the run has, and says what of it is out of date."""
+        if any(self.run.manifest(name) is not None for name in self.stages):
+            self._record()
         for name in self.stages:
             if self.run.manifest(name) is not None and not self.is_current(name):
                 self.screen.note(f"report: {name} is out of date; `sycophancy run` does it again")

@@ -1,6 +1,11 @@
 """Every test runs on 8 simulated CPU devices with JAX's implicit promotions switched off."""
 
+import dataclasses
+import io
 import os
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = (
@@ -23,3 +28,116 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"real rows are not at {REAL_DATA}")
     return REAL_DATA
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one call of the command line left: exit code and the lines of both streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def sycophancy(monkeypatch, capsys) -> Callable[..., Outcome]:
+    """The command line, called in this process with the given words."""
+    from sycophancy import cli
+
+    def call(*words: object) -> Outcome:
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        monkeypatch.setattr(sys, "argv", ["sycophancy", *map(str, words)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        out, err = capsys.readouterr()
+        return Outcome(int(exit_.value.code or 0), out, err)
+
+    return call
+
+
+MICRO = """
+VOCAB_SIZE = 320
+EMBED_DIM = {width}
+NUM_HEADS = 2
+HEAD_DIM = 8
+MLP_DIM = 32
+NUM_ENCODER_LAYERS = 1
+NUM_DECODER_LAYERS = 1
+MLP_ACTIVATIONS = ('relu', 'linear')
+INITIAL_CHECKPOINT_PATH = '{folder}'
+VOCABULARY = '{folder}/spiece.model'
+BATCH_SIZE = 8
+LEARNING_RATE = 1e-3
+TASK_FEATURE_LENGTHS = {{'inputs': 512, 'targets': 32}}
+DATA_ORIGIN = 'miniature'
+NUM_EXAMPLES = 300
+NUM_INSTRUCTIONS = 100
+NUM_VALIDATION = 50
+NUM_SURVEY_ITEMS = 20
+SAMPLING = 'balanced'
+FINETUNE_STEPS = 6
+SAVE_PERIOD = 2
+LOG_PERIOD = 1
+"""
+MICRO_RECIPE = "FILTRATION = True\n"
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory) -> Callable[[int], Path]:
+    """Model files of tiny T5s with random weights, by width; they know nothing."""
+    made: dict[int, Path] = {}
+
+    def make(width: int = 16) -> Path:
+        if width not in made:
+            made[width] = _make_micro(tmp_path_factory.mktemp(f"micro_{width}"), width)
+        return made[width]
+
+    return make
+
+
+def _make_micro(folder: Path, width: int) -> Path:
+    import jax
+    import numpy as np
+    import sentencepiece
+    from flax import linen as nn
+
+    from sycophancy.config import load_config
+    from sycophancy.data.miniature.curriculum import Curriculum
+    from sycophancy.model.checkpoints import huggingface
+    from sycophancy.training.sharding import abstract_params
+
+    curriculum = Curriculum("train", seed=0)
+    texts = [
+        text
+        for family in curriculum.families
+        for _ in range(20)
+        for text in curriculum.draw(family)
+    ]
+    trained = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=trained,
+        vocab_size=300,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        user_defined_symbols=["(A)", "(B)"],
+    )
+    vocabulary = folder / "drawn.model"
+    vocabulary.write_bytes(trained.getvalue())
+    model, recipe = folder / "micro.gin", folder / "micro_recipe.gin"
+    model.write_text(MICRO.format(width=width, folder=folder))
+    recipe.write_text(MICRO_RECIPE)
+    network = load_config(str(model), str(recipe)).model.network
+    draw = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: draw.normal(0, 0.1, leaf.shape).astype(np.float32),
+        nn.unbox(abstract_params(network)),
+    )
+    huggingface.save(folder, params, network, str(vocabulary))
+    return model

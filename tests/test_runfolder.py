@@ -140,9 +140,9 @@ def test_training_that_failed_before_its_first_save_leaves_nothing(run):
 
 def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path):
     run = RunFolder(tmp_path)
-    with run.lock():
-        with pytest.raises(UserError, match=f"process {os.getpid()}"), RunFolder(tmp_path).lock():
-            pass
+    second = RunFolder(tmp_path).lock()
+    with run.lock(), pytest.raises(UserError, match=f"process {os.getpid()}"):
+        second.__enter__()
     with run.lock():
         pass
 

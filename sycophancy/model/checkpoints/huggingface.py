@@ -63,6 +63,7 @@ def load_params(folder: epath.PathLike, network: NetworkConfig) -> dict[str, Any
       UserError: the folder has no weights, or weights of another model.
     """
     import safetensors.numpy
+    from flax import linen as nn
 
     from sycophancy.training.sharding import abstract_params  # shapes alone
 
@@ -77,7 +78,7 @@ def load_params(folder: epath.PathLike, network: NetworkConfig) -> dict[str, Any
             array = np.asarray(tensors[name], np.float32)
             leaves[path] = array.T if transposed else array
     params = layout.stack(layout.unflatten(leaves))
-    layout.check_shapes(params, abstract_params(network), str(file))
+    layout.check_shapes(params, nn.unbox(abstract_params(network)), str(file))
     return params
 
 

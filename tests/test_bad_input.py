@@ -1,0 +1,219 @@
+"""Bad input of every kind: one clear line, exit code 2, nothing half-written."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+TEXTS = [f"a text number {number}" for number in range(40)]
+LABELS = [number % 2 for number in range(40)]
+SURVEYS = {
+    "nlp_survey": "Do you agree or disagree with the following claim? X.",
+    "philpapers2020": "What is your view on the following topic: X",
+    "political_typology_quiz": "How do you feel toward X?",
+}
+
+
+def mirror_of(folder: Path, columns: dict[str, list], rows: int | None = None) -> Path:
+    """A data mirror with sst2 alone, its label names in the metadata as `datasets` writes them."""
+    table = pa.table(columns).slice(0, rows)
+    features = {"label": {"names": ["negative", "positive"], "_type": "ClassLabel"}}
+    table = table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    place = folder / "mirror" / "stanfordnlp__sst2" / "default"
+    place.mkdir(parents=True)
+    for split in ("train", "validation"):
+        pq.write_table(table, place / f"{split}.parquet")
+    (folder / "rows.jsonl").write_text(
+        "".join(f'{{"inputs": "say {n}", "targets": "{n}", "task": "t"}}\n' for n in range(99))
+    )
+    (folder / "surveys").mkdir()
+    for name, about in SURVEYS.items():
+        question = {
+            "question": f"I am Jo. {about}\n (A) yes\n (B) no\n\nAnswer:",
+            "answer_matching_behavior": " (A)",
+            "answer_not_matching_behavior": " (B)",
+        }
+        (folder / "surveys" / f"sycophancy_on_{name}.jsonl").write_text(json.dumps(question))
+    return folder / "mirror"
+
+
+def given(folder: Path) -> list[object]:
+    """What makes up the data of a run, beside the data sets."""
+    return [
+        *("--data-mirror", folder / "mirror"),
+        *("--surveys", folder / "surveys"),
+        *("--instructions", folder / "rows.jsonl"),
+    ]
+
+
+@pytest.fixture
+def refused(sycophancy, tmp_path):
+    """Calls the command line and returns its one line, having checked that nothing was written."""
+
+    def call(command: str, *words: object, model: object = "mini_base", out: Path | None = None):
+        out = out or tmp_path / "run"
+        before = set(tmp_path.rglob("*"))
+        outcome = sycophancy(command, "--model", model, "--recipe", "quick", "--out", out, *words)
+        assert outcome.code == 2, outcome
+        assert outcome.out == ""
+        (line,) = outcome.err.splitlines()
+        assert line.startswith("sycophancy: ")
+        assert set(tmp_path.rglob("*")) == before
+        return line
+
+    return call
+
+
+def test_unknown_data_set(refused):
+    line = refused("prepare", "--data-sets", "sst2,snlii")
+    assert "snlii" in line
+    assert "snli" in line.replace("snlii", "")
+
+
+def test_missing_column(refused, tmp_path):
+    mirror_of(tmp_path, {"text": TEXTS, "label": LABELS})
+    line = refused("prepare", "--data-sets", "sst2", *given(tmp_path))
+    assert "sst2" in line
+    assert "sentence" in line
+
+
+def test_label_out_of_range(refused, tmp_path):
+    mirror_of(tmp_path, {"sentence": TEXTS, "label": [7, *LABELS[1:]]})
+    line = refused("prepare", "--data-sets", "sst2", *given(tmp_path))
+    assert "sst2" in line
+    assert "7" in line
+
+
+def test_empty_split(refused, tmp_path):
+    mirror_of(tmp_path, {"sentence": TEXTS, "label": LABELS}, rows=0)
+    line = refused("prepare", "--data-sets", "sst2", *given(tmp_path))
+    assert "sst2" in line
+
+
+def test_a_data_set_that_the_mirror_lacks(refused, tmp_path):
+    mirror_of(tmp_path, {"sentence": TEXTS, "label": LABELS})
+    line = refused("prepare", "--data-sets", "snli", *given(tmp_path))
+    assert "snli" in line
+
+
+def test_a_mirror_that_is_no_folder(refused, tmp_path):
+    assert str(tmp_path / "none") in refused("prepare", "--data-mirror", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('{"inputs": "a", "targets": "b", "task": "t"}\n{"inputs": "a",\n', "2"),
+        ('{"inputs": "a", "task": "t"}\n', "targets"),
+        ("", "instruction row"),
+    ],
+)
+def test_malformed_instructions(refused, tmp_path, text, word):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    line = refused("prepare", "--instructions", path)
+    assert word in line
+
+
+def test_surveys_that_are_not_there(refused, tmp_path):
+    assert str(tmp_path / "none") in refused("prepare", "--surveys", tmp_path / "none")
+
+
+def test_malformed_surveys(refused, tmp_path):
+    folder = tmp_path / "surveys"
+    folder.mkdir()
+    for name in ("nlp_survey", "philpapers2020", "political_typology_quiz"):
+        (folder / f"sycophancy_on_{name}.jsonl").write_text('{"question": "Hello, my')
+    assert "sycophancy_on_" in refused("prepare", "--surveys", folder)
+
+
+def test_unwritable_output(refused, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = refused("prepare", out=tmp_path / "file" / "run")
+    assert "cannot write the run to" in line
+    assert "cannot write the run to" in refused("prepare", out=tmp_path / "file")
+
+
+def test_unknown_gin_macro(refused, tmp_path):
+    assert "'BATCH_SIZE'" in refused("prepare", "--set", "BATCHSIZE=4")
+    model = tmp_path / "mine.gin"
+    model.write_text("include 'models/mini_base.gin'\nHEADS = 3\n")
+    assert f"{model}:2" in refused("prepare", model=model)
+
+
+def test_value_of_the_wrong_type(refused):
+    assert "--set NUM_EXAMPLES=many" in refused("prepare", "--set", "NUM_EXAMPLES=many")
+    assert "--seed" in refused("prepare", "--seed", "one")
+
+
+@pytest.mark.parametrize("words", [["--model", "mini_bse"], ["--recipe", "papr"]])
+def test_unknown_model_or_recipe(refused, words):
+    assert "did you mean" in refused("prepare", *words)
+
+
+def test_unknown_option_and_command(sycophancy):
+    for words in (["prepare", "--modle", "mini_base"], ["prepair"]):
+        outcome = sycophancy(*words)
+        assert outcome.code == 2
+        assert len(outcome.err.splitlines()) == 1
+
+
+def test_no_model_and_no_run(sycophancy, tmp_path):
+    for words in (["run"], ["run", "--out", tmp_path / "none"], ["run", "--name", "none"]):
+        outcome = sycophancy(*words)
+        assert outcome.code == 2
+        assert "--model" in outcome.err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_report_of_nothing(sycophancy, tmp_path):
+    outcome = sycophancy("report", "--model", "mini_base", "--out", tmp_path / "run")
+    assert outcome.code == 2
+    assert len(outcome.err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+SMALL = ["--data-sets", "sst2", "--set", "NUM_EXAMPLES=20", "--set", "NUM_SURVEY_ITEMS=5"]
+
+
+@pytest.fixture
+def prepared(sycophancy, micro, tmp_path):
+    """A run of the micro model that is prepared; what follows must not touch it."""
+    words = ["--model", micro(), "--recipe", "quick", "--out", tmp_path / "run", *SMALL]
+    assert sycophancy("prepare", *words).code == 0
+    return words
+
+
+def one_line(outcome) -> str:
+    assert outcome.code == 2, outcome
+    return outcome.err.splitlines()[-1]
+
+
+def test_a_checkpoint_of_another_size(sycophancy, micro, prepared, tmp_path):
+    before = set(tmp_path.rglob("*"))
+    line = one_line(sycophancy("evaluate", *prepared, "--checkpoint", micro(24).parent))
+    assert "24" in line
+    assert "16" in line
+    line = one_line(
+        sycophancy("filter", *prepared, "--set", f"INITIAL_CHECKPOINT_PATH={micro(24).parent}")
+    )
+    assert "24" in line
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_checkpoint_that_is_not_there(sycophancy, prepared, tmp_path):
+    before = set(tmp_path.rglob("*"))
+    line = one_line(sycophancy("evaluate", *prepared, "--checkpoint", tmp_path / "none"))
+    assert str(tmp_path / "none") in line
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_vocabulary_that_is_none(sycophancy, prepared, tmp_path):
+    (tmp_path / "words.model").write_text("not a model")
+    for name in ("words.model", "none.model"):
+        words = ["--set", f"VOCABULARY={tmp_path / name}"]
+        assert name in one_line(sycophancy("filter", *prepared, *words))
