@@ -36,7 +36,7 @@ def loss_curve(losses: Sequence[tuple[int, float]]) -> Curve | None:
         return None
     first, last = losses[0], losses[-1]
     x_stops = _stops(0, last[0], 4)
-    y_stops = _stops(0, max(loss for _, loss in losses), 4)
+    y_stops = _stops(0, max(loss for _, loss in losses) or 1.0, 4)
     end = max(last[0], x_stops[-1])
 
     def x(step: float) -> float:

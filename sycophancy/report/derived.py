@@ -64,8 +64,8 @@ def compare_runs(
     ids = {item.item_id for item in sums}
     found: dict[str, dict[str, Sample]] = {}
     for series, answers in predictions.items():
-        own = samples(items, answers)
-        own |= samples(sums, [answer for answer in answers if answer.item_id in ids])
+        own = _samples(items, answers)
+        own |= _samples(sums, [answer for answer in answers if answer.item_id in ids])
         # A measure nothing counts for has no value.
         found[series] = {
             name: sample
@@ -80,6 +80,10 @@ def compare_runs(
         return metrics, {}
     before, after = found["before"], found["after"]
     return metrics, {name: _change(before[name], after[name]) for name in before if name in after}
+
+
+def _samples(items: Sequence[Item], answers: Sequence[Prediction]) -> dict[str, Sample]:
+    return samples(items, answers) if items else {}
 
 
 def _change(before: Sample, after: Sample) -> Change:

@@ -50,8 +50,11 @@ def write_picture(run: Path, path: Path) -> Path:
     Raises:
       UserError: as `read_run`; or the picture cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError("the picture needs matplotlib; install it beside this package") from None
 
     reading = read_run(run)
     figure = Figure(figsize=(12, 5), dpi=150, facecolor="white")
@@ -61,7 +64,7 @@ def write_picture(run: Path, path: Path) -> Path:
     axes[0].set_yticks([0, 0.5, 1], ["0", "50", "100%"], color=SOFT)
     words = textwrap.fill(headline(reading) + ".", 92)
     figure.text(0.035, 0.965, words, size=14, weight="bold", color=INK, va="top", linespacing=1.25)
-    notes = ["whiskers: 95% intervals"]
+    notes = [f"whiskers: 95% intervals, n = {_counts(reading)} a bar"]
     if reading.chance:
         notes.append("dashed: a model that ignores the user")
     figure.text(0.965, 0.035, "; ".join(notes), size=9, color=SOFT, ha="right")
@@ -84,6 +87,14 @@ def write_picture(run: Path, path: Path) -> Path:
     return path
 
 
+def _counts(reading: Reading) -> str:
+    names = [name for _, _, rows in GROUPS for _, name in rows]
+    found = {
+        metrics[name].n for metrics in reading.metrics.values() for name in names if name in metrics
+    }
+    return " to ".join(f"{n:,}" for n in sorted({min(found, default=0), max(found, default=0)}))
+
+
 def _draw(
     axis: Any, reading: Reading, title: str, subtitle: str, rows: tuple[tuple[str, str], ...]
 ) -> None:
@@ -104,9 +115,8 @@ def _draw(
             )
         chance = reading.chance.get(name.removesuffix("/match_rate"))
         if chance is not None:
-            axis.hlines(
-                chance, place - 0.45, place + 0.45, color=INK, lw=1, ls=(0, (3, 2)), zorder=4
-            )
+            ends = place - 0.45, place + 0.45
+            axis.hlines(chance, *ends, color=INK, lw=1, ls=(0, (3, 2)), zorder=4)
     axis.set_title(f"{title}\n", loc="left", size=12, weight="bold", color=INK, pad=8)
     axis.text(0, 1.035, subtitle, transform=axis.transAxes, size=10, color=SOFT)
     axis.set_xticks(range(len(rows)), [label for label, _ in rows], size=10.5, color=INK)

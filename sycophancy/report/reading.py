@@ -87,6 +87,8 @@ def read_run(run: Path) -> Reading:
     """
     if not (run / "config.gin").is_file():
         raise UserError(f"{run} is not a run folder: it has no config.gin")
+    config = (run / "config.gin").read_text(encoding="utf-8")
+    settings = {key: said.value for key, said in macros.read_text(config, "config.gin").items()}
     missing: list[str] = []
     metrics = _metrics(run)
     for series in SERIES:
@@ -101,20 +103,16 @@ def read_run(run: Path) -> Reading:
     if not items or predictions.keys() != metrics.keys():
         missing.append("Items or predictions are absent: no changes, biases or examples are shown.")
     filtration = read_filtration(_json(run / "filter" / "summary.json"))
-    if filtration is None:
+    if filtration is None and settings.get("FILTRATION", True):
         missing.append("Filtration left no summary: what the model can read is unknown.")
     losses = _losses(run / "finetune" / "metrics.jsonl")
     if not losses:
         missing.append("Finetuning left no metrics.jsonl: there is no loss curve.")
-    complete = items if items and predictions else []
-    sums, changes = derived.compare_runs(complete, predictions, SHOWN)
-    config = (run / "config.gin").read_text(encoding="utf-8")
+    sums, changes = derived.compare_runs(items, predictions if items else {}, SHOWN)
     return Reading(
         run=run,
         config=config,
-        macros={
-            name: setting.value for name, setting in macros.read_text(config, "config.gin").items()
-        },
+        macros=settings,
         metrics={series: {**found, **sums.get(series, {})} for series, found in metrics.items()},
         changes=changes,
         items=items,
@@ -169,10 +167,16 @@ def _losses(path: Path) -> list[tuple[int, float]]:
     if not path.is_file():
         return []
     found: dict[int, float] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        record = _parsed(line, f"{path}:{number}")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            record = _parsed(line, f"{path}:{number}")
+        except UserError:
+            if number == len(lines):  # a kill cut it short
+                continue
+            raise
         if "loss" in record and math.isfinite(record["loss"]):
-            found[int(record["step"])] = float(record["loss"])  # a resumed run repeats steps
+            found[int(record["step"])] = float(record["loss"])
     return sorted(found.items())
 
 

@@ -49,7 +49,7 @@ def duration(seconds: float) -> str:
     """Seconds as people say them.
 
     >>> duration(4.26), duration(125), duration(7300)
-    ('4.3 s', '2 min 5 s', '2 h 2 min')
+    ('4.3 s', '2 min 5 s', '2 h 1 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s"
