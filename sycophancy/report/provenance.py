@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from sycophancy.config import load_config, macro_values
+from sycophancy import macros
+from sycophancy.config import load_config
 from sycophancy.errors import UserError
 from sycophancy.report.reading import Reading
 
@@ -29,11 +30,13 @@ def command(reading: Reading) -> str:
     model = str(reading.macros.get("MODEL_NAME", ""))
     recipe = str(reading.macros.get("RECIPE", ""))
     try:
-        usual = macro_values(load_config(model, recipe))
-    except (UserError, KeyError):
-        return "mkdir -p runs/again && cp config.gin runs/again/ && sycophancy run --name again"
+        text = load_config(model, recipe).operative
+    except UserError:
+        kept = shlex.quote(str(reading.run / "config.gin"))
+        return f"mkdir -p runs/again && cp {kept} runs/again/ && sycophancy run --name again"
+    usual = {name: said.value for name, said in macros.read_text(text, "the recipe").items()}
     changed = [
-        f"{name}={value!r}"
+        f"{name}={value if isinstance(value, str) else repr(value)}"
         for name, value in reading.macros.items()
         if name in usual and _plain(value) != _plain(usual[name])
     ]
