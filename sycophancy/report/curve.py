@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-WIDTH, HEIGHT, MARGIN = 100.0, 190.0, 8.0
+WIDTH, HEIGHT, MARGIN = 100.0, 250.0, 8.0
 
 
 @dataclasses.dataclass(frozen=True)

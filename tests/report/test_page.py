@@ -74,7 +74,7 @@ def test_bars_and_tables_hold_the_numbers_of_metrics_json(usual):
     seen = 0
     for tag, row in rows:
         if tag == "tr" and "data-metric" in row:
-            _, _, value, bounds, n = (next(rows)[1] for _ in range(5))
+            _, value, bounds, n = (next(rows)[1] for _ in range(4))
             expected = metrics[row["data-series"]].get(row["data-metric"])
             if expected:
                 seen += 1
