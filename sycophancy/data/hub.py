@@ -62,8 +62,9 @@ def load_split(
             return with_retries(load_parquet, attempts)
     except Exception as error:
         offline = " (offline: HF_HUB_OFFLINE is set)" if is_offline() else ""
+        place = arguments["data_files"] if hub_id == "json" else hub_id
         raise UserError(
-            f"{what} could not be loaded from {hub_id}{offline}: {_one_line(error)}; {remedy}"
+            f"{what} could not be loaded from {place}{offline}: {_one_line(error)}; {remedy}"
         ) from error
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,7 +45,7 @@ def prepare(config: DataConfig, out: Path, progress: Progress | None = None) -> 
 
     Args:
       config: where from, and how many rows.
-      out: the folder to write; made if there is none.
+      out: the folder to write; made if there is none. May be a bucket's (an `etils` path).
       progress: told the intervention rows done and wanted.
 
     Returns:
@@ -93,7 +95,7 @@ def render_examples(out: Path, count: int) -> list[str]:
     path = out / INTERVENTION
     if not path.is_file():
         raise UserError(f"{path} does not exist; run `sycophancy prepare` first")
-    with pq.ParquetFile(path) as file:
+    with path.open("rb") as stream, pq.ParquetFile(stream) as file:
         rows = next(file.iter_batches(batch_size=max(count, 1))).to_pylist()[:count]
     return [
         f"{row['dataset']} · the claim is {'true' if row['claim_is_true'] else 'false'} · the user"
@@ -246,20 +248,27 @@ def _notes(config: DataConfig, summary: dict[str, Any]) -> list[str]:
 
 @contextmanager
 def _whole_or_nothing(out: Path) -> Iterator[Path]:
-    """Gives a folder inside `out` whose contents move up to `out` if all goes well."""
+    """Gives a local folder whose contents move to `out`, perhaps a bucket, if all goes well."""
     existed = out.exists()
-    unfinished = out / _UNFINISHED
+    unfinished = Path(tempfile.mkdtemp()) if _is_bucket(out) else out / _UNFINISHED
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         (unfinished / EVALUATION).mkdir(parents=True)
         yield unfinished
-        (out / EVALUATION).mkdir(exist_ok=True)
+        (out / EVALUATION).mkdir(parents=True, exist_ok=True)
         for path in sorted(unfinished.rglob("*")):
-            if path.is_file():
-                path.replace(out / path.relative_to(unfinished))
+            target = out / path.relative_to(unfinished)
+            if path.is_file() and _is_bucket(out):
+                target.write_bytes(path.read_bytes())
+            elif path.is_file():
+                path.replace(target)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         if not existed and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
+
+
+def _is_bucket(path: Path) -> bool:
+    return "://" in os.fspath(path)

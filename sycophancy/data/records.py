@@ -38,6 +38,8 @@ def _read_jsonl(path: Path) -> Iterator[Record]:
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     raise UserError(f"{path}:{number} is no JSON object; mend or delete the line")
+                for value in row.values():
+                    str(value).encode()  # half a surrogate pair is no text
                 yield row, f"{path}:{number}"
     except ValueError as error:
         reason = getattr(error, "msg", None) or error

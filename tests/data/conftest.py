@@ -8,9 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import settings
 
 from sycophancy.config import DataConfig
 from sycophancy.data.sources import SOURCES, Source
+
+# Busy machines are slow, and a run of the tests leaves nothing behind.
+settings.register_profile("data", deadline=None, database=None, derandomize=True)
+settings.load_profile("data")
 
 Publish = Callable[..., Path]
 

@@ -102,7 +102,7 @@ def test_blank_lines_and_missing_tasks_are_fine(tmp_path) -> None:
         ('{"inputs": "a"}', "train.jsonl:1001: field 'targets' is None"),
         ('{"inputs": 3, "targets": "b"}', "train.jsonl:1001: field 'inputs' is 3"),
         ('{"inputs": "a", "targets": " "}', "train.jsonl:1001: field 'targets' is ' '"),
-        ('{"inputs": "\\ud800"}', "train.jsonl:1001"),
+        ('{"inputs": "\\ud800", "targets": "b"}', "train.jsonl:1001 is no JSON"),
     ],
 )
 def test_a_malformed_line_is_named(line: str, message: str, config) -> None:

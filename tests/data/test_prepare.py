@@ -3,10 +3,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from etils import epath
 
 from sycophancy.config import DataConfig
 from sycophancy.data import intervention
@@ -205,6 +207,16 @@ def test_a_fault_keeps_what_was_there(local, publish, tmp_path, monkeypatch) -> 
     with pytest.raises(UserError, match=r"cannot write .*prepare: No space left on device"):
         prepare(dataclasses.replace(local, seed=1), out)
     assert files_below(out) == before
+
+
+@pytest.mark.parametrize("make", [epath.Path, Path])
+def test_a_bucket_is_filled_from_a_local_folder(make, local, tmp_path, monkeypatch) -> None:
+    prepare(local, tmp_path / "local")
+    bucket = make(tmp_path / "bucket")
+    monkeypatch.setattr("sycophancy.data.prepare._is_bucket", lambda path: path == bucket)
+    prepare(local, bucket)
+    assert files_below(Path(bucket)) == files_below(tmp_path / "local")
+    assert render_examples(bucket, 1) == render_examples(tmp_path / "local", 1)
 
 
 def test_an_unwritable_output(local, tmp_path) -> None:
