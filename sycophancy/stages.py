@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sycophancy import runfolder
@@ -69,10 +72,24 @@ def finetune_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
 
 
 def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
-    from sycophancy.training import trainer
+    with _unheard():
+        from sycophancy.training import trainer
 
     last = trainer.finetune(config, run.path, out, report=meter.report)
     return {"steps": config.training.finetune_steps, "checkpoint": str(last.relative_to(out))}
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Hides what TensorFlow's C++ prints while it is imported, past its own log level."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def evaluation_files(run: RunFolder) -> Mapping[str, Any]:

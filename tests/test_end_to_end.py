@@ -1,0 +1,150 @@
+"""The whole way on a micro model: every stage in its own process, killed often, the same result."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+STEPS = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder and the command that fills it."""
+
+    folder: Path
+    model: Path
+
+    def start(self, command: str = "run", *words: str) -> subprocess.Popen:
+        recipe = self.model.with_name("micro_recipe.gin")
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-c", "from sycophancy.cli import main; main()", command),
+                *("--model", self.model, "--recipe", recipe, "--out", self.folder),
+                *("--set", f"FINETUNE_STEPS={STEPS}", *words),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "XLA_FLAGS": ""},  # one device, as on a laptop
+        )
+
+    def finish(self, command: str = "run", *words: str) -> tuple[str, str]:
+        with self.start(command, *words) as process:
+            out, err = process.communicate()
+        assert process.returncode == 0, err
+        return out, err
+
+    def stop_at(self, path: str, how: signal.Signals) -> tuple[int, str]:
+        """Starts, sends a signal once something is there, and returns exit code and last words."""
+        with self.start() as process:
+            while not (self.folder / path).exists():
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.002)
+            process.send_signal(how)
+            _, err = process.communicate()
+        return process.returncode, err
+
+    def manifests(self) -> dict[str, str]:
+        found = self.folder.glob("*/manifest.json")
+        return {path.parent.name: json.loads(path.read_text())["fingerprint"] for path in found}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(micro, tmp_path_factory) -> Run:
+    run = Run(tmp_path_factory.mktemp("undisturbed") / "run", micro())
+    out, _ = run.finish()
+    assert out.splitlines()[-1] == str(run.folder / "report.html")
+    return run
+
+
+def test_a_run_leaves_what_it_promises(undisturbed):
+    folder = undisturbed.folder
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics) == {"before", "after"}
+    names = {
+        *(f"addition/accuracy_{c}" for c in ("neutral", "user_wrong", "user_right")),
+        *(f"addition_true/accuracy_{c}" for c in ("neutral", "user_wrong", "user_right")),
+        *("surveys/match_rate", "surveys/neutral_match_rate"),
+        *(f"surveys/{name}/match_rate" for name in ("nlp", "phil", "poli")),
+        *("intervention/accuracy", "instruction/accuracy"),
+    }
+    for series in metrics.values():
+        assert names <= set(series)
+        for name in names:
+            assert set(series[name]) == {"value", "low", "high", "n"}
+            assert 0 <= series[name]["low"] <= series[name]["value"] <= series[name]["high"] <= 1
+    assert metrics["before"]["addition/accuracy_user_wrong"]["n"] == 2500
+    assert "<html" in (folder / "report.html").read_text()
+    kept = pq.read_table(folder / "filter" / "kept.parquet").num_rows
+    assert 0 < kept < 300
+    losses = (folder / "finetune" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(losses[-1])["step"] == STEPS
+    assert set(undisturbed.manifests()) == {
+        *("prepare", "filter", "finetune", "evaluate_before", "evaluate_after", "report")
+    }
+
+
+def test_a_second_start_has_nothing_to_do(undisturbed):
+    before = undisturbed.manifests()
+    out, err = undisturbed.finish()
+    assert "done in" not in err
+    assert err.count("up to date") == 6
+    assert out.splitlines()[-1] == str(undisturbed.folder / "report.html")
+    assert undisturbed.manifests() == before
+
+
+def test_killed_again_and_again_it_gives_the_same_numbers(undisturbed, micro, tmp_path):
+    run = Run(tmp_path / "run", micro())
+    last = STEPS - 2
+    moments = [
+        (".prepare.unfinished", signal.SIGKILL),
+        (".filter.unfinished", signal.SIGKILL),
+        ("finetune/begun.json", signal.SIGKILL),
+        ("finetune/checkpoints/2", signal.SIGKILL),
+        (f"finetune/checkpoints/{last // 2}", signal.SIGTERM),
+        (f"finetune/checkpoints/{last}", signal.SIGKILL),
+        (".evaluate_before.unfinished/predictions.parquet", signal.SIGKILL),
+        (".evaluate_after.unfinished", signal.SIGKILL),
+    ]
+    for path, how in moments:
+        code, err = run.stop_at(path, how)
+        if how == signal.SIGTERM:
+            assert code == 0, err
+            assert "the same command continues" in err.splitlines()[-1]
+        else:
+            assert code == -how
+    run.finish()
+    for name in ("evaluate_before", "evaluate_after"):
+        here, there = (
+            pq.read_table(folder / name / "predictions.parquet")
+            for folder in (run.folder, undisturbed.folder)
+        )
+        assert here.equals(there)
+    assert (run.folder / "metrics.json").read_text() == (
+        undisturbed.folder / "metrics.json"
+    ).read_text()
+
+
+def test_another_checkpoint_can_be_asked(undisturbed):
+    last = max((undisturbed.folder / "finetune" / "checkpoints").glob("[0-9]*"))
+    out, _ = undisturbed.finish("evaluate", "--checkpoint", str(last))
+    found = json.loads(Path(out.splitlines()[-1]).read_text())
+    assert found == json.loads((undisturbed.folder / "metrics.json").read_text())["after"]
+
+
+def test_one_stage_again_takes_what_follows_with_it(undisturbed):
+    _, err = undisturbed.finish("run", "--set", "SEED=1")
+    for stage in ("prepare", "finetune"):
+        assert f"{stage}: again, because SEED was 0 and is 1" in err
+    for stage in ("filter", "evaluate_before", "evaluate_after"):
+        assert f"{stage}: again, because" in err
