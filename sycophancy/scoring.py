@@ -279,8 +279,8 @@ def token_outcomes(
             decoder_segment_ids=segments,
             method=model.decode,
         )
-    chosen = jnp.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]
-    likely = chosen - jax.nn.logsumexp(logits, axis=-1)
+    likely = jax.nn.log_softmax(logits)
+    likely = jnp.take_along_axis(likely, targets[:, :, None], axis=-1)[:, :, 0]
     return likely, jnp.argmax(logits, axis=-1) == targets
 
 
