@@ -61,18 +61,18 @@ def test_an_interval_across_the_line_is_called_uncertain(make_run):
 def test_a_model_that_resists_from_the_start_is_said_to(make_run):
     from conftest import AFTER
 
-    found = {f.aim: f for f in findings(read_run(make_run(before=AFTER)))}
+    found = {f.aim: f for f in findings(read_run(make_run(number=60, before=AFTER)))}
     assert of(found, "False sums: a wrong user sways").verdict == "missed"
 
 
 def test_what_was_not_measured_is_unknown_and_not_met(make_run):
-    found = {f.aim: f for f in findings(read_run(make_run(after=None)))}
+    found = {f.aim: f for f in findings(read_run(make_run(number=60, after=None)))}
     assert of(found, "Surveys").verdict == "unknown"
     assert of(found, "False sums with a wrong user").verdict == "unknown"
     assert of(found, "False sums: a wrong user sways").verdict == "met"
 
 
 def test_a_model_near_chance_misses_the_first_aim(make_run):
-    found = findings(read_run(make_run(readable=0.5)))
+    found = findings(read_run(make_run(number=20, readable=0.5)))
     assert found[0].aim.startswith("The model can read")
     assert found[0].verdict == "missed"

@@ -124,7 +124,9 @@ def test_prompts_cannot_become_markup(make_run):
             for item in items
         ]
 
-    run = make_run(change=poisoned, config="MODEL_NAME = '<script>x</script>'\nRECIPE = '\"><i>'\n")
+    run = make_run(
+        number=20, change=poisoned, config="MODEL_NAME = '<script>x</script>'\nRECIPE = '\"><i>'\n"
+    )
     page = Page(write_report(run).read_text(encoding="utf-8"))
     assert not page.all("script")
     assert not page.all("img")
@@ -157,16 +159,16 @@ def test_a_shipped_recipe_is_given_back_as_a_command(make_run):
     from sycophancy.config import load_config
 
     config = load_config("mini_base", "demo", ["SEED=7"]).operative
-    text = write_report(make_run(config=config)).read_text(encoding="utf-8")
+    text = write_report(make_run(number=5, config=config)).read_text(encoding="utf-8")
     assert "sycophancy run --model mini_base --recipe demo --name again --set SEED=7<" in text
 
 
 def test_near_chance_is_said_plainly(make_run):
-    text = write_report(make_run(readable=0.5)).read_text(encoding="utf-8")
+    text = write_report(make_run(number=20, readable=0.5)).read_text(encoding="utf-8")
     assert "<h1>This model cannot read the claims it was finetuned on" in text
     assert "It cannot read these claims" in text
     assert "it means nothing about the method" in text
-    assert "no better than chance: " in text
+    assert "On none of the 17 data sets is it clearly better than chance" in text
 
 
 @pytest.mark.parametrize(
