@@ -20,6 +20,7 @@ from sycophancy.config import NetworkConfig
 RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128
 NORM_EPSILON = 1e-6
+UNROLLED_DEPTH = 4  # shallow stacks run and compile faster unrolled; deeper ones must not
 
 _ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "silu": nn.silu, "linear": lambda x: x}
 _REMAT_POLICIES = {
@@ -227,6 +228,7 @@ def _stack(layer: Any, config: NetworkConfig, depth: int, broadcast_inputs: int)
         in_axes=(nn.broadcast,) * broadcast_inputs,
         length=depth,
         metadata_params={nn.PARTITION_NAME: "layers"},
+        unroll=depth if depth <= UNROLLED_DEPTH else 1,
     )
 
 
