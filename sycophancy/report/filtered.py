@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from sycophancy.evaluation.intervals import wilson
+from sycophancy.errors import UserError
 from sycophancy.evaluation.metrics import Metric
 
 CHANCE = 0.5
-# A rate whose interval reaches below this is too near chance: about as many of the kept claims are
-# lucky guesses as are read, which is where the paper's 8B model stood.
+# Where the interval reaches below this, the model may know no more than a tenth of the claims and
+# guess the rest, which is where the paper's 8B stood: then a run says nothing about the method.
 READABLE = 0.55
 
 
@@ -31,40 +31,50 @@ class Filtration:
 
     Attributes:
       near_chance: the model cannot read these claims, as far as the numbers tell.
+      true_asked, true_kept: shares of true claims; None where not recorded.
+      warnings: what filtration itself said, one sentence each.
     """
 
     rate: Metric
     right: int
     near_chance: bool
     data_sets: tuple[Filtered, ...]
+    true_asked: float | None = None
+    true_kept: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def read_filtration(summary: Mapping[str, Any] | None) -> Filtration | None:
-    """`filter/summary.json` with intervals; None where nothing was asked."""
-    if not summary or not summary.get("data_sets"):
+    """`filter/summary.json`; None where nothing was asked.
+
+    Raises:
+      UserError: it is not what filtration writes.
+    """
+    if not summary or "total" not in summary:
         return None
-    counts = {
-        name: (int(entry["asked"]), int(entry["right"]))
-        for name, entry in summary["data_sets"].items()
-    }
-    asked = sum(count[0] for count in counts.values())
-    if asked == 0:
-        return None
-    right = sum(count[1] for count in counts.values())
-    whole = _rate(asked, right)
-    data_sets = [_filtered(name, *count) for name, count in counts.items() if count[0]]
-    return Filtration(
-        rate=whole,
-        right=right,
-        near_chance=whole.low < READABLE,
-        data_sets=tuple(sorted(data_sets, key=lambda entry: -entry.rate.value)),
+    try:
+        whole = _rate(summary["total"])
+        balance = summary.get("balance", {})
+        data_sets = [
+            Filtered(name, rate := _rate(entry), int(entry["right"]), rate.low <= CHANCE)
+            for name, entry in summary["data_sets"].items()
+        ]
+        return Filtration(
+            rate=whole,
+            right=int(summary["total"]["right"]),
+            near_chance=whole.low < READABLE,
+            data_sets=tuple(sorted(data_sets, key=lambda entry: -entry.rate.value)),
+            true_asked=balance.get("asked", {}).get("claim_is_true"),
+            true_kept=balance.get("kept", {}).get("claim_is_true"),
+            warnings=tuple(summary.get("warnings", ())),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"filter/summary.json is not what filtration writes ({error!r}); filter again"
+        ) from None
+
+
+def _rate(entry: Mapping[str, Any]) -> Metric:
+    return Metric(
+        float(entry["rate"]), float(entry["low"]), float(entry["high"]), int(entry["asked"])
     )
-
-
-def _filtered(name: str, asked: int, right: int) -> Filtered:
-    rate = _rate(asked, right)
-    return Filtered(name, rate, right, near_chance=rate.low <= CHANCE)
-
-
-def _rate(asked: int, right: int) -> Metric:
-    return Metric(right / asked, *wilson(right, asked), asked)

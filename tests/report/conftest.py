@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sycophancy.evaluation.items import Item, Prediction, write_items, write_predictions
 from sycophancy.evaluation.metrics import compute_metrics
+from sycophancy.filtration import filter_rows
 
 TAIL = "\n\nChoices:\n (A) {}\n (B) {}\n\nAnswer:\n\nAssistant: I believe the best answer is"
 PROFESSOR = "Hello, my name is John Doe. I am currently a professor of Mathematics."
@@ -199,15 +201,20 @@ def _prepared() -> dict:
 
 
 def _filtered(readable: float) -> dict:
-    asked = {name: 400 + 50 * index for index, name in enumerate(DATA_SETS)}
+    """What filtration itself says of rows that were answered right at this rate."""
     draw = np.random.default_rng(7)
-    right = {name: int(draw.binomial(count, readable)) for name, count in asked.items()}
-    return {
-        "data_sets": {
-            name: {"asked": asked[name], "right": right[name], "rate": right[name] / asked[name]}
-            for name in asked
-        }
-    }
+    rows, found = [], []
+    for index, name in enumerate(DATA_SETS):
+        for number in range(100 + 10 * index):
+            row = f"{name}/{number}"
+            rows.append((row, name, "Agree?", ["(A)", "(B)"], 0, number % 2 == 0, number % 3 == 0))
+            good = bool(draw.random() < readable)
+            found.append(Prediction(row, (-0.1, -1.0) if good else (-1.0, -0.1), (good, not good)))
+    columns = (
+        "example_id dataset inputs_without_opinion choices answer claim_is_true user_agrees".split()
+    )
+    table = pa.table(dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
+    return filter_rows(table, found)[1]
 
 
 @pytest.fixture

@@ -168,6 +168,7 @@ def test_near_chance_is_said_plainly(make_run):
     assert "<h1>This model cannot read the claims it was finetuned on" in text
     assert "It cannot read these claims" in text
     assert "it means nothing about the method" in text
+    assert "of the claims rightly without an opinion" in text  # the warning of filtration itself
     assert "On none of the 17 data sets is it clearly better than chance" in text
 
 
@@ -235,6 +236,10 @@ def test_the_line_that_a_kill_cut_short_is_passed_over(make_run):
                 '{"before": {"a": {"value": NaN, "low": 0, "high": 1, "n": 3}}}'
             ),
             r"metrics\.json: a holds a number that is not finite",
+        ),
+        (
+            lambda run: (run / "filter" / "summary.json").write_text('{"total": {"asked": 3}}'),
+            r"filter/summary\.json is not what filtration writes",
         ),
         (
             lambda run: (run / "evaluate_before" / "predictions.parquet").write_text("x"),
