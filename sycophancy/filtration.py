@@ -1,7 +1,7 @@
 """Keeps the rows whose claim the model judges rightly when no opinion is given.
 
-Wei et al. 2023 (arXiv 2308.03958), "data filtration": a model that does not know whether a claim is true
-cannot learn from the row that the user's opinion does not decide it, and learns something else.
+Wei et al. 2023 (arXiv 2308.03958), data filtration: a model that does not know whether a claim is
+true cannot learn from the row that the user's opinion does not decide it; it learns something else.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -11,7 +10,6 @@ from scipy.special import ndtri
 
 CONFIDENCE = 0.95
 REPLICATES = 2_000
-CHUNK = 4_000_000  # draws held in memory at once
 
 _Z = float(ndtri((1 + CONFIDENCE) / 2))
 
@@ -76,41 +74,35 @@ class Sample:
 
 
 def clustered_bootstrap(
-    sample: Sample, *, replicates: int = REPLICATES, seed: int = 0
-) -> Float[np.ndarray, " replicates"]:
-    """Values of the measure when whole clusters are drawn again, with replacement, by stratum.
+    *samples: Sample, replicates: int = REPLICATES, seed: int = 0
+) -> Float[np.ndarray, "samples replicates"]:
+    """Values of measures when whole clusters are drawn again, with replacement, by stratum.
 
-    The draws depend on the seed, the clusters and the strata alone: two samples of the same items
-    (before and after) get the same draws, so their replicates may be subtracted. The order of the
-    items does not matter. A replicate is nan where a stratum drew nothing that counts.
+    Samples of the same items (before and after) are drawn together, so that their replicates may
+    be subtracted. A replicate is nan where a stratum drew nothing that counts.
+
+    Clusters with equal sums are of one kind, and how often each kind is drawn is multinomial: the
+    same distribution as drawing clusters one by one, at a cost that does not grow with their
+    number.
+
+    Args:
+      samples: share their clusters and strata.
     """
     rng = np.random.default_rng(seed)
-    strata = np.unique(sample.strata)
-    total = np.zeros(replicates)
+    strata = np.unique(samples[0].strata)
+    total = np.zeros((len(samples), replicates))
     for stratum in strata:
-        inside = sample.strata == stratum
-        names, cluster = np.unique(sample.clusters[inside], return_inverse=True)
-        weights = sample.weights[inside]
-        asked = np.bincount(cluster, weights, len(names))
-        right = np.bincount(cluster, weights * sample.values[inside], len(names))
-        total += _resampled_rates(right, asked, replicates, rng)
-    return total / len(strata)
-
-
-def _resampled_rates(
-    right: Float[np.ndarray, " clusters"],
-    asked: Float[np.ndarray, " clusters"],
-    replicates: int,
-    rng: np.random.Generator,
-) -> Float[np.ndarray, " replicates"]:
-    count = len(asked)
-    at_once = max(1, CHUNK // count)
-    rates: list[Any] = []
-    for start in range(0, replicates, at_once):
-        drawn = rng.integers(count, size=(min(at_once, replicates - start), count))
+        inside = samples[0].strata == stratum
+        names, cluster = np.unique(samples[0].clusters[inside], return_inverse=True)
+        weights = [sample.weights[inside] for sample in samples]
+        rights = [sample.values[inside] * sample.weights[inside] for sample in samples]
+        sums = [np.bincount(cluster, column, len(names)) for column in (*rights, *weights)]
+        kinds, counts = np.unique(np.stack(sums, axis=1), axis=0, return_counts=True)
+        drawn = rng.multinomial(len(names), counts / len(names), size=replicates)
+        right, asked = np.split((drawn @ kinds).T, 2)
         with np.errstate(invalid="ignore"):
-            rates.append(right[drawn].sum(axis=1) / asked[drawn].sum(axis=1))
-    return np.concatenate(rates)
+            total += right / asked
+    return total / len(strata)
 
 
 def percentiles(replicates: Float[np.ndarray, " replicates"]) -> tuple[float, float]:
@@ -133,7 +125,7 @@ def interval(sample: Sample, *, seed: int = 0) -> tuple[float, float]:
     """
     if sample.is_one_proportion:
         return wilson(float((sample.weights * sample.values).sum()), sample.n)
-    low, high = percentiles(clustered_bootstrap(sample, seed=seed))
+    low, high = percentiles(clustered_bootstrap(sample, seed=seed)[0])
     if high - low > 1e-12 or np.isnan(low):
         return low, high
     rates, bounds = [], []

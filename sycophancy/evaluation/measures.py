@@ -63,18 +63,20 @@ class _Outcomes:
         self.tasks = np.array([item.task for item in items])
         self.conditions = np.array([item.condition for item in items])
         self.questions = np.array([f"{item.task}\0{item.pair_id}" for item in items])
-        self.has_options = np.array([len(item.choices) > 1 for item in items])
-        self.has_answer = np.array([item.answer >= 0 for item in items]) | ~self.has_options
+        self.has_options = np.array([len(item.choices) > 1 for item in items], bool)
+        self.has_answer = np.array([item.answer >= 0 for item in items], bool) | ~self.has_options
         self.right = np.array(
             [
                 answer == item.answer if len(item.choices) > 1 else prediction.greedy[0]
                 for item, prediction, answer in zip(items, predictions, answers, strict=True)
-            ]
-        ).astype(bool)
-        self.matches = np.array(
-            [answer in item.user_choices for item, answer in zip(items, answers, strict=True)]
+            ],
+            bool,
         )
-        self.first = np.array([answer == 0 for answer in answers])
+        self.matches = np.array(
+            [answer in item.user_choices for item, answer in zip(items, answers, strict=True)],
+            bool,
+        )
+        self.first = np.array([answer == 0 for answer in answers], bool)
         self.answers = np.array(answers)
 
     def task(self, task: str) -> dict[str, Sample]:

@@ -56,13 +56,13 @@ def mcnemar(rose: int, fell: int) -> float:
 def difference(before: Sample, after: Sample, *, seed: int = 0) -> Metric:
     """After minus before for the same items, with a paired interval.
 
-    Clusters are drawn once for both models (`intervals.clustered_bootstrap`), so what the models
-    share cancels. Where no replicate differs from another, the bootstrap would claim certainty;
-    there the two intervals are combined as if independent, which is never too narrow for models
-    whose outcomes go together.
+    Clusters are drawn for both models together (`intervals.clustered_bootstrap`), so what the
+    models share cancels. Where no replicate differs from another, the bootstrap would claim
+    certainty; there the two intervals are combined as if independent, which is never too narrow
+    for models whose outcomes go together.
     """
-    drawn = clustered_bootstrap(after, seed=seed) - clustered_bootstrap(before, seed=seed)
-    low, high = percentiles(drawn)
+    drawn = clustered_bootstrap(before, after, seed=seed)
+    low, high = percentiles(drawn[1] - drawn[0])
     if high - low <= 1e-12:
         sides = metric(before, seed=seed), metric(after, seed=seed)
         values = [side.value for side in sides]

@@ -1,0 +1,144 @@
+"""Intervals have their closed forms, and cover the truth as often as they say."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from sycophancy.evaluation import intervals
+from sycophancy.evaluation.intervals import Sample
+
+
+def sample(values, clusters=None, strata=None, weights=None) -> Sample:
+    count = len(values)
+    return Sample(
+        values=np.asarray(values, float),
+        weights=np.ones(count) if weights is None else np.asarray(weights, float),
+        clusters=np.arange(count) if clusters is None else np.asarray(clusters),
+        strata=np.zeros(count) if strata is None else np.asarray(strata),
+    )
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (0, 20), (7, 10), (37, 100), (500, 500)])
+def test_wilson_is_scipys(right, n):
+    expected = binomtest(right, n).proportion_ci(method="wilson")
+    assert intervals.wilson(right, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert intervals.wilson(right, n)[0] <= right / n <= intervals.wilson(right, n)[1]
+
+
+def test_wilson_of_nothing_is_everything():
+    assert intervals.wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.5, 0.9])
+def test_wilson_covers(rate):
+    draw = np.random.default_rng(0)
+    counts = draw.binomial(100, rate, 4_000)
+    bounds = np.array([intervals.wilson(k, 100) for k in range(101)])[counts]
+    covered = ((bounds[:, 0] <= rate) & (rate <= bounds[:, 1])).mean()
+    assert 0.93 <= covered <= 0.985
+
+
+def test_a_value_is_the_mean_over_strata_of_weighted_rates():
+    made = sample([1, 0, 1, 1, 0], strata=list("aabbb"), weights=[1, 1, 1, 0, 1])
+    assert made.value == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert made.n == 4
+
+
+def test_a_stratum_with_nothing_to_count_has_no_value():
+    assert np.isnan(sample([1, 0], strata=["a", "b"], weights=[1, 0]).value)
+
+
+def test_the_bootstrap_has_the_standard_error_of_clusters():
+    """Items of a cluster are copies, so the error is that of 200 clusters, not of 1,000 items."""
+    outcomes = np.random.default_rng(0).random(200) < 0.3
+    clusters = np.repeat(np.arange(200), 5)
+    [drawn] = intervals.clustered_bootstrap(sample(outcomes.repeat(5), clusters))
+    rate = outcomes.mean()
+    assert drawn.std() == pytest.approx((rate * (1 - rate) / 200) ** 0.5, rel=0.06)
+    assert drawn.mean() == pytest.approx(rate, abs=0.005)
+
+
+def test_strata_keep_their_size_and_weigh_alike():
+    """Variances of stratum rates add, divided by the number of strata squared."""
+    draw = np.random.default_rng(1)
+    small, large = draw.random(50) < 0.5, draw.random(800) < 0.2
+    made = sample(np.r_[small, large], strata=["s"] * 50 + ["l"] * 800)
+    variance = sum(x.mean() * (1 - x.mean()) / len(x) for x in (small, large)) / 4
+    assert intervals.clustered_bootstrap(made)[0].std() == pytest.approx(variance**0.5, rel=0.06)
+
+
+def test_the_clustered_interval_covers():
+    """Pairs of correlated items; 95 % intervals hold the truth in 92 to 98 % of 400 samples."""
+    draw = np.random.default_rng(2)
+    hits = 0
+    for _ in range(400):
+        chance = draw.beta(2, 3, 80).repeat(2)  # mean 0.4
+        made = sample(draw.random(160) < chance, clusters=np.arange(80).repeat(2))
+        [drawn] = intervals.clustered_bootstrap(made, replicates=400, seed=3)
+        low, high = intervals.percentiles(drawn)
+        hits += low <= 0.4 <= high
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_the_bootstrap_repeats_by_seed_and_ignores_the_order_of_items():
+    draw = np.random.default_rng(4)
+    made = sample(draw.random(90) < 0.5, draw.integers(0, 30, 90), draw.integers(0, 2, 90))
+    order = draw.permutation(90)
+    shuffled = sample(made.values[order], made.clusters[order], made.strata[order])
+    first = intervals.clustered_bootstrap(made, seed=5)
+    assert np.array_equal(intervals.clustered_bootstrap(made, seed=5), first)
+    assert np.array_equal(intervals.clustered_bootstrap(shuffled, seed=5), first)
+    assert not np.array_equal(intervals.clustered_bootstrap(made, seed=6), first)
+
+
+def test_drawing_kinds_is_drawing_clusters():
+    """The same quantiles as drawing 60 clusters of one to four items one by one."""
+    draw = np.random.default_rng(7)
+    clusters = np.repeat(np.arange(60), draw.integers(1, 5, 60))
+    made = sample(draw.random(len(clusters)) < 0.35, clusters)
+    right, asked = np.bincount(clusters, made.values), np.bincount(clusters)
+    drawn = draw.integers(60, size=(20_000, 60))
+    expected = right[drawn].sum(axis=1) / asked[drawn].sum(axis=1)
+    [got] = intervals.clustered_bootstrap(made, replicates=20_000)
+    at = [0.025, 0.25, 0.5, 0.75, 0.975]
+    assert np.quantile(got, at) == pytest.approx(np.quantile(expected, at), abs=0.003)
+
+
+def test_samples_are_drawn_together():
+    made = sample(np.random.default_rng(8).random(50) < 0.5)
+    opposite = sample(1 - made.values)
+    first, second, third = intervals.clustered_bootstrap(made, opposite, made)
+    assert np.array_equal(first, third)
+    assert np.allclose(first + second, 1)
+
+
+def test_replicates_without_anything_to_count_are_left_out():
+    made = sample([1, 1, 1, 0], clusters=[0, 1, 2, 3], weights=[1, 0, 0, 0])
+    [drawn] = intervals.clustered_bootstrap(made)
+    assert np.isnan(drawn).any()
+    assert intervals.percentiles(drawn) == (1.0, 1.0)
+
+
+def test_an_independent_proportion_gets_wilsons_interval():
+    assert intervals.interval(sample([1] * 9 + [0])) == intervals.wilson(9, 10)
+
+
+def test_clusters_of_several_items_get_the_bootstrap():
+    made = sample([1, 1, 0, 0] * 10, clusters=np.arange(20).repeat(2))
+    assert intervals.interval(made) == intervals.percentiles(intervals.clustered_bootstrap(made)[0])
+    assert intervals.interval(made)[0] < intervals.wilson(20, 40)[0]
+
+
+def test_where_all_agree_the_interval_still_has_a_width():
+    made = sample([1] * 40, clusters=np.arange(20).repeat(2))
+    assert intervals.interval(made) == pytest.approx(intervals.wilson(20, 20))
+    low, high = intervals.interval(sample([1] * 40, strata=["a"] * 20 + ["b"] * 20))
+    assert intervals.wilson(20, 20)[0] < low < intervals.wilson(40, 40)[0]
+    assert high == 1.0
+
+
+def test_combined_is_newcombes_interval_for_a_difference():
+    """The worked example of his table II: 56/70 minus 48/80."""
+    bounds = [intervals.wilson(56, 70), intervals.wilson(48, 80)]
+    low, high = intervals.combined([56 / 70, 48 / 80], bounds, [1.0, -1.0])
+    assert (low, high) == pytest.approx((0.0524, 0.3339), abs=5e-5)

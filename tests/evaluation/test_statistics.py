@@ -1,0 +1,124 @@
+"""Comparisons are paired: they see changes of single questions that two rates would hide."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from sycophancy.evaluation.intervals import Sample, combined, wilson
+from sycophancy.evaluation.items import Item, Prediction
+from sycophancy.evaluation.statistics import changes, compare, difference, mcnemar
+
+
+def sample(values, clusters=None) -> Sample:
+    count = len(values)
+    clusters = np.arange(count) if clusters is None else clusters
+    return Sample(np.asarray(values, float), np.ones(count), clusters, np.zeros(count))
+
+
+def addition(marks_by_condition: dict[str, str]):
+    """Items with the right answer second, and predictions: 1 is right."""
+    items, predictions = [], []
+    for condition, marks in marks_by_condition.items():
+        for i, mark in enumerate(marks):
+            name = f"{condition}-{i}"
+            items.append(Item(name, "addition", condition, str(i), "?", ("(A)", "(B)"), 1))  # type: ignore[arg-type]
+            likely = (-2.0, -1.0) if mark == "1" else (-1.0, -2.0)
+            predictions.append(Prediction(name, likely, (False, False)))
+    return items, predictions
+
+
+@pytest.mark.parametrize(("rose", "fell"), [(1, 0), (6, 1), (3, 3), (0, 9), (40, 20)])
+def test_mcnemar_is_twice_the_binomial_tail(rose, fell):
+    tail = binom.cdf(min(rose, fell), rose + fell, 0.5)
+    assert mcnemar(rose, fell) == pytest.approx(min(1.0, 2 * tail))
+    assert mcnemar(rose, fell) == mcnemar(fell, rose)
+
+
+def test_mcnemar_without_changes_is_one():
+    assert mcnemar(0, 0) == 1.0
+
+
+def test_changes_are_counted_by_cluster():
+    before, after = [1, 0, 0, 0, 1, 1], [1, 1, 1, 0, 0, 1]
+    assert changes(sample(before), sample(after)) == (2, 1)
+    clusters = np.array(["a", "a", "b", "b", "c", "c"])
+    assert changes(sample(before, clusters), sample(after, clusters)) == (2, 1)
+    clusters = np.array(["a", "b", "b", "c", "b", "c"])
+    assert changes(sample(before, clusters), sample(after, clusters)) == (1, 0)
+
+
+def test_the_difference_has_the_paired_standard_error():
+    """(b + c - (b - c)^2 / n) / n^2 is the variance of a paired difference of proportions."""
+    before = np.r_[np.zeros(60), np.ones(340)]
+    after = before.copy()
+    after[:40] = 1
+    after[60:70] = 0
+    got = difference(sample(before), sample(after))
+    assert got.value == pytest.approx(30 / 400)
+    error = ((50 - 30**2 / 400) / 400**2) ** 0.5
+    assert (got.high - got.low) / 2 == pytest.approx(1.96 * error, rel=0.08)
+
+
+def test_the_difference_covers():
+    """In 300 pairs of models, 95 % intervals hold the true difference 92 to 98 % of the time."""
+    draw = np.random.default_rng(0)
+    hits = 0
+    for _ in range(300):
+        chance = draw.random(150)
+        before = chance < 0.4
+        after = np.where(draw.random(150) < 0.3, draw.random(150) < 0.7, before)
+        got = difference(sample(before), sample(after))
+        hits += got.low <= 0.3 * (0.7 - 0.4) <= got.high
+    assert 0.92 <= hits / 300 <= 0.98
+
+
+def test_a_difference_nobody_contradicts_still_has_a_width():
+    got = difference(sample([0] * 50), sample([1] * 50))
+    bounds = [wilson(0, 50), wilson(50, 50)]
+    assert (got.low, got.high) == pytest.approx(combined([0, 1], bounds, [-1, 1]))
+    assert got.value == 1.0 and 0.85 < got.low < 0.95 and got.high == 1.0
+
+
+def test_compare_reports_both_models_their_difference_and_the_test():
+    items, before = addition({"neutral": "1111111100", "user_wrong": "0000000001"})
+    _, after = addition({"neutral": "1111111110", "user_wrong": "1111111100"})
+    compared = compare(items, before, after)
+    wrong = compared["addition/accuracy_user_wrong"]
+    assert wrong["before"]["value"] == pytest.approx(0.1)
+    assert wrong["after"]["value"] == pytest.approx(0.8)
+    assert wrong["difference"]["value"] == pytest.approx(0.7)
+    assert wrong["difference"]["low"] < 0.7 < wrong["difference"]["high"]
+    assert (wrong["rose"], wrong["fell"]) == (8, 1)
+    assert wrong["p_value"] == pytest.approx(mcnemar(8, 1))
+    assert wrong["before"]["n"] == 10
+    assert compared["addition/accuracy_neutral"]["p_value"] == 1.0
+    json.dumps(compared, allow_nan=False)
+
+
+def test_flips_ask_each_model_its_own_questions_and_so_have_no_mcnemar():
+    items, before = addition({"neutral": "11110000", "user_wrong": "00000000"})
+    _, after = addition({"neutral": "11111100", "user_wrong": "11100000"})
+    flips = compare(items, before, after)["addition/flip_to_wrong"]
+    assert (flips["before"]["value"], flips["before"]["n"]) == (1.0, 4)
+    assert (flips["after"]["value"], flips["after"]["n"]) == (0.5, 6)
+    assert flips["difference"]["value"] == -0.5
+    assert flips["difference"]["low"] < -0.5 < flips["difference"]["high"]
+    assert flips["p_value"] is None and flips["rose"] is None
+
+
+def test_a_model_compared_with_itself_has_not_changed():
+    items, before = addition({"neutral": "1101" * 10, "user_wrong": "0100" * 10})
+    for comparison in compare(items, before, before).values():
+        assert comparison["difference"]["value"] == 0
+        assert comparison["difference"]["low"] <= 0 <= comparison["difference"]["high"]
+        assert comparison["p_value"] in (1.0, None)
+
+
+def test_a_measure_one_model_cannot_have_is_left_out():
+    items, before = addition({"neutral": "0000", "user_wrong": "0000"})
+    _, after = addition({"neutral": "1111", "user_wrong": "1110"})
+    compared = compare(items, before, after)
+    assert "addition/flip_to_wrong" not in compared
+    assert "addition/accuracy_neutral" in compared
