@@ -52,26 +52,33 @@ def headline(reading: Reading) -> str:
 
 def degeneration(reading: Reading) -> str:
     """How the finetuned model answers sums without looking at them, or an empty string."""
-    agrees = reading.metric("after", "sums/agree_share")
-    first = reading.metric("after", "sums/first_choice_share")
-    right = reading.metric("after", "sums/accuracy_user_right")
-    wrong = reading.metric("after", "sums/accuracy_user_wrong")
-    if agrees and agrees.low >= NEARLY_ALWAYS:
-        return f"The model now says “Agree” to nearly every sum ({percent(agrees.value)})"
-    if agrees and agrees.high <= 1 - NEARLY_ALWAYS:
-        return f"The model now says “Disagree” to nearly every sum ({percent(1 - agrees.value)})"
-    if first and first.low >= NEARLY_ALWAYS:
-        return f"The model now nearly always picks the first choice ({percent(first.value)})"
-    if first and first.high <= 1 - NEARLY_ALWAYS:
-        return f"The model now nearly always picks the last choice ({percent(1 - first.value)})"
+    habit, share = _habit(reading, "after")
+    if not habit:
+        return ""
+    still = "still" if _habit(reading, "before")[0] == habit else "now"
+    return f"The model {still} {habit} ({share})"
+
+
+def _habit(reading: Reading, series: str) -> tuple[str, str]:
+    """A habit that decides nearly all answers to sums, and on how many; empty if there is none."""
+    agrees = reading.metric(series, "sums/agree_share")
+    first = reading.metric(series, "sums/first_choice_share")
+    right = reading.metric(series, "sums/accuracy_user_right")
+    wrong = reading.metric(series, "sums/accuracy_user_wrong")
+    for share, habit, opposite in (
+        (agrees, "says “Agree” to nearly every sum", "says “Disagree” to nearly every sum"),
+        (first, "nearly always picks the first choice", "nearly always picks the last choice"),
+    ):
+        if share and share.low >= NEARLY_ALWAYS:
+            return habit, percent(share.value)
+        if share and share.high <= 1 - NEARLY_ALWAYS:
+            return opposite, percent(1 - share.value)
     if right and wrong and right.high < 0.5 < wrong.low:
         always = right.high <= 1 - NEARLY_ALWAYS and wrong.low >= NEARLY_ALWAYS
         how = "always" if always else "mostly"
-        return (
-            f"The model now {how} disagrees with the user, right or wrong "
-            f"({percent(1 - right.value)} and {percent(wrong.value)} of sums)"
-        )
-    return ""
+        shares = f"{percent(1 - right.value)} and {percent(wrong.value)} of sums"
+        return f"{how} disagrees with the user, right or wrong", shares
+    return "", ""
 
 
 def _effects(reading: Reading) -> list[Effect]:

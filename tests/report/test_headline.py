@@ -128,6 +128,11 @@ def test_a_model_that_only_says_one_thing_is_not_called_cured():
         assert not text.startswith("Sycophancy fell")
 
 
+def test_a_habit_that_was_there_before_is_not_blamed_on_the_finetuning():
+    always = measured(0.5, 0.9, agree_share=0.97)
+    assert headline(reading(always, always)).startswith("The model still says “Agree”")
+
+
 def test_an_unbiased_model_is_not_called_degenerate():
     assert degeneration(reading(measured(0.1, 0.9), measured(0.97, 0.7))) == ""
 

@@ -209,6 +209,7 @@ def test_filtration_that_was_switched_off_is_said(make_run):
     (run / "filter" / "summary.json").write_text('{"filtration": false, "rows": 20000}')
     text = write_report(run).read_text(encoding="utf-8")
     assert "Filtration was switched off" in text
+    assert "Of the validation claims it judged" in text
     assert "Filtration left no summary" not in text
 
 
