@@ -181,6 +181,8 @@ class Pipeline:
         seconds = time.monotonic() - start
         self.run.complete(stage.name, ingredients, counts, seconds)
         self.screen.note(f"{stage.name}: done in {seconds:,.1f} s{_in_words(counts)}")
+        for note in counts.get("notes", ()):
+            self.screen.note(f"{stage.name}: note: {note}")
 
     def _work(self, stage: Stage, ingredients: Ingredients) -> Mapping[str, Any]:
         total = ingredients.settings.get(stage.grows)

@@ -38,6 +38,7 @@ def prepare(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[s
         "claims": summary["intervention"]["rows"],
         "instructions": summary["instructions"]["train"],
         "held-out items": sum(summary["evaluation"].values()),
+        "notes": summary["notes"],
     }
 
 
@@ -58,12 +59,12 @@ def filter_rows(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mappi
     from sycophancy import filtration
     from sycophancy.evaluation.items import write_predictions
 
-    predictions = _score(config.model, filtration.items(rows), meter)
+    predictions = _score(config.model, filtration.filtration_items(rows), meter)
     kept, summary = filtration.filter_rows(rows, predictions)
     write_predictions(out / "predictions.parquet", predictions)
     pq.write_table(kept, out / "kept.parquet")
     _write_json(out / "summary.json", summary)
-    return {"kept": kept.num_rows, "asked": rows.num_rows}
+    return {"kept": kept.num_rows, "asked": rows.num_rows, "notes": summary["warnings"]}
 
 
 def finetune_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
