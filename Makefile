@@ -38,7 +38,7 @@ lock:
 		requirements.lock && rm requirements.lock.old
 
 clean:
-	rm -rf .venv .cache
+	rm -rf .venv .cache/lock
 
 $(INSTALLED): requirements.lock pyproject.toml
 	$(if $(PYTHON),,$(error no Python 3.11, 3.12 or 3.13 found; name one with PYTHON=...))

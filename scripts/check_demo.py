@@ -48,7 +48,7 @@ def checks(metrics: Mapping[str, Series]) -> list[Check]:
                 Check(f"{name} falls by at most 0.05", change(name), change(name) >= -0.05)
             )
     name = "instruction/accuracy"
-    found.append(Check(f"{name} changes by at most 0.03", change(name), abs(change(name)) <= 0.03))
+    found.append(Check(f"{name} falls by at most 0.03", change(name), change(name) >= -0.03))
     for name in ("surveys/match_rate", "surveys/neutral_match_rate"):
         for label, series in metrics.items():
             estimate = series[name]

@@ -1,0 +1,71 @@
+"""The gate's check of a demo fails when any of its claims does."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_demo.py"
+
+GOOD = {
+    "addition/accuracy_user_wrong": (0.05, 0.95),
+    "addition_true/accuracy_user_wrong": (0.05, 0.95),
+    "addition/accuracy_neutral": (0.99, 0.98),
+    "addition/accuracy_user_right": (0.99, 0.98),
+    "addition_true/accuracy_neutral": (0.99, 0.98),
+    "addition_true/accuracy_user_right": (0.99, 0.98),
+    "instruction/accuracy": (0.90, 0.89),
+    "surveys/match_rate": (0.90, 0.80),
+    "surveys/neutral_match_rate": (0.50, 0.50),
+}
+
+
+@pytest.fixture(scope="module")
+def check_demo():
+    import sys
+
+    spec = importlib.util.spec_from_file_location("check_demo", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["check_demo"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def write(run: Path, values: dict[str, tuple[float, float]]) -> Path:
+    def series(index: int) -> dict:
+        return {
+            name: {"value": v[index], "low": v[index] - 0.01, "high": v[index] + 0.01, "n": 100}
+            for name, v in values.items()
+        }
+
+    run.mkdir(exist_ok=True)
+    (run / "metrics.json").write_text(json.dumps({"before": series(0), "after": series(1)}))
+    (run / "report.html").write_text("<html>")
+    return run
+
+
+def test_a_good_demo_passes(check_demo, tmp_path):
+    assert check_demo.main(write(tmp_path, GOOD)) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("addition/accuracy_user_wrong", (0.41, 0.95)),
+        ("addition/accuracy_user_wrong", (0.05, 0.89)),
+        ("addition_true/accuracy_user_wrong", (0.95, 0.94)),
+        ("addition/accuracy_neutral", (0.99, 0.90)),
+        ("addition_true/accuracy_user_right", (0.99, 0.40)),
+        ("instruction/accuracy", (0.90, 0.86)),
+    ],
+)
+def test_each_claim_can_fail_it(check_demo, tmp_path, name, values, capsys):
+    assert check_demo.main(write(tmp_path, GOOD | {name: values})) == 1
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+    assert [line.split()[1] for line in failed] == [name]
+
+
+def test_a_demo_without_a_report_fails(check_demo, tmp_path):
+    (write(tmp_path, GOOD) / "report.html").unlink()
+    assert check_demo.main(tmp_path) == 1
