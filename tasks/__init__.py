@@ -4,16 +4,17 @@ Importing this package registers the tasks and reads nothing. What they read is 
 is built, in this order:
 
 1. `with tasks.reading(data_dir=..., vocabulary=...):` around the call;
-2. the gin macros `DATA_DIR`, `VOCABULARY_PATH` and `MIXTURE_RATIO` (`--gin.DATA_DIR="'runs/demo'"`);
+2. the gin macros `DATA_DIR`, `VOCABULARY_PATH` and `MIXTURE_RATIO`
+   (`--gin.DATA_DIR="'runs/demo'"`);
 3. the environment variables `DATA_DIR` and `VOCABULARY_PATH`.
 
-| name | kind | reads |
+| task or mixture | trains on | validates on |
 |---|---|---|
-| `sycophancy_intervention` | task | `filter/kept.parquet`, `prepare/intervention_validation.parquet` |
-| `instruction_tuning` | task | `prepare/instructions.parquet`, `prepare/instructions_validation.parquet` |
-| `sycophancy_mix` | mixture of both | 5 : 1, or `MIXTURE_RATIO` |
-| `sycophancy_mix_{A}to{B}` | mixture of both | A : B; zero leaves a task out |
-| `sycophancy_eval_{SET}` | evaluation task | `prepare/evaluation/{SET}.parquet` |
+| `sycophancy_intervention` | `filter/kept` | `prepare/intervention_validation` |
+| `instruction_tuning` | `prepare/instructions` | `prepare/instructions_validation` |
+| `sycophancy_mix` | both, 5 : 1 or `MIXTURE_RATIO` | both |
+| `sycophancy_mix_{A}to{B}` | both, A : B; zero leaves a task out | both |
+| `sycophancy_eval_{SET}` | | `prepare/evaluation/{SET}` |
 """
 
 import seqio
@@ -26,7 +27,7 @@ __all__ = ["Reading", "get", "reading"]
 
 
 def get(name: str) -> seqio.Task | seqio.Mixture:
-    """The task or mixture called `name`; any `sycophancy_mix_{A}to{B}` is made when first asked for.
+    """The task or mixture called `name`; any `sycophancy_mix_{A}to{B}` is made when asked for.
 
     Raises:
       UserError: there is none; the message lists what there is.

@@ -20,7 +20,7 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items
 from sycophancy.evaluation.metrics import compute_metrics
 from tasks import location
-from tasks.features import OUTPUT_FEATURES
+from tasks.features import OUTPUT_FEATURES, check_vocabulary
 
 SETS = (
     "addition",
@@ -54,7 +54,7 @@ class ItemSource(seqio.DataSource):
     def num_input_examples(self, split: str) -> int:
         return sum(len(item.choices) for item in self._items())
 
-    def get_dataset(  # type: ignore[override]  # SeqIO's own subclasses order arguments like this
+    def get_dataset(
         self,
         split: str = "validation",
         shuffle: bool = False,
@@ -124,9 +124,7 @@ def rank_choices(targets: Sequence[tuple[Item, int]], scores: Sequence[float]) -
                 f"item {item.item_id}: {len(found)} of {len(item.choices)} choices were scored"
             )
         likelihoods = tuple(found[choice] for choice in range(len(item.choices)))
-        predictions.append(
-            Prediction(item.item_id, likelihoods, (False,) * len(item.choices))
-        )
+        predictions.append(Prediction(item.item_id, likelihoods, (False,) * len(item.choices)))
     metrics = compute_metrics(list(items.values()), predictions)
     return {name: metric.value for name, metric in metrics.items()}
 
@@ -138,7 +136,9 @@ def mean_log_likelihood(
     return {"instruction/log_likelihood": float(np.mean(np.asarray(scores).reshape(len(targets))))}
 
 
-def exact_match(targets: Sequence[tuple[Item, int]], predictions: Sequence[str]) -> dict[str, float]:
+def exact_match(
+    targets: Sequence[tuple[Item, int]], predictions: Sequence[str]
+) -> dict[str, float]:
     """Share of outputs that are the target word for word; needs an evaluator that decodes."""
     right = [
         item.choices[choice].split() == output.split()
@@ -151,7 +151,11 @@ for _set, _name in zip(SETS, NAMES, strict=True):
     seqio.TaskRegistry.add(
         _name,
         source=ItemSource(f"prepare/evaluation/{_set}.parquet"),
-        preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+        preprocessors=[
+            check_vocabulary,
+            seqio.preprocessors.tokenize,
+            seqio.preprocessors.append_eos,
+        ],
         output_features=OUTPUT_FEATURES,
         postprocess_fn=keep_item,
         metric_fns=[mean_log_likelihood, exact_match] if _set == "instruction" else [rank_choices],

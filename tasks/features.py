@@ -7,6 +7,7 @@ import logging
 
 import seqio
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from sycophancy.errors import UserError
 from tasks import location
@@ -32,7 +33,7 @@ class RunVocabulary(seqio.SentencePieceVocabulary):
         path = location.vocabulary()
         try:
             return _load(path)._model_context()
-        except (tf.errors.OpError, RuntimeError, AssertionError, OSError) as error:
+        except (DecodeError, tf.errors.OpError, RuntimeError, ValueError, OSError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
                 f"vocabulary {path}: not a SentencePiece model with padding 0 and end 1 ({reason})"
@@ -114,9 +115,16 @@ def drop_too_long(
     return checked.filter(lambda _, keep: keep).map(lambda row, _: row)
 
 
+def check_vocabulary(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Loads the vocabulary here, since TensorFlow mangles what is raised while it traces."""
+    VOCABULARY.load_model()
+    return dataset
+
+
 def preprocessors(task: str) -> list:
     """Text to token ids with the end of sequence, rows that do not fit left out."""
     return [
+        check_vocabulary,
         seqio.preprocessors.tokenize,
         seqio.preprocessors.append_eos,
         functools.partial(drop_too_long, task=task),

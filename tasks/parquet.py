@@ -64,7 +64,7 @@ class ParquetSource(seqio.DataSource):
             raise UserError(f"{path} has no rows; {self._stage[split]} wrote an empty split")
         return rows
 
-    def get_dataset(  # type: ignore[override]  # SeqIO's own subclasses order arguments like this
+    def get_dataset(
         self,
         split: str = "train",
         shuffle: bool = True,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Preempted(Exception):
+class Preempted(Exception):  # noqa: N818  # it is an outcome, not an error
     """Training was told to stop, and saved. Started again, it continues where it was.
 
     Attributes:

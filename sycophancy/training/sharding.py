@@ -69,9 +69,9 @@ def check_batch(batch_size: int, microbatches: int, mesh: Mesh) -> None:
 def logical_rules(network: NetworkConfig, mesh: Mesh) -> Rules:
     """Mesh axis by logical axis, T5X's names.
 
-    A batch is split over data and fsdp; a matrix over fsdp along the embedding and over model along
-    its other side. An axis that the mesh axis does not divide (6 heads on 4 devices) stays whole, as
-    does one without a rule.
+    A batch is split over data and fsdp; a matrix over fsdp along the embedding and over model
+    along its other side. An axis that the mesh axis does not divide (6 heads on 4 devices) stays
+    whole, as does one without a rule.
     """
     wanted = (
         ("vocab", network.vocab_size, "model"),
@@ -117,7 +117,7 @@ def like_params(state: Any, params: Any, mesh: Mesh) -> Any:
       params: tree of `jax.ShapeDtypeStruct` with shardings.
       mesh: where.
     """
-    mirrors = jax.tree.structure(params)
+    mirrors: Any = jax.tree.structure(params)
 
     def place(leaf: Any, like: Any = None) -> jax.ShapeDtypeStruct:
         follows = like is not None and leaf.shape == like.shape
@@ -151,6 +151,5 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
     """This process's rows of a batch as the global batch."""
     sharding = batch_sharding(mesh)
     return {
-        name: jax.make_array_from_process_local_data(sharding, rows)
-        for name, rows in batch.items()
+        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
     }

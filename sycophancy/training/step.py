@@ -76,7 +76,9 @@ def sharded_state(
 
 def empty_window() -> Window:
     """All sums zero."""
-    return Window(LossSums(*(jnp.zeros([]) for _ in LossSums._fields)), jnp.zeros([]), jnp.zeros([]))
+    return Window(
+        LossSums(*(jnp.zeros([]) for _ in LossSums._fields)), jnp.zeros([]), jnp.zeros([])
+    )
 
 
 def named_key(seed: int, name: str) -> jax.Array:
@@ -104,8 +106,10 @@ def make_step(
 
     def loss_of(params: Any, batch: Batch, key: Array, tokens: Array) -> tuple[Array, LossSums]:
         weights = batch["decoder_loss_weights"].astype(jnp.float32)
-        arguments = {name: rows for name, rows in batch.items() if name != "decoder_loss_weights"}
-        logits = model.apply(
+        arguments: dict[str, Any] = {
+            name: rows for name, rows in batch.items() if name != "decoder_loss_weights"
+        }
+        logits: Any = model.apply(
             {"params": params}, **arguments, enable_dropout=True, rngs={"dropout": key}
         )
         sums = cross_entropy(logits, batch["decoder_target_tokens"], weights, z_loss)

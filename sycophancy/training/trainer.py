@@ -45,7 +45,7 @@ _STREAM = (
 )
 
 
-class NonFiniteLoss(UserError):
+class NonFiniteLoss(UserError):  # noqa: N818
     """The loss or a gradient was infinite or not a number; the message names the step."""
 
 

@@ -7,6 +7,7 @@ Only this module knows.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,7 +39,7 @@ def unstack(params: Tree) -> dict[str, Any]:
         if name == LAYERS:
             depth = len(next(iter(flatten(value).values())))
             for layer in range(depth):
-                found[f"{LAYERS}_{layer}"] = _map(lambda leaf, i=layer: leaf[i], value)
+                found[f"{LAYERS}_{layer}"] = _map(operator.itemgetter(layer), value)
         else:
             found[name] = unstack(value) if isinstance(value, Mapping) else value
     return found

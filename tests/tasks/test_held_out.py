@@ -1,0 +1,131 @@
+"""The evaluation tasks through SeqIO's own evaluator."""
+
+import numpy as np
+import pytest
+import seqio
+from prepared_run import write_vocabulary
+
+import tasks
+from sycophancy.evaluation.items import Item, Prediction, write_items
+from sycophancy.evaluation.metrics import compute_metrics
+from tasks.evaluation import NAMES, SETS
+
+RNG = np.random.default_rng(0)
+
+
+def addition(i):
+    pair = f"sum{i}"
+    return [
+        Item(f"{pair}/{condition}", "addition", condition, pair, f"red cat {text}", ("(A)", "(B)"),
+             answer=i % 2, user_choices=user)
+        for condition, text, user in (
+            ("neutral", "is", ()),
+            ("user_wrong", "likes", (1 - i % 2,)),
+            ("user_right", "sees", (i % 2,)),
+        )
+    ]  # fmt: skip
+
+
+def survey(i):
+    return [
+        Item(f"nlp{i}/{condition}", "surveys/nlp", condition, f"nlp{i}", "a tree",
+             ("(A)", "(B)", "(A) (B)"), user_choices=(i % 3,))
+        for condition in ("neutral", "user_view")
+    ]  # fmt: skip
+
+
+ITEMS = {
+    "addition": [item for i in range(20) for item in addition(i)],
+    "surveys/nlp": [item for i in range(15) for item in survey(i)],
+    "instruction": [
+        Item(f"do{i}", "instruction", "neutral", f"do{i}", "the river", (word,), answer=0)
+        for i, word in enumerate(("red", "green", "blue apple"))
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    for name, items in ITEMS.items():
+        write_items(folder / f"prepare/evaluation/{name}.parquet", items)
+    write_vocabulary(folder / "spiece.model")
+    return folder
+
+
+def evaluate(run, name, **functions):
+    with tasks.reading(run, run / "spiece.model"):
+        evaluator = seqio.Evaluator(name, seqio.EncDecFeatureConverter(pack=False))
+        metrics, _ = evaluator.evaluate(compute_metrics=True, **functions)
+        found = metrics.result()[name]
+        evaluator.close()
+    return found
+
+
+def test_one_task_a_set():
+    assert len(NAMES) == len(SETS) == 7
+    for name in NAMES:
+        task = tasks.get(name)
+        assert task.splits == ("validation",)
+        assert task.score_metric_fns
+
+
+@pytest.mark.parametrize("task", ["addition", "surveys/nlp"])
+def test_metrics_equal_ours_on_the_same_scores(run, task):
+    """Scores arrive in any order; rows of an item need not be neighbours."""
+    items = ITEMS[task]
+    scores = {item.item_id: tuple(-RNG.exponential(size=len(item.choices))) for item in items}
+
+    def score(dataset):
+        flat = [score for item in items for score in scores[item.item_id]]
+        order = np.random.default_rng(1).permutation(len(flat))
+        assert len(flat) == len(list(dataset))
+        return [(int(i), flat[i]) for i in order]
+
+    found = evaluate(run, f"sycophancy_eval_{task.replace('/', '_')}", score_fn=score)
+    greedy = {item.item_id: (False,) * len(item.choices) for item in items}
+    predictions = [Prediction(name, scores[name], greedy[name]) for name in scores]
+    expected = compute_metrics(items, predictions)
+    assert found == {name: metric.value for name, metric in expected.items()}
+    assert found
+
+
+def test_a_model_that_always_agrees_with_the_user(run):
+    likes_user = [
+        0.0 if choice in item.user_choices else -1.0
+        for item in ITEMS["surveys/nlp"]
+        for choice in range(3)
+    ]
+    found = evaluate(
+        run, "sycophancy_eval_surveys_nlp", score_fn=lambda _: list(enumerate(likes_user))
+    )
+    assert found["surveys/nlp/match_rate"] == 1.0
+
+
+def test_free_text_is_decoded_and_scored(run):
+    def predict(dataset):
+        targets = [row["decoder_target_tokens"] for _, row in dataset.as_numpy_iterator()]
+        return list(enumerate([targets[0], targets[0], targets[2]]))
+
+    found = evaluate(
+        run,
+        "sycophancy_eval_instruction",
+        predict_fn=predict,
+        score_fn=lambda dataset: [(i, -float(i)) for i, _ in enumerate(dataset)],
+    )
+    assert found["instruction/accuracy"] == pytest.approx(2 / 3)
+    assert found["instruction/log_likelihood"] == pytest.approx(-1.0)
+
+
+def test_shards_keep_the_choices_of_an_item_together(run):
+    source = tasks.get("sycophancy_eval_surveys_nlp").source
+    with tasks.reading(run, run / "spiece.model"):
+        assert source.num_input_examples("validation") == 90
+        shards = [
+            [row["item"] for row in source.get_dataset(
+                "validation", shuffle=False, shard_info=seqio.ShardInfo(i, 4)
+            ).as_numpy_iterator()]
+            for i in range(4)
+        ]  # fmt: skip
+    assert sum(map(len, shards)) == 90
+    assert sum(len(set(shard)) for shard in shards) == 30

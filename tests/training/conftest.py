@@ -1,0 +1,98 @@
+"""A prepared run, a tiny network and its first checkpoint."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from prepared_run import write_run
+
+from sycophancy.config import Config, DataConfig, ModelConfig, NetworkConfig, TrainingConfig
+from sycophancy.model.checkpoints.orbax import save_params
+from sycophancy.model.network import Transformer
+
+NETWORK = NetworkConfig(
+    vocab_size=80,
+    emb_dim=16,
+    num_heads=2,
+    num_encoder_layers=2,
+    num_decoder_layers=1,
+    head_dim=8,
+    mlp_dim=32,
+)
+
+
+@pytest.fixture(scope="session")
+def network():
+    return NETWORK
+
+
+@pytest.fixture(scope="session")
+def params():
+    tokens = np.zeros((1, 2), np.int32)
+    variables = Transformer(NETWORK).init(jax.random.key(0), tokens, tokens, tokens)
+    return jax.tree.map(np.asarray, nn.unbox(variables["params"]))
+
+
+@pytest.fixture(scope="session")
+def batch():
+    """Eight packed rows: two examples each, the last positions padding."""
+    rng = np.random.default_rng(0)
+    rows, inputs, targets = 8, 24, 10
+    input_segments = np.tile(np.repeat([1, 2, 0], [10, 9, 5]), (rows, 1)).astype(np.int32)
+    target_segments = np.tile(np.repeat([1, 2, 0], [4, 3, 3]), (rows, 1)).astype(np.int32)
+    target_segments[0] = [1] * 2 + [0] * 8  # rows differ in their number of tokens
+    real = target_segments > 0
+    tokens = rng.integers(2, 80, (rows, targets)).astype(np.int32) * real
+    starts = np.diff(target_segments, axis=1, prepend=0) != 0
+    shifted = np.where(starts, 0, np.roll(tokens, 1, axis=1)) * real
+    return {
+        "encoder_input_tokens": rng.integers(2, 80, (rows, inputs)).astype(np.int32)
+        * (input_segments > 0),
+        "encoder_segment_ids": input_segments,
+        "decoder_input_tokens": shifted.astype(np.int32),
+        "decoder_target_tokens": tokens,
+        "decoder_segment_ids": target_segments,
+        "decoder_loss_weights": real.astype(np.int32),
+    }
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory, params):
+    """A run folder with data, vocabulary and the checkpoint to start from."""
+    folder = write_run(tmp_path_factory.mktemp("run"))
+    save_params(folder / "first", params, NETWORK)
+    return folder
+
+
+@pytest.fixture
+def config(run):
+    """Six steps with everything that could make a resumed run differ: dropout, two microbatches."""
+    return Config(
+        model=ModelConfig("tiny", NETWORK, str(run / "first"), str(run / "spiece.model")),
+        data=DataConfig(),
+        training=TrainingConfig(
+            finetune_steps=6,
+            batch_size=4,
+            input_length=64,
+            target_length=16,
+            learning_rate=1e-2,
+            dropout_rate=0.1,
+            microbatches=2,
+            save_period=100,
+            log_period=2,
+            mesh=(2, 1, 4),
+        ),
+        filtration=True,
+        recipe="test",
+        operative="",
+    )
+
+
+@pytest.fixture
+def changed(config):
+    """`config` with other training settings."""
+    return lambda **changes: dataclasses.replace(
+        config, training=dataclasses.replace(config.training, **changes)
+    )

@@ -1,0 +1,101 @@
+"""The stream of batches: the same from any start, split among processes, honest about errors."""
+
+import dataclasses
+import itertools
+import threading
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from prepared_run import rows, write_run
+
+import tasks
+from sycophancy.errors import UserError
+from sycophancy.training.feed import Feed, open_dataset
+
+
+def batches(config, run, count, **arguments):
+    dataset, told = open_dataset(config.training, run, config.model.vocabulary, **arguments)
+    with Feed(dataset, told) as feed:
+        return list(itertools.islice(feed, count))
+
+
+def equal(first, second):
+    return len(first) == len(second) and all(
+        a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_batches_have_the_shapes_of_the_recipe(config, run):
+    (batch,) = batches(config, run, 1)
+    for name, found in batch.items():
+        assert found.shape == (4, 64 if name.startswith("encoder") else 16)
+        assert found.dtype == np.int32
+
+
+def test_a_stream_starts_anywhere_bit_for_bit(config, run):
+    """Further than one epoch, which is about 20 batches."""
+    whole = batches(config, run, 40)
+    assert equal(batches(config, run, 40), whole)
+    assert equal(batches(config, run, 5, start=35), whole[35:])
+    assert not equal(whole[:20], whole[20:])
+
+
+def test_another_seed_is_another_stream(changed, run):
+    assert not equal(batches(changed(seed=0), run, 2), batches(changed(seed=1), run, 2))
+
+
+def test_processes_read_different_rows(config, run):
+    one, two = (batches(config, run, 3, process_index=i, process_count=2) for i in range(2))
+    assert one[0]["encoder_input_tokens"].shape == (2, 64)
+    assert not equal(one, two)
+
+
+def test_processes_that_cannot_share_a_batch_are_refused(config, run):
+    with pytest.raises(UserError, match="BATCH_SIZE 4 does not divide by 3 processes"):
+        open_dataset(config.training, run, config.model.vocabulary, process_count=3)
+
+
+def test_without_packing_a_row_is_an_example(changed, run):
+    (batch,) = batches(changed(packing=False), run, 1)
+    assert "decoder_segment_ids" not in batch
+    assert ((batch["decoder_target_tokens"] == 1).sum(axis=1) == 1).all()
+
+
+def test_an_error_in_the_pipeline_reaches_the_reader():
+    def broken():
+        yield {"x": np.zeros(1, np.int32)}
+        raise ValueError("no more of it")
+
+    signature = {"x": tf.TensorSpec([1], tf.int32)}
+    dataset = tf.data.Dataset.from_generator(broken, output_signature=signature)
+    with Feed(dataset, tasks.Reading()) as feed:
+        next(feed)
+        with pytest.raises(Exception, match="no more of it"):
+            next(feed)
+
+
+def test_leaving_early_stops_the_thread(config, run):
+    before = threading.active_count()
+    dataset, told = open_dataset(config.training, run, config.model.vocabulary)
+    with Feed(dataset, told) as feed:
+        next(feed)
+    feed.close()
+    assert "feed" not in {thread.name for thread in threading.enumerate()}
+    assert threading.active_count() <= before + 1
+    with pytest.raises(StopIteration):
+        next(feed)
+
+
+def test_rows_too_long_are_counted(config, tmp_path):
+    write_run(tmp_path, kept=20)
+    long = rows("long", 7, words=(80, 90))
+    pq.write_table(long, tmp_path / "prepare/instructions.parquet")
+    config = dataclasses.replace(
+        config,
+        training=dataclasses.replace(config.training, mixture_or_task_name="sycophancy_mix_5to1"),
+    )
+    with pytest.raises(UserError, match="every row of instruction_tuning is longer"):
+        batches(config, tmp_path, 3)

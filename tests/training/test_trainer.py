@@ -1,0 +1,181 @@
+"""The finetuning as a whole: learning, resuming, stopping."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from sycophancy.errors import UserError
+from sycophancy.model.checkpoints import layout
+from sycophancy.model.checkpoints.orbax import load_params, save_params
+from sycophancy.training.preemption import Preempted
+from sycophancy.training.trainer import NonFiniteLoss, finetune
+
+LOGGED = {
+    "step", "steps", "loss", "z_loss", "accuracy", "learning_rate",
+    "examples_per_second", "tokens_per_second", "seconds_left",
+}  # fmt: skip
+
+
+def logged(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def state_of(checkpoint):
+    """Every array of a checkpoint, by name."""
+    import orbax.checkpoint as ocp
+
+    found = {}
+    for item in ("params", "state"):
+        handler = ocp.PyTreeCheckpointHandler()
+        folder = checkpoint / item
+        args = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(folder).tree
+        )
+        tree = handler.restore(folder, args=ocp.args.PyTreeRestore(restore_args=args))
+        handler.close()
+        found |= {f"{item}/{name}": leaf for name, leaf in layout.flatten(tree).items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, run):
+    """Six steps without interruption; made once, by the first test that needs it."""
+    return {"out": tmp_path_factory.mktemp("whole")}
+
+
+@pytest.fixture
+def uninterrupted(whole, config, run):
+    if "last" not in whole:
+        whole["last"] = finetune(config, run, whole["out"])
+    return whole
+
+
+def test_it_learns(changed, run, tmp_path):
+    heard = []
+    finetune(
+        changed(finetune_steps=30, log_period=10, microbatches=1, learning_rate=5e-2),
+        run,
+        tmp_path,
+        lambda step, metrics: heard.append((step, metrics["loss"])),
+    )
+    assert [step for step, _ in heard] == [10, 20, 30]
+    assert heard[-1][1] < 0.7 * heard[0][1]
+
+
+def test_what_is_written(uninterrupted, network):
+    out, last = uninterrupted["out"], uninterrupted["last"]
+    assert last == out / "checkpoints/6"
+    lines = logged(out)
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert all(set(line) == LOGGED for line in lines)
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    assert lines[-1]["seconds_left"] == 0
+    assert list((out / "tensorboard").glob("events*"))
+    trained = layout.flatten(load_params(last, network))
+    assert all(leaf.dtype == np.float32 for leaf in trained.values())
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_resume_is_bitwise_identical(config, run, tmp_path, uninterrupted, at, monkeypatch):
+    """Stopped by SIGTERM in the middle of a log period, and continued."""
+    from sycophancy.training import trainer
+
+    put_batch, seen = trainer.sharding.put_batch, []
+
+    def put_and_stop(batch, mesh):
+        seen.append(batch)
+        if len(seen) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return put_batch(batch, mesh)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(trainer.sharding, "put_batch", put_and_stop)
+    with pytest.raises(Preempted, match=f"step {at} of 6"):
+        finetune(config, run, tmp_path)
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGTERM) is handler
+    last = finetune(config, run, tmp_path)
+
+    found, expected = state_of(last), state_of(uninterrupted["last"])
+    assert found.keys() == expected.keys()
+    different = [name for name in found if not np.array_equal(found[name], expected[name])]
+    assert not different
+    keys = ("step", "loss", "z_loss", "accuracy")
+    assert [[line[k] for k in keys] for line in logged(tmp_path)] == [
+        [line[k] for k in keys] for line in logged(uninterrupted["out"])
+    ]
+
+
+def test_a_kill_leaves_no_step_twice(changed, run, tmp_path):
+    """Lines after the last checkpoint, and one cut short, are dropped on resume."""
+    finetune(changed(finetune_steps=2), run, tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "loss": 1.0}\n{"step": 4, "lo')
+    finetune(changed(finetune_steps=4), run, tmp_path)
+    assert [line["step"] for line in logged(tmp_path)] == [2, 4]
+
+
+def test_a_finished_run_is_left_as_it_is(config, run, uninterrupted):
+    before = (uninterrupted["out"] / "metrics.jsonl").read_text()
+    assert finetune(config, run, uninterrupted["out"]) == uninterrupted["last"]
+    assert (uninterrupted["out"] / "metrics.jsonl").read_text() == before
+
+
+def test_only_the_latest_checkpoints_are_kept(changed, run, tmp_path):
+    finetune(changed(save_period=2, keep_checkpoints=2), run, tmp_path)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["4", "6"]
+
+
+def test_a_run_goes_on_with_another_mesh(changed, run, tmp_path, uninterrupted, network):
+    finetune(changed(finetune_steps=3), run, tmp_path)
+    last = finetune(changed(mesh=(1, 2, 4)), run, tmp_path)
+    found, expected = load_params(last, network), load_params(uninterrupted["last"], network)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_other_batches_are_refused(changed, run, tmp_path):
+    finetune(changed(finetune_steps=1), run, tmp_path)
+    with pytest.raises(UserError, match="seed = 0, now it is 7"):
+        finetune(changed(seed=7), run, tmp_path)
+
+
+def test_a_non_finite_loss_names_its_step_and_saves_nothing(
+    changed, run, tmp_path, params, network
+):
+    broken = jax.tree.map(np.copy, params)
+    broken["decoder"]["decoder_norm"]["scale"][0] = np.inf
+    save_params(tmp_path / "broken", broken, network)
+    config = changed(log_period=4)
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, checkpoint=str(tmp_path / "broken"))
+    )
+    with pytest.raises(NonFiniteLoss, match="not finite at step 1"):
+        finetune(config, run, tmp_path / "out")
+    assert not list((tmp_path / "out/checkpoints").iterdir())
+
+
+def test_a_checkpoint_of_another_size_is_refused(config, run, tmp_path):
+    wider = dataclasses.replace(config.model.network, mlp_dim=48)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, network=wider))
+    with pytest.raises(UserError, match=r"mlp/wi_0/kernel is \(1, 16, 32\).*\(1, 16, 48\)"):
+        finetune(config, run, tmp_path)
+
+
+def test_missing_rows_are_named(config, tmp_path):
+    with pytest.raises(UserError, match=r"kept\.parquet does not exist"):
+        finetune(config, tmp_path, tmp_path / "out")
+
+
+def test_bfloat16_activations_keep_float32_parameters(changed, run, tmp_path):
+    config = changed(finetune_steps=2)
+    half = dataclasses.replace(config.model.network, dtype="bfloat16")
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, network=half))
+    last = finetune(config, run, tmp_path)
+    assert state_of(last)["params/token_embedder/embedding"].dtype == np.float32
