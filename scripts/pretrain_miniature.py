@@ -29,6 +29,7 @@ from flax import serialization
 from sycophancy.config import NetworkConfig
 from sycophancy.data.miniature.curriculum import Curriculum
 from sycophancy.data.miniature.pieces import build_model
+from sycophancy.model.checkpoints import huggingface
 from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
 
@@ -94,7 +95,7 @@ STAGES = (
         "opinions",
         OPINIONS,
         dict.fromkeys(OPINIONS, 1.1),  # never met: the last stage runs its steps
-        5_000,
+        2_500,
     ),
 )
 
@@ -287,6 +288,12 @@ class Pretraining:
             print(f"{stage.name}: gate not met in {most} steps, going on", flush=True)
 
 
+def save_model(run: Pretraining) -> None:
+    """Writes the Hugging Face folder that the package reads."""
+    vocabulary = run.vocabulary.path
+    huggingface.save(run.out / "model", run.params, run.config, vocabulary)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=SIZES, default="mini_base")
@@ -325,6 +332,7 @@ def main() -> None:
         run.progress["stage_steps"] = 0
         run.progress["stage"] = number + 1
         run.save()
+        save_model(run)
         stage_copy = args.out / f"stage_{number}.msgpack"
         stage_copy.write_bytes((args.out / "state.msgpack").read_bytes())
 
