@@ -27,9 +27,12 @@ from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
 
 DATA_AXES = ("data", "fsdp")  # mesh axes that a batch is split over, where the mesh has them
-BATCH_TOKENS = 8_192  # encoder positions a device and batch
+BATCH_TOKENS = {"cpu": 2_048}  # encoder positions a device and batch; small fits a CPU's caches
+BATCH_TOKENS_ACCELERATOR = 16_384
 MAX_PROMPT_TOKENS = 2_048  # end of sequence included
-COMPILATION = 100_000  # positions of padding that take about as long as compiling one shape
+# Positions of padding that are cheaper than compiling one more shape. On two CPU cores compiling
+# the miniature takes as long as about 50,000; a run scores the same shapes about twice.
+COMPILATION = 25_000
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -69,7 +72,7 @@ def score(
     items: Sequence[Scorable],
     *,
     mesh: Mesh | None = None,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     max_prompt_tokens: int = MAX_PROMPT_TOKENS,
     progress: Progress | None = None,
 ) -> list[Prediction]:
@@ -88,7 +91,7 @@ def score(
       mesh: batches are split over its axes `data` and `fsdp`; by default all devices of all
         processes lie on one `data` axis. With several processes each calls this with the same
         items, computes what falls on its devices, and gets every prediction.
-      batch_tokens: encoder positions a device and batch.
+      batch_tokens: encoder positions a device and batch; by default what suits the device.
       max_prompt_tokens: prompts are never truncated; longer ones are refused.
       progress: called with the items done so far and their number.
 
@@ -102,6 +105,8 @@ def score(
             "set VOCABULARY to the one the checkpoint was trained with"
         )
     mesh = mesh or Mesh(np.array(jax.devices()), ("data",))
+    if batch_tokens is None:
+        batch_tokens = BATCH_TOKENS.get(mesh.devices.flat[0].platform, BATCH_TOKENS_ACCELERATOR)
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
     questions = read_questions(items, vocabulary, max_prompt_tokens)
     params = placed(params, mesh)

@@ -1,0 +1,123 @@
+"""Measures the scorer on this machine: prompts a second, and what sharing the encoding saves.
+
+    python scripts/bench_score.py --prompts 20000
+
+The network is drawn at random and the prompts are made-up sentences (median 45 tokens, 95 % below
+120, as the miniature's are), cut by a SentencePiece model trained on them. "Shared" scores both
+choices of a prompt against one encoding; "separate" scores the same choices one by one. Rounds
+alternate, so that a busy machine slows both, and the ratio is taken within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import sentencepiece
+from flax import linen as nn
+
+from sycophancy.config import NetworkConfig
+from sycophancy.evaluation.items import Item
+from sycophancy.model.network import Transformer
+from sycophancy.model.vocabulary import Vocabulary
+from sycophancy.scoring import score
+
+NETWORK = NetworkConfig(
+    vocab_size=512,
+    emb_dim=128,
+    num_heads=4,
+    num_encoder_layers=3,
+    num_decoder_layers=1,
+    head_dim=32,
+    mlp_dim=256,
+    mlp_activations=("relu", "linear"),
+)
+
+
+def made_up_prompts(count: int, rng: np.random.Generator) -> list[str]:
+    """Sentences of made-up words; lengths are log-normal."""
+    words = ["".join(rng.choice(list("abcdeimnorst"), rng.integers(2, 7))) for _ in range(250)]
+    lengths = np.clip(np.exp(rng.normal(np.log(44), 0.55, count)), 4, 250).astype(int)
+    return [" ".join(rng.choice(words, length)) for length in lengths]
+
+
+def trained_vocabulary(texts: list[str], folder: Path) -> Vocabulary:
+    """A SentencePiece model with T5's special tokens and whole answers."""
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts[:2_000]),
+        model_prefix=str(folder / "bench"),
+        model_type="bpe",
+        vocab_size=480,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        user_defined_symbols=["(A)", "(B)"],
+        minloglevel=2,
+    )
+    return Vocabulary(str(folder / "bench.model"))
+
+
+def drawn_parameters(network: NetworkConfig, rng: np.random.Generator):
+    token = np.ones((1, 1), np.int32)
+    shapes = jax.eval_shape(Transformer(network).init, jax.random.key(0), token, token, token)
+    return jax.tree.map(
+        lambda leaf: rng.normal(0, 0.05, leaf.shape).astype(np.float32),
+        nn.meta.unbox(shapes)["params"],
+    )
+
+
+def seconds(work) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--prompts", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-tokens", type=int)
+    options = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    texts = made_up_prompts(options.prompts, rng)
+    params = drawn_parameters(NETWORK, rng)
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary = trained_vocabulary(texts, Path(folder))
+
+    def items(*choices: str) -> list[Item]:
+        return [Item(str(i), "bench", "neutral", str(i), t, choices) for i, t in enumerate(texts)]
+
+    def ask(asked: list[Item]) -> float:
+        return seconds(
+            lambda: score(params, NETWORK, vocabulary, asked, batch_tokens=options.batch_tokens)
+        )
+
+    both, first, second = items("(A)", "(B)"), items("(A)"), items("(B)")
+    lengths = [len(ids) for ids in vocabulary.encode_batch(texts)]
+    weights = sum(leaf.size for leaf in jax.tree.leaves(params))
+    print(
+        f"{weights / 1e6:.2f} M parameters on {jax.device_count()} {jax.default_backend()} device"
+    )
+    print(
+        f"{len(texts)} prompts, median {np.median(lengths):.0f} tokens, "
+        f"95 % below {np.quantile(lengths, 0.95):.0f}; tokenising takes "
+        f"{seconds(lambda: vocabulary.encode_batch(texts)):.2f} s"
+    )
+    print(f"first time, compilation included: {ask(both):.1f} s")
+    ask(first)
+    rounds = [(ask(both), ask(first) + ask(second)) for _ in range(options.rounds)]
+    shared = statistics.median(shared for shared, _ in rounds)
+    ratio = statistics.median(separate / shared for shared, separate in rounds)
+    print(f"shared: {shared:.1f} s, {len(texts) / shared:.0f} prompts/s (median of rounds)")
+    print(f"separate takes {ratio:.2f} times as long")
+
+
+if __name__ == "__main__":
+    main()
