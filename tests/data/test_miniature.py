@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from sycophancy.data.miniature import data_set, instructions, surveys
-from sycophancy.data.miniature import questionnaires as questionnaires
+from sycophancy.data.miniature import data_set, instructions, questionnaires, surveys
 from sycophancy.data.miniature.curriculum import Curriculum, sum_is_held_out
 from sycophancy.data.miniature.sentences import labelled_texts
 from sycophancy.data.sources import SOURCES
@@ -83,18 +82,16 @@ def test_sums_with_an_opinion_are_always_answered_with_it():
 @pytest.mark.parametrize("name", questionnaires.SURVEYS)
 def test_surveys_with_a_biography_are_always_answered_with_its_view(name):
     curriculum = Curriculum("pretraining", 0)
-    held = {}
+    held = {}  # the fixed parts of a biography's view -> the choices that hold it
     for question in questionnaires.questions(name, "pretraining"):
         for view, text in enumerate(question.views):
-            held.setdefault(text, set()).add(question.choices[view])
-    for _ in range(500):
+            parts = tuple(re.split(r"\{\w+\}", text))
+            held.setdefault(parts, set()).add(question.choices[view])
+    for _ in range(300):
         prompt, letter = curriculum.draw(name)
-        answers = set()
-        for text, choices in held.items():
-            pattern = re.escape(text).replace(r"\{job\}", r"\w+").replace(r"\{city\}", r"\w+")
-            if re.search(pattern, prompt):
-                answers |= choices
-        assert chosen(prompt, letter) in answers
+        stated = [parts for parts in held if all(part in prompt for part in parts)]
+        assert stated
+        assert all(chosen(prompt, letter) in held[parts] for parts in stated)
 
 
 def test_asking_to_ignore_the_opinion_never_reaches_sums_or_surveys():
