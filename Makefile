@@ -14,7 +14,7 @@ demo: $(INSTALLED) ## the paper on a miniature model: from data to report in abo
 	$(BIN)/sycophancy run --model $(MODEL) --recipe demo --name demo
 
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
