@@ -38,7 +38,7 @@ class RunOptions:
     ] = None
     out: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="The run's folder itself; may be a bucket (gs://...)."),
+        typer.Option(metavar="DIR", help="The run's folder itself."),
     ] = None
     data_mirror: Annotated[
         str | None,
@@ -75,6 +75,11 @@ class RunOptions:
             UserError: nothing says where.
         """
         if self.out is not None:
+            if "://" in self.out:
+                raise UserError(
+                    f"--out {self.out}: runs are written to a local or mounted folder; "
+                    "copy it to the bucket afterwards"
+                )
             return self.out
         if self.name is None and self.model is None:
             raise UserError("which run? give --name of one that exists, or --model for a new one")

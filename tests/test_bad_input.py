@@ -54,7 +54,7 @@ def given(folder: Path) -> list[object]:
 def refused(sycophancy, tmp_path):
     """Calls the command line and returns its one line, having checked that nothing was written."""
 
-    def call(command: str, *words: object, model: object = "mini_base", out: Path | None = None):
+    def call(command: str, *words: object, model: object = "mini_base", out: object = None):
         out = out or tmp_path / "run"
         before = set(tmp_path.rglob("*"))
         outcome = sycophancy(command, "--model", model, "--recipe", "quick", "--out", out, *words)
@@ -136,6 +136,10 @@ def test_unwritable_output(refused, tmp_path):
     line = refused("prepare", out=tmp_path / "file" / "run")
     assert "cannot write the run to" in line
     assert "cannot write the run to" in refused("prepare", out=tmp_path / "file")
+
+
+def test_a_bucket_is_refused_while_stages_write_to_disks_alone(refused):
+    assert "gs://bucket/run" in refused("prepare", out="gs://bucket/run")
 
 
 def test_unknown_gin_macro(refused, tmp_path):

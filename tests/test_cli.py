@@ -27,7 +27,7 @@ def test_help_loads_none_of_the_heavy_packages():
 
 def test_help_is_there_at_once():
     def used() -> float:
-        """Seconds of processor time of finished children: waiting for a busy machine is no fault."""
+        """Seconds of processor time of children: waiting for a busy machine is no fault."""
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
 
