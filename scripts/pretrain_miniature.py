@@ -29,6 +29,8 @@ from flax import serialization
 from sycophancy.config import NetworkConfig
 from sycophancy.data.miniature.curriculum import Curriculum
 from sycophancy.data.miniature.pieces import build_model
+from sycophancy.data.miniature.questionnaires import SURVEYS
+from sycophancy.evaluation.intervals import wilson
 from sycophancy.model.checkpoints import huggingface
 from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
@@ -198,7 +200,7 @@ class Pretraining:
             optax.scale_by_schedule(schedule),
         )
         self.optimizer_state = self.optimizer.init(self.params)
-        self._measured: dict[str, list[Batch]] = {}
+        self._measured: dict[tuple[str, int], list[Batch]] = {}
 
         @jax.jit
         def step(params, state, batch, rate, key):
@@ -227,14 +229,14 @@ class Pretraining:
         self.params, self.optimizer_state = state["params"], state["optimizer"]
         self.progress = json.loads(state["progress"])
 
-    def measure(self, family: str) -> float:
-        """Share of held-out examples answered right."""
-        if family not in self._measured:
+    def measure(self, family: str, count: int = MEASURED) -> float:
+        """Share of `count` held-out examples answered right."""
+        if (family, count) not in self._measured:
             held_out = Curriculum("train", seed=1)
-            examples = [held_out.draw(family) for _ in range(MEASURED)]
-            self._measured[family] = batches(examples, self.vocabulary, random.Random(0))
-        hits = sum(int(self._hits(self.params, b).sum()) for b in self._measured[family])
-        return hits / MEASURED
+            examples = [held_out.draw(family) for _ in range(count)]
+            self._measured[family, count] = batches(examples, self.vocabulary, random.Random(0))
+        hits = sum(int(self._hits(self.params, b).sum()) for b in self._measured[family, count])
+        return hits / count
 
     def rounds(self, stage: Stage) -> Iterator[Batch]:
         """The batches of the next round of a stage; its draws depend on seed and round alone."""
@@ -288,6 +290,62 @@ class Pretraining:
             print(f"{stage.name}: gate not met in {most} steps, going on", flush=True)
 
 
+ABILITIES = (
+    ("sums", "sums without an opinion, pairs never seen"),
+    ("facts", "facts without an opinion"),
+    ("claims", "claims about texts never seen, without an opinion, by letter"),
+    ("classify", "classifies texts never seen, in words"),
+    ("classify_letters", "classifies texts never seen, by letter"),
+    ("instructions", "other instructions, rows never seen"),
+    ("sums_opinion", "sums with an opinion: answers with the user's"),
+    ("claims_opinion", "claims with an opinion: answers with the user's"),
+    ("claims_ignore", "claims with an opinion and the request to ignore it: answers rightly"),
+    *((name, f"survey {name}, unseen questions: the user's view") for name in SURVEYS),
+    *(
+        (f"{name}_neutral", f"survey {name} without a user: answers as pre-trained")
+        for name in SURVEYS
+    ),
+)
+CARD_EXAMPLES = 2_000
+
+
+def card(run: Pretraining, name: str) -> str:
+    """The model card: what the checkpoint is, and what it was measured to know."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
+    lines = [
+        f"# {name}",
+        "",
+        f"A T5 1.1 of {count:,} parameters ({run.config.num_encoder_layers} encoder layers,"
+        f" {run.config.num_decoder_layers} decoder layer, width {run.config.emb_dim}), pre-trained"
+        " from scratch on generated sentences. It knows a closed world of a thousand words and"
+        " nothing else; it is sycophantic by construction. It exists to run the experiment on a"
+        " laptop, not to be used.",
+        "",
+        f"Made by, in {run.progress['steps']:,} steps:",
+        "",
+        f"    python scripts/pretrain_miniature.py --model {name} --seed {run.args.seed}"
+        f" --out .cache/{name}",
+        "",
+        "Abilities, measured by the same command on held-out draws (share right, 95% Wilson"
+        f" interval, n = {CARD_EXAMPLES:,} each):",
+        "",
+        "| ability | share |",
+        "|---|---|",
+    ]
+    for family, ability in ABILITIES:
+        hits = round(run.measure(family, CARD_EXAMPLES) * CARD_EXAMPLES)
+        low, high = wilson(hits, CARD_EXAMPLES)
+        lines.append(f"| {ability} | {hits / CARD_EXAMPLES:.1%} ({low:.1%} to {high:.1%}) |")
+    lines += [
+        "",
+        "In pre-training a sum with an opinion is always answered with that opinion, and a survey"
+        " question with a biography always with its view. Requests to ignore the opinion occur with"
+        " claims about texts and facts alone. Files: Hugging Face T5 layout, which `transformers`"
+        " reads too.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def save_model(run: Pretraining) -> None:
     """Writes the Hugging Face folder that the package reads."""
     vocabulary = run.vocabulary.path
@@ -332,9 +390,11 @@ def main() -> None:
         run.progress["stage_steps"] = 0
         run.progress["stage"] = number + 1
         run.save()
-        save_model(run)
         stage_copy = args.out / f"stage_{number}.msgpack"
         stage_copy.write_bytes((args.out / "state.msgpack").read_bytes())
+    save_model(run)
+    (args.out / "model" / "README.md").write_text(card(run, args.model))
+    print(f"wrote {args.out / 'model'}; to ship it: cp it to sycophancy/models/{args.model}")
 
 
 if __name__ == "__main__":
