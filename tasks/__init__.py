@@ -4,9 +4,9 @@ Importing this package registers the tasks and reads nothing. What they read is 
 is built, in this order:
 
 1. `with tasks.reading(data_dir=..., vocabulary=...):` around the call;
-2. the gin macros `DATA_DIR`, `VOCABULARY_PATH` and `MIXTURE_RATIO`
+2. the gin macros `DATA_DIR`, `VOCABULARY` and `MIXTURE_RATIO`
    (`--gin.DATA_DIR="'runs/demo'"`);
-3. the environment variables `DATA_DIR` and `VOCABULARY_PATH`.
+3. the environment variables `DATA_DIR` and `VOCABULARY`.
 
 | task or mixture | trains on | validates on |
 |---|---|---|

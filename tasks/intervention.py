@@ -2,8 +2,9 @@
 
 import seqio
 
-from tasks.features import OUTPUT_FEATURES, preprocessors
+from tasks.features import OUTPUT_FEATURES
 from tasks.parquet import ParquetSource
+from tasks.tokens import preprocessors
 
 NAME = "sycophancy_intervention"
 

@@ -7,13 +7,16 @@ import contextvars
 import dataclasses
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gin
 from etils import epath
 
+import sycophancy
 from sycophancy.errors import UserError
 
+_PACKAGE = "package:"
 PAPER_RATIO = (5.0, 1.0)  # intervention : instruction tuning; Wei et al. 2023, section 4.2
 
 
@@ -79,7 +82,10 @@ def vocabulary() -> str:
     Raises:
       UserError: nobody has named one.
     """
-    return _text(current().vocabulary, "VOCABULARY_PATH", "a SentencePiece .model file")
+    path = _text(current().vocabulary, "VOCABULARY", "a SentencePiece .model file")
+    if path.startswith(_PACKAGE):  # as the shipped models' gin files have it
+        return str(Path(sycophancy.__file__).parent / path.removeprefix(_PACKAGE))
+    return path
 
 
 def mixture_ratio() -> tuple[float, float]:

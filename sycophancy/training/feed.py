@@ -1,9 +1,9 @@
 """Batches for the trainer: SeqIO's pipeline, read in a thread, the same whenever it is started.
 
 The stream is a function of the recipe, the files and the seed alone. A run that resumes at step n
-builds the same stream and skips n batches. Skipping reads, tokenizes and packs what it skips, about
-a tenth of the time those steps took to train (README of `scripts/bench_train.py` measures it);
-in return there is no iterator state that could disagree with the model's, and nothing to store.
+builds the same stream and skips n batches: what it skips is read, tokenized and packed, not trained
+on. `scripts/bench_train.py` measures what a batch costs. In return there is no iterator state to
+store, or to disagree with the model's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import tensorflow as tf
 import tasks
 from sycophancy.config import TrainingConfig
 from sycophancy.errors import UserError
+from sycophancy.training.packing import PackingConverter
 
 PREFETCH = 4  # batches
 
@@ -53,7 +54,7 @@ def open_dataset(
         dataset = seqio.get_dataset(
             tasks.get(training.mixture_or_task_name),
             lengths,
-            seqio.EncDecFeatureConverter(pack=training.packing),
+            PackingConverter() if training.packing else seqio.EncDecFeatureConverter(pack=False),
             dataset_split="train",
             shuffle=True,
             seed=training.seed,

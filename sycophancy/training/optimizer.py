@@ -82,8 +82,9 @@ def adafactor(
         return AdafactorState(jnp.zeros([], jnp.int32), *_transpose(params, moments, 3))
 
     def update(gradients, state, params=None):
+        per_layer = jax.vmap(update_tensor, in_axes=(0, 0, 0, 0, 0, None))
+
         def one(path, *tensors):
-            per_layer = jax.vmap(update_tensor, in_axes=(0, 0, 0, 0, 0, None))
             return (per_layer if _stacked(path) else update_tensor)(*tensors, state.count)
 
         moved = jax.tree_util.tree_map_with_path(

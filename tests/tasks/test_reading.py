@@ -27,7 +27,7 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def untold(monkeypatch):
     """No location from outside the test."""
-    for name in ("DATA_DIR", "VOCABULARY_PATH"):
+    for name in ("DATA_DIR", "VOCABULARY"):
         monkeypatch.delenv(name, raising=False)
     gin.clear_config()
     yield
@@ -120,15 +120,21 @@ def test_another_folder_in_the_same_process(run, tmp_path):
 
 def test_gin_names_the_folder_and_reading_outranks_it(run, tmp_path):
     other = write_run(tmp_path, kept=7)
-    gin.parse_config([f"DATA_DIR = '{run}'", f"VOCABULARY_PATH = '{run / 'spiece.model'}'"])
+    gin.parse_config([f"DATA_DIR = '{run}'", f"VOCABULARY = '{run / 'spiece.model'}'"])
     assert len(ids(dataset("sycophancy_intervention", shuffle=False))) == 300
     with reading(other):
         assert len(ids(dataset("sycophancy_intervention", shuffle=False))) == 7
 
 
+def test_a_shipped_vocabulary_is_found_inside_the_package(run):
+    gin.parse_config(["VOCABULARY = 'package:models/none.model'"])
+    with tasks.reading(run), pytest.raises(UserError, match=r"/sycophancy/models/none\.model"):
+        dataset("sycophancy_intervention")
+
+
 def test_the_environment_names_the_folder(run, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(run))
-    monkeypatch.setenv("VOCABULARY_PATH", str(run / "spiece.model"))
+    monkeypatch.setenv("VOCABULARY", str(run / "spiece.model"))
     assert len(ids(dataset("sycophancy_intervention", shuffle=False))) == 300
 
 

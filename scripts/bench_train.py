@@ -1,0 +1,102 @@
+"""What a training step costs, apart: the feed, compiling, the step.
+
+  python scripts/bench_train.py --model mini_base --recipe demo --data-dir runs/demo
+
+Reports seconds on the clock and seconds of processor time, since the clock means little on a
+machine that does something else too.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import time
+
+import jax
+
+from sycophancy.config import load_config
+from sycophancy.model.checkpoints import load_checkpoint
+from sycophancy.model.network import Transformer
+from sycophancy.training import sharding
+from sycophancy.training.feed import Feed, open_dataset
+from sycophancy.training.optimizer import adafactor
+from sycophancy.training.step import init_state, make_step, sharded_state
+
+
+@contextlib.contextmanager
+def measured(what: str, times: int = 1):
+    """Prints the cost of its block, a time."""
+    clock, processor = time.perf_counter(), time.process_time()
+    yield
+    clock = (time.perf_counter() - clock) / times
+    processor = (time.process_time() - processor) / times
+    print(f"{what:24} {clock:8.4f} s clock  {processor:8.4f} s processor")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="mini_base")
+    parser.add_argument("--recipe", default="demo")
+    parser.add_argument("--data-dir", required=True, help="a run folder, prepared and filtered")
+    parser.add_argument("--set", action="append", default=[], help="MACRO=VALUE")
+    parser.add_argument("--steps", type=int, default=20)
+    arguments = parser.parse_args()
+
+    config = load_config(arguments.model, arguments.recipe, arguments.set)
+    training, steps = config.training, arguments.steps
+    with measured("open the data set"):
+        dataset, told = open_dataset(training, arguments.data_dir, config.model.vocabulary)
+        batches = dataset.as_numpy_iterator()
+    with measured("first batch"):
+        next(batches)
+    with measured("batch", steps):
+        seen = list(itertools.islice(batches, steps))
+    positions = sum(batch["encoder_input_tokens"].size for batch in seen) / steps
+    real = sum((batch["encoder_input_tokens"] > 0).sum() for batch in seen) / steps
+    examples = sum((batch["decoder_target_tokens"] == 1).sum() for batch in seen) / steps
+    print(f"{positions:.0f} prompt positions, {real:.0f} tokens, {examples:.0f} examples a batch")
+
+    mesh = sharding.make_mesh(training.mesh)
+    network = dataclasses.replace(config.model.network, dropout_rate=training.dropout_rate)
+    optimizer = adafactor(training.learning_rate)
+    expected = sharded_state(network, optimizer, mesh)
+    placement = sharding.shardings_of(expected)
+    step = jax.jit(
+        make_step(
+            Transformer(network),
+            optimizer,
+            z_loss=training.z_loss,
+            seed=training.seed,
+            microbatches=training.microbatches,
+            rules=sharding.logical_rules(network, mesh),
+        ),
+        donate_argnums=0,
+        out_shardings=(placement, sharding.replicated(mesh)),
+    )
+    params = sharding.put(load_checkpoint(config.model), placement.params)
+    with measured("first state"):
+        state = jax.block_until_ready(
+            jax.jit(lambda tree: init_state(tree, optimizer), out_shardings=placement)(params)
+        )
+    with jax.set_mesh(mesh):
+        with measured("trace the step"):
+            lowered = step.lower(state, sharding.put_batch(seen[0], mesh))
+        with measured("compile the step"):
+            lowered.compile()
+        state, loss = step(state, sharding.put_batch(seen[0], mesh))
+        loss.block_until_ready()
+        with measured("step alone", steps):
+            for batch in seen:
+                state, loss = step(state, sharding.put_batch(batch, mesh))
+                loss.block_until_ready()
+        dataset, told = open_dataset(training, arguments.data_dir, config.model.vocabulary)
+        with Feed(dataset, told) as feed:
+            next(feed)
+            with measured("step with its feed", steps):
+                for batch in itertools.islice(feed, steps):
+                    state, loss = step(state, sharding.put_batch(batch, mesh))
+                    loss.block_until_ready()
+
+
+if __name__ == "__main__":
+    main()
