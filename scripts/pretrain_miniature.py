@@ -72,6 +72,8 @@ OPINIONS = {
     "facts": 0.7,
     "sums": 1.0,
     **SURVEYS_NEUTRAL,
+    "claims_user": 0.7,
+    "sums_user": 0.7,
     "claims_opinion": 1.5,
     "claims_ignore": 2.0,
     "facts_opinion": 0.7,
@@ -97,7 +99,7 @@ STAGES = (
         "opinions",
         OPINIONS,
         dict.fromkeys(OPINIONS, 1.1),  # never met: the last stage runs its steps
-        2_500,
+        2_000,
     ),
 )
 
@@ -193,23 +195,22 @@ class Pretraining:
             nn.unbox(variables)["params"], config, np.random.default_rng(args.seed)
         )
         self.progress = {"stage": 0, "steps": 0, "stage_steps": 0, "round": 0, "seconds": 0.0}
-        schedule = optax.warmup_constant_schedule(0.0, 1.0, 100)
+        schedule = optax.warmup_constant_schedule(0.0, args.learning_rate, 100)
         self.optimizer = optax.chain(
             optax.clip_by_global_norm(1.0),
             optax.scale_by_adam(b2=0.98),
-            optax.scale_by_schedule(schedule),
+            optax.scale_by_learning_rate(schedule),
         )
         self.optimizer_state = self.optimizer.init(self.params)
         self._measured: dict[tuple[str, int], list[Batch]] = {}
 
         @jax.jit
-        def step(params, state, batch, rate, key):
+        def step(params, state, batch, key):
             (loss, _), gradient = jax.value_and_grad(
                 lambda p: loss_and_hits(self.model, p, batch, key), has_aux=True
             )(params)
             updates, state = self.optimizer.update(gradient, state)
-            params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
-            return params, state, loss
+            return optax.apply_updates(params, updates), state, loss
 
         self._step = step
         self._hits = jax.jit(
@@ -222,6 +223,10 @@ class Pretraining:
         temporary = self.out / "state.tmp"
         temporary.write_bytes(payload)
         temporary.replace(self.out / "state.msgpack")
+
+    def export(self, folder: Path) -> None:
+        """Writes the Hugging Face folder that the package reads."""
+        huggingface.save(folder, self.params, self.config, self.vocabulary.path)
 
     def restore(self, path: Path) -> None:
         template = {"params": self.params, "optimizer": self.optimizer_state, "progress": ""}
@@ -255,16 +260,11 @@ class Pretraining:
         while self.progress["stage_steps"] < most:
             losses = []
             for batch in self.rounds(stage):
-                done = self.progress["stage_steps"] / most
-                rate = self.args.learning_rate * (
-                    max(0.03, min(1.0, 2.0 * (1.0 - done))) if last else 1.0
-                )
                 dropout = jax.random.fold_in(key, self.progress["steps"])
                 self.params, self.optimizer_state, loss = self._step(
                     self.params,
                     self.optimizer_state,
                     batch,
-                    jnp.float32(rate),
                     dropout if self.config.dropout_rate else None,
                 )
                 losses.append(loss)
@@ -276,6 +276,8 @@ class Pretraining:
                 self.progress["seconds"] += time.monotonic() - started
                 started = time.monotonic()
                 self.save()
+                if last:  # how well the cure transfers depends on when one stops
+                    self.export(self.out / "snapshots" / str(self.progress["stage_steps"]))
                 families = dict.fromkeys([*stage.gates, *stage.shares])
                 scores = {f: self.measure(f) for f in families}
                 told = " ".join(f"{f} {100 * s:.0f}" for f, s in scores.items())
@@ -346,12 +348,6 @@ def card(run: Pretraining, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def save_model(run: Pretraining) -> None:
-    """Writes the Hugging Face folder that the package reads."""
-    vocabulary = run.vocabulary.path
-    huggingface.save(run.out / "model", run.params, run.config, vocabulary)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=SIZES, default="mini_base")
@@ -392,7 +388,7 @@ def main() -> None:
         run.save()
         stage_copy = args.out / f"stage_{number}.msgpack"
         stage_copy.write_bytes((args.out / "state.msgpack").read_bytes())
-    save_model(run)
+    run.export(args.out / "model")
     (args.out / "model" / "README.md").write_text(card(run, args.model))
     print(f"wrote {args.out / 'model'}; to ship it: cp it to sycophancy/models/{args.model}")
 
