@@ -209,10 +209,13 @@ def main() -> None:
         print(f"sycophancy: {stopped}", file=sys.stderr)
         code = 0
     except _Stopped as stopped:
-        _fail(
-            "stopped; what is complete is kept, and the same command continues from there",
-            stopped.code,
+        print(
+            "sycophancy: stopped; what is complete is kept, and the same command continues from "
+            "there",
+            file=sys.stderr,
+            flush=True,
         )
+        os._exit(stopped.code)  # at once: tearing XLA down while it compiles can crash
     sys.exit(code or 0)
 
 
