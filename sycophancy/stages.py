@@ -77,7 +77,8 @@ def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[
         from sycophancy.training import trainer
 
     last = trainer.finetune(config, run.path, out, report=meter.report)
-    return {"steps": config.training.finetune_steps, "checkpoint": str(last.relative_to(out.resolve()))}
+    checkpoint = last.relative_to(out.resolve())
+    return {"steps": config.training.finetune_steps, "checkpoint": str(checkpoint)}
 
 
 @contextlib.contextmanager
