@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections import defaultdict
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from sycophancy.batching import Question, Shape, plan
 from sycophancy.config import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Prediction
@@ -30,13 +31,9 @@ DATA_AXES = ("data", "fsdp")  # mesh axes that a batch is split over, where the 
 BATCH_TOKENS = {"cpu": 2_048}  # encoder positions a device and batch; small fits a CPU's caches
 BATCH_TOKENS_ACCELERATOR = 16_384
 MAX_PROMPT_TOKENS = 2_048  # end of sequence included
-# Positions of padding that are cheaper than compiling one more shape. On two CPU cores compiling
-# the miniature takes as long as about 50,000; a run scores the same shapes about twice.
-COMPILATION = 25_000
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
-Shape = tuple[int, int]  # encoder and decoder positions of a row
 
 
 class Scorable(Protocol):
@@ -48,21 +45,6 @@ class Scorable(Protocol):
     def inputs(self) -> str: ...
     @property
     def choices(self) -> Sequence[str]: ...
-
-
-@dataclasses.dataclass
-class Question:
-    """A distinct prompt and the distinct choices asked of it, as tokens with end of sequence."""
-
-    prompt: Int[np.ndarray, " inputs"]
-    choices: dict[str, Int[np.ndarray, " targets"]] = dataclasses.field(default_factory=dict)
-    items: int = 0  # how many ask it
-    answers: dict[str, tuple[float, bool]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def shape(self) -> Shape:
-        """The row it needs, before rounding."""
-        return len(self.prompt), sum(map(len, self.choices.values()))
 
 
 def score(
@@ -110,10 +92,13 @@ def score(
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
     questions = read_questions(items, vocabulary, max_prompt_tokens)
     params = placed(params, mesh)
+    splits = math.prod(mesh.shape[axis] for axis in _data_axes(mesh))
     done = 0
     for batch, outcome in _overlapped(
         (batch, _ask(params, network, mesh, *arrays(batch, shape, rows)))
-        for shape, rows, batch in plan(list(questions.values()), mesh, batch_tokens, network)
+        for shape, rows, batch in plan(
+            list(questions.values()), splits, batch_tokens, network.vocab_size
+        )
     ):
         _record(batch, *map(np.asarray, outcome))
         done += sum(question.items for question in batch)
@@ -156,57 +141,6 @@ def read_questions(
             )
         question.choices |= {choice: targets[choice] for choice in item.choices}
     return questions
-
-
-def plan(
-    questions: Sequence[Question], mesh: Mesh, batch_tokens: int, network: NetworkConfig
-) -> Iterator[tuple[Shape, int, list[Question]]]:
-    """Batches of questions that share a row shape: (shape, rows of the batch, its questions).
-
-    Shapes are rounded up; one that few questions need is merged into a larger one, while the
-    padding costs less than a compilation. All batches of a shape have the same number of rows, a
-    multiple of the mesh's data axes; the last is not full.
-    """
-    buckets: dict[Shape, list[Question]] = defaultdict(list)
-    for question in questions:
-        inputs, targets = question.shape
-        buckets[rounded(inputs), rounded(targets)].append(question)
-    splits = int(np.prod([mesh.shape[axis] for axis in _data_axes(mesh)]))
-    for shape, bucket in sorted(merged(buckets).items()):
-        full = max(1, int(batch_tokens / _row_cost(shape, network)))
-        rows = splits * min(full, rounded(-(-len(bucket) // splits), least=1))
-        bucket.sort(key=lambda question: question.shape)
-        for start in range(0, len(bucket), rows):
-            yield shape, rows, bucket[start : start + rows]
-
-
-def rounded(length: int, least: int = 4) -> int:
-    """The smallest of 4, 6, 8, 12, 16, 24, 32, 48, ... that is not below `length`."""
-    power = least
-    while power < length:
-        power *= 2
-    return power * 3 // 4 if power > least and power * 3 // 4 >= length else power
-
-
-def merged(buckets: Mapping[Shape, list[Question]]) -> dict[Shape, list[Question]]:
-    """Buckets whose padding up to a larger one's shape is cheaper than a compilation, merged."""
-    left = {shape: list(bucket) for shape, bucket in buckets.items()}
-    while True:
-        costs = [
-            (len(left[small]) * (sum(large) - sum(small)), small, large)
-            for small, large in itertools.permutations(left, 2)
-            if small[0] <= large[0] and small[1] <= large[1]
-        ]
-        cost, small, large = min(costs, default=(COMPILATION, (0, 0), (0, 0)))
-        if cost >= COMPILATION:
-            return left
-        left[large] += left.pop(small)
-
-
-def _row_cost(shape: Shape, network: NetworkConfig) -> float:
-    """Memory of a row in encoder positions; attention and logits count where they are large."""
-    inputs, targets = shape
-    return inputs * (1 + inputs / 512) + targets * (1 + network.vocab_size / 4_096)
 
 
 def arrays(

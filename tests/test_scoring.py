@@ -236,33 +236,3 @@ def test_a_vocabulary_larger_than_the_network_is_refused():
 
     with pytest.raises(UserError, match="vocabulary has 49 pieces, the network 48"):
         scoring.score(params(), NETWORK, TooLarge(), [item("x", "x", "a")])
-
-
-@pytest.mark.parametrize("length", [1, 4, 5, 6, 7, 8, 9, 13, 33, 45, 49, 2048, 2049])
-def test_rounded_lengths_hold_the_row_and_waste_at_most_half(length):
-    assert length <= scoring.rounded(length) <= max(4, 1.5 * length)
-    assert scoring.rounded(scoring.rounded(length)) == scoring.rounded(length)
-
-
-def test_a_plan_holds_every_question_once_in_few_shapes():
-    questions = scoring.read_questions(mixed_items(400), Letters(), 2_048)
-    mesh = Mesh(np.array(jax.devices()), ("data",))
-    batches = list(scoring.plan(list(questions.values()), mesh, 256, NETWORK))
-    planned = [id(question) for _, _, batch in batches for question in batch]
-    assert sorted(planned) == sorted(map(id, questions.values()))
-    assert len({(shape, rows) for shape, rows, _ in batches}) == len({s for s, _, _ in batches})
-    for shape, rows, batch in batches:
-        assert len(batch) <= rows and rows % 8 == 0
-        assert all(q.shape[0] <= shape[0] and q.shape[1] <= shape[1] for q in batch)
-
-
-def test_shapes_are_merged_only_where_padding_is_cheaper_than_compiling(monkeypatch):
-    few, many = [object()] * 3, [object()] * 1_000
-    buckets = {(32, 4): few, (48, 4): many, (64, 4): few, (32, 8): many}
-    monkeypatch.setattr(scoring, "COMPILATION", 1_000)
-    left = scoring.merged(buckets)
-    assert {shape: len(bucket) for shape, bucket in left.items()} == {
-        (48, 4): 1_000,
-        (64, 4): 3,
-        (32, 8): 1_003,
-    }

@@ -1,0 +1,88 @@
+"""Which prompts share a batch: few row shapes, little padding."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+# Positions of padding that are cheaper than compiling one more shape. On two CPU cores compiling
+# the miniature takes as long as about 50,000; a run scores the same shapes about twice.
+COMPILATION = 25_000
+
+Shape = tuple[int, int]  # encoder and decoder positions of a row
+
+
+@dataclasses.dataclass
+class Question:
+    """A distinct prompt and the distinct choices asked of it, as tokens with end of sequence."""
+
+    prompt: Int[np.ndarray, " inputs"]
+    choices: dict[str, Int[np.ndarray, " targets"]] = dataclasses.field(default_factory=dict)
+    items: int = 0  # how many ask it
+    answers: dict[str, tuple[float, bool]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def shape(self) -> Shape:
+        """The row it needs, before rounding."""
+        return len(self.prompt), sum(map(len, self.choices.values()))
+
+
+def plan(
+    questions: Sequence[Question], splits: int, batch_tokens: int, vocab_size: int
+) -> Iterator[tuple[Shape, int, list[Question]]]:
+    """Batches of questions that share a row shape: (shape, rows of the batch, its questions).
+
+    Shapes are rounded up; one that few questions need is merged into a larger one, while the
+    padding costs less than a compilation. All batches of a shape have the same number of rows; the
+    last is not full.
+
+    Args:
+      questions: in any order.
+      splits: how many devices share a batch; the number of rows is a multiple.
+      batch_tokens: encoder positions a device and batch.
+      vocab_size: of the logits, whose memory counts too.
+    """
+    buckets: dict[Shape, list[Question]] = defaultdict(list)
+    for question in questions:
+        inputs, targets = question.shape
+        buckets[rounded(inputs), rounded(targets)].append(question)
+    for shape, bucket in sorted(merged(buckets).items()):
+        full = max(1, int(batch_tokens / _row_cost(shape, vocab_size)))
+        rows = splits * min(full, rounded(-(-len(bucket) // splits), least=1))
+        bucket.sort(key=lambda question: question.shape)
+        for start in range(0, len(bucket), rows):
+            yield shape, rows, bucket[start : start + rows]
+
+
+def rounded(length: int, least: int = 4) -> int:
+    """The smallest of 4, 6, 8, 12, 16, 24, 32, 48, ... that is not below `length`."""
+    power = least
+    while power < length:
+        power *= 2
+    return power * 3 // 4 if power > least and power * 3 // 4 >= length else power
+
+
+def merged(buckets: Mapping[Shape, list[Question]]) -> dict[Shape, list[Question]]:
+    """Buckets whose padding up to a larger one's shape is cheaper than a compilation, merged."""
+    left = {shape: list(bucket) for shape, bucket in buckets.items()}
+    while True:
+        costs = [
+            (len(left[small]) * (sum(large) - sum(small)), small, large)
+            for small, large in itertools.permutations(left, 2)
+            if small[0] <= large[0] and small[1] <= large[1]
+        ]
+        cost, small, large = min(costs, default=(COMPILATION, (0, 0), (0, 0)))
+        if cost >= COMPILATION:
+            return left
+        left[large] += left.pop(small)
+
+
+def _row_cost(shape: Shape, vocab_size: int) -> float:
+    """Memory of a row in encoder positions; attention and logits count where they are large."""
+    inputs, targets = shape
+    return inputs * (1 + inputs / 512) + targets * (1 + vocab_size / 4_096)
