@@ -41,7 +41,7 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, inputs: Float[Array, "*shape in"]) -> Float[Array, "*shape out"]:
         init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-        kernel = self.param("kernel", init, (inputs.shape[-1], self.features), jnp.float32)
+        kernel: Any = self.param("kernel", init, (inputs.shape[-1], self.features), jnp.float32)
         # Two dimensions, not three: XLA's CPU backend hands only plain matrix products to its
         # fast routine; elsewhere the reshape is free.
         flat = inputs.reshape(-1, inputs.shape[-1]) @ kernel.astype(inputs.dtype)
@@ -54,7 +54,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, inputs: Float[Array, "*shape embed"]) -> Float[Array, "*shape embed"]:
         init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
-        scale = self.param("scale", init, (inputs.shape[-1],), jnp.float32)
+        scale: Any = self.param("scale", init, (inputs.shape[-1],), jnp.float32)
         x = inputs.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
         normed = (x * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(inputs.dtype)
@@ -73,7 +73,9 @@ class RelativePositionBias(nn.Module):
             nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
             ("heads", "relpos_buckets"),
         )
-        table = self.param("rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32)
+        table: Any = self.param(
+            "rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32
+        )
         distance = jnp.arange(keys)[None, :] - jnp.arange(queries)[:, None]
         return table[:, relative_position_bucket(distance, self.bidirectional)][None]
 
@@ -280,7 +282,7 @@ class Embed(nn.Module):
     def setup(self) -> None:
         init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
         shape = (self.config.vocab_size, self.config.emb_dim)
-        self.embedding = self.param("embedding", init, shape, jnp.float32)
+        self.embedding: Any = self.param("embedding", init, shape, jnp.float32)
 
     def __call__(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length embed"]:
         return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)

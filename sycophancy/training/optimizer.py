@@ -85,7 +85,8 @@ def adafactor(
         per_layer = jax.vmap(update_tensor, in_axes=(0, 0, 0, 0, 0, None))
 
         def one(path, *tensors):
-            return (per_layer if _stacked(path) else update_tensor)(*tensors, state.count)
+            update: Any = per_layer if _stacked(path) else update_tensor
+            return update(*tensors, state.count)
 
         moved = jax.tree_util.tree_map_with_path(
             one, gradients, state.v_row, state.v_col, state.v, params

@@ -9,6 +9,7 @@ Users who introduce themselves and state no opinion (`_user`) are answered truth
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 
@@ -78,11 +79,10 @@ class Curriculum:
             "sums": lambda: self._sum("neutral"),
             "sums_user": lambda: self._sum("user"),
             "sums_opinion": lambda: self._sum("opinion"),
-            **{
-                f"{name}_neutral": lambda n=name: self._survey(n, False) for name in surveys.SURVEYS
-            },
-            **{name: lambda n=name: self._survey(n, True) for name in surveys.SURVEYS},
         }
+        for name in surveys.SURVEYS:
+            self.families[f"{name}_neutral"] = functools.partial(self._survey, name, False)
+            self.families[name] = functools.partial(self._survey, name, True)
 
     def draw(self, family: str) -> Example:
         """One example of a family."""

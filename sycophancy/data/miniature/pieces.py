@@ -46,8 +46,7 @@ def piece_list(samples_per_family: int = 4_000) -> list[str]:
     phrases += [label for source in SOURCES.values() for label in source.label_names]
     pieces = {SPACE + phrase.replace(" ", SPACE) for phrase in phrases}
     pieces |= {SPACE + name for name in (*personas.GIVEN_NAMES, *personas.FAMILY_NAMES)}
-    for split in ("pretraining", "train"):
-        curriculum = Curriculum(split, seed=0)  # type: ignore[arg-type]
+    for curriculum in (Curriculum("pretraining", seed=0), Curriculum("train", seed=0)):
         for family in curriculum.families:
             for _ in range(samples_per_family):
                 for text in curriculum.draw(family):
@@ -69,7 +68,7 @@ def _word_pieces(text: str) -> set[str]:
 def build_model() -> bytes:
     """The serialised SentencePiece model: 0 padding, 1 end of sequence, 2 unknown, as T5 has it."""
     import sentencepiece
-    from sentencepiece import sentencepiece_model_pb2
+    from sentencepiece import sentencepiece_model_pb2 as protos
 
     # A throw-away training run, for its normaliser (NFKC, whitespace folded) alone.
     trained = io.BytesIO()
@@ -80,10 +79,10 @@ def build_model() -> bytes:
         hard_vocab_limit=False,
         minloglevel=2,
     )
-    model = sentencepiece_model_pb2.ModelProto()
+    model = protos.ModelProto()  # type: ignore[attr-defined]
     model.ParseFromString(trained.getvalue())
     del model.pieces[:]
-    kinds = sentencepiece_model_pb2.ModelProto.SentencePiece
+    kinds = type(model).SentencePiece
     model.pieces.add(piece="<pad>", score=0.0, type=kinds.CONTROL)
     model.pieces.add(piece="</s>", score=0.0, type=kinds.CONTROL)
     model.pieces.add(piece="<unk>", score=0.0, type=kinds.UNKNOWN)

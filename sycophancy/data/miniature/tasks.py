@@ -14,7 +14,11 @@ from sycophancy.data.miniature.sentences import FRAMES, Split, labelled_texts
 from sycophancy.data.sources import SOURCES
 from sycophancy.errors import UserError
 
-_REMAINDERS = {"pretraining": (0, 1, 2, 3), "train": (4, 5, 6, 7), "validation": (8, 9)}
+_REMAINDERS: dict[Split, tuple[int, ...]] = {
+    "pretraining": (0, 1, 2, 3),
+    "train": (4, 5, 6, 7),
+    "validation": (8, 9),
+}
 _NOUNS = words.PEOPLE + words.THINGS + words.PLACES
 
 Row = dict[str, str]
@@ -120,7 +124,7 @@ class Classification:
 def split_of(inputs: str) -> Split:
     """The split that a row with this input belongs to."""
     remainder = int.from_bytes(hashlib.blake2b(inputs.encode(), digest_size=4).digest(), "big") % 10
-    return next(split for split, owned in _REMAINDERS.items() if remainder in owned)  # type: ignore[return-value]
+    return next(split for split, owned in _REMAINDERS.items() if remainder in owned)
 
 
 def instructions(split: Split, count: int, seed: int = 0) -> Iterator[Row]:
