@@ -168,7 +168,8 @@ def test_a_checkpoint_of_another_size_is_refused(config, run, tmp_path):
         finetune(config, run, tmp_path)
 
 
-def test_missing_rows_are_named(config, tmp_path):
+def test_missing_rows_are_named(changed, tmp_path):
+    config = changed(mixture_or_task_name="sycophancy_intervention")
     with pytest.raises(UserError, match=r"kept\.parquet does not exist"):
         finetune(config, tmp_path, tmp_path / "out")
 
