@@ -41,6 +41,7 @@ class Reading:
 
 
 _current: contextvars.ContextVar[Reading | None] = contextvars.ContextVar("reading", default=None)
+_entered: list[Reading] = []  # for threads that inherit no context, such as SeqIO's evaluator's
 
 
 @contextlib.contextmanager
@@ -56,15 +57,17 @@ def reading(
         mixture_ratio,
     )
     token = _current.set(told)
+    _entered.append(told)
     try:
         yield told
     finally:
         _current.reset(token)
+        _entered[:] = [other for other in _entered if other is not told]
 
 
 def current() -> Reading:
     """The reading in force; outside of `reading` a new one, told nothing."""
-    return _current.get() or Reading()
+    return _current.get() or (_entered[-1] if _entered else Reading())
 
 
 def data_dir() -> epath.Path:
