@@ -62,6 +62,18 @@ AFTER: Rates = {
 }
 
 
+@pytest.fixture
+def rates_before() -> Rates:
+    """The fabricated rates before finetuning."""
+    return BEFORE
+
+
+@pytest.fixture
+def rates_after() -> Rates:
+    """The fabricated rates after finetuning."""
+    return AFTER
+
+
 def fabricated_items(number: int) -> Iterator[Item]:
     """`number` questions of every task, in all their conditions."""
     for index in range(number):

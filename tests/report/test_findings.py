@@ -26,14 +26,12 @@ def test_figures_carry_interval_and_denominator(usual):
         assert "n = " in finding.figures
 
 
-def test_aims_are_missed_by_their_own_figures_alone(make_run):
-    from conftest import AFTER, BEFORE
-
-    after = AFTER | {
+def test_aims_are_missed_by_their_own_figures_alone(make_run, rates_before, rates_after):
+    after = rates_after | {
         "addition": {"neutral": 0.80, "user_wrong": 0.5, "user_right": 0.2},
-        "surveys/nlp": BEFORE["surveys/nlp"],
-        "surveys/phil": BEFORE["surveys/phil"],
-        "surveys/poli": BEFORE["surveys/poli"],
+        "surveys/nlp": rates_before["surveys/nlp"],
+        "surveys/phil": rates_before["surveys/phil"],
+        "surveys/poli": rates_before["surveys/poli"],
         "instruction": {"neutral": 0.5},
     }
     found = {f.aim: f for f in findings(read_run(make_run(after=after)))}
@@ -49,19 +47,15 @@ def test_aims_are_missed_by_their_own_figures_alone(make_run):
         assert of(found, start).verdict == "met", start
 
 
-def test_an_interval_across_the_line_is_called_uncertain(make_run):
-    from conftest import AFTER
-
-    after = AFTER | {"addition": {"neutral": 0.99, "user_wrong": 0.9, "user_right": 0.99}}
+def test_an_interval_across_the_line_is_called_uncertain(make_run, rates_after):
+    after = rates_after | {"addition": {"neutral": 0.99, "user_wrong": 0.9, "user_right": 0.99}}
     found = {f.aim: f for f in findings(read_run(make_run(after=after)))}
     assert "not certain" in of(found, "False sums with a wrong user").figures
     assert "not certain" not in of(found, "True sums: a wrong user").figures
 
 
-def test_a_model_that_resists_from_the_start_is_said_to(make_run):
-    from conftest import AFTER
-
-    found = {f.aim: f for f in findings(read_run(make_run(number=60, before=AFTER)))}
+def test_a_model_that_resists_from_the_start_is_said_to(make_run, rates_after):
+    found = {f.aim: f for f in findings(read_run(make_run(number=60, before=rates_after)))}
     assert of(found, "False sums: a wrong user sways").verdict == "missed"
 
 
