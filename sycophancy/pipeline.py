@@ -176,6 +176,8 @@ class Pipeline:
             return
         if self.run.manifest(stage.name) is not None:
             self.screen.note(f"{stage.name}: again, because {_shortened(reasons)}")
+        if stage.name in self.stages:  # and not another checkpoint's evaluation
+            self.run.forget_results()
         start = time.monotonic()
         counts = self._work(stage, ingredients)
         seconds = time.monotonic() - start

@@ -151,7 +151,6 @@ class RunFolder:
 
     def begin(self, stage: str) -> Path | epath.Path:
         """An empty folder to write a stage into; `complete` gives it its final name."""
-        self.forget_results()
         unfinished = self._unfinished(stage)
         _remove(unfinished)
         unfinished.mkdir(parents=True)
@@ -165,7 +164,6 @@ class RunFolder:
         That is kept if it was made of the same settings and files; other code and a larger `grows`
         (its number of steps) do not matter. Otherwise the folder is emptied.
         """
-        self.forget_results()
         out = self.stage(stage)
         begun = _read_json(out / "begun.json")
         if begun is not None and (

@@ -125,6 +125,28 @@ def test_a_changed_input_redoes_what_follows_from_it_and_says_why(run, source, c
     assert (run.path / "count" / "text").read_text() == "8"
 
 
+def test_doing_a_stage_again_takes_the_results_of_the_run_away(run, source):
+    toy(run, source)
+    for name in ("metrics.json", "report.html"):
+        (run.path / name).write_text("")
+    toy(run, source)
+    assert (run.path / "metrics.json").exists()
+    source.write_text("abcd")
+    toy(run, source)
+    assert not (run.path / "metrics.json").exists()
+    assert not (run.path / "report.html").exists()
+
+
+def test_asking_another_checkpoint_leaves_the_results_of_the_run(run, source):
+    pipeline = Toy(run, source)
+    pipeline.until("count")
+    (run.path / "metrics.json").write_text("{}")
+    other = dataclasses.replace(pipeline.stages["count"], name="evaluate_other")
+    pipeline._bring_up_to_date(other)
+    assert (run.path / "metrics.json").exists()
+    assert run.manifest("evaluate_other") is not None
+
+
 def test_a_change_that_makes_no_difference_stops_there(run, source):
     toy(run, source)
     source.write_text("ABC")  # the first stage makes the same of it

@@ -91,14 +91,6 @@ def test_the_earlier_result_stands_until_the_new_one_is_complete(run):
     assert (run.stage("prepare") / "rows.txt").read_text() == "new"
 
 
-def test_redoing_a_stage_takes_the_results_of_the_run_away(run):
-    (run.path / "metrics.json").write_text("{}")
-    (run.path / "report.html").write_text("")
-    run.begin("prepare")
-    assert not (run.path / "metrics.json").exists()
-    assert not (run.path / "report.html").exists()
-
-
 def test_a_damaged_manifest_counts_as_none(run):
     finish(run, ingredients())
     (run.stage("prepare") / "manifest.json").write_text('{"half')
