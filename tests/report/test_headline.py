@@ -43,7 +43,7 @@ def reading(
         items=[],
         predictions={},
         chance={},
-        filtration=Filtration(whole, 0, whole.low < 0.55, (Filtered("x", whole, 0, False),)),
+        filtration=Filtration(whole, 0, whole.low < 2 / 3, (Filtered("x", whole, 0, False),)),
         losses=[],
         prepared={},
         stages=[],
