@@ -1,0 +1,258 @@
+"""What trainers/t5x*.gin refer to: a recipe's macros as T5X's classes take them.
+
+gin calls these in T5X's own process. They see the macros through gin's global configuration, check
+them as the in-tree trainer does, and fill in the same defaults. T5X itself is imported where it is
+used, because the package works without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import gin
+
+from sycophancy import config, macros
+from sycophancy.config import Config
+from sycophancy.errors import UserError
+
+if TYPE_CHECKING:
+    from etils import epath
+
+logger = logging.getLogger(__name__)
+
+_CHECKPOINT = re.compile(r"checkpoint_(\d+)")
+
+
+def configuration() -> Config:
+    """The configuration that the macros of gin's global configuration make.
+
+    Raises:
+      UserError: a macro does not fit, or one that a model's gin file must set is missing.
+    """
+    found = {name: macros.Setting("t5x", "the default") for name in ("MODEL_NAME", "RECIPE")}
+    for name in config.macro_types():
+        with contextlib.suppress(ValueError):  # nobody set it
+            gin.query_parameter(f"%{name}")
+            value = gin.get_configurable(f"{name}/gin.macro")()
+            found[name] = macros.Setting(value, f"the gin macro {name}")
+    return config.load_operative("", "T5X's gin files", overrides=found)
+
+
+def setting() -> Any:
+    """The macro whose name is the scope of the call: `@BATCH_SIZE/setting()` is BATCH_SIZE."""
+    return config.macro_values(configuration())[gin.current_scope()[-1]]
+
+
+def total_steps() -> int:
+    """T5X's last step, which counts pretraining: PRETRAINED_STEP + FINETUNE_STEPS."""
+    found = configuration()
+    return found.model.pretrained_step + found.training.finetune_steps
+
+
+def num_partitions() -> int:
+    """Devices that share a matrix: the last size of MESH.
+
+    Raises:
+      UserError: MESH does not fit the devices.
+    """
+    import jax
+
+    from sycophancy.training import sharding
+
+    mesh = sharding.make_mesh(configuration().training.mesh, jax.devices())
+    return int(mesh.shape["model"])
+
+
+def parameter_partitioning_dims() -> int:
+    """2, which splits parameters over the data axis too, if MESH asks for fsdp; else 1.
+
+    T5X has no third axis: with fsdp, parameters are split over data x fsdp devices.
+    """
+    return 1 if configuration().training.mesh[1] == 1 else 2
+
+
+def mixture() -> str:
+    """MIXTURE_OR_TASK_NAME, registered: SeqIO knows a `sycophancy_mix_{A}to{B}` once it is asked.
+
+    Raises:
+      UserError: there is no such task or mixture.
+    """
+    import tasks
+
+    name = configuration().training.mixture_or_task_name
+    tasks.get(name)
+    return name
+
+
+def evaluation(task: str = "sycophancy_eval") -> str:
+    """The name of an evaluation task or mixture, checked.
+
+    Raises:
+      UserError: there is no such task or mixture.
+    """
+    import tasks
+
+    tasks.get(task)
+    return task
+
+
+def get_dataset(
+    cfg: Any,
+    shard_id: int,
+    num_shards: int,
+    feature_converter_cls: Callable[..., Any],
+    num_epochs: int | None = None,
+    continue_from_last_checkpoint: bool = False,
+    *,
+    model_dir: str = "",
+) -> Any:
+    """The in-tree trainer's batches, from the last checkpoint's step on; T5X's `get_dataset_fn`.
+
+    The stream is a function of the recipe, the files and the seed (`feed.py`), so a restart needs
+    the step and no iterator state. SeqIO's own data set cannot be saved by T5X: its rows come from
+    a Python generator.
+
+    Args:
+      cfg: T5X's DatasetConfig.
+      shard_id: which part of every batch.
+      num_shards: of how many.
+      feature_converter_cls: not used; packing is ours, and equal.
+      num_epochs: not used; the stream is endless.
+      continue_from_last_checkpoint: not used; it always does.
+      model_dir: where T5X keeps the run's checkpoints.
+
+    Returns:
+      An iterator of clu over numpy batches of (batch_size / num_shards, length), int32.
+
+    Raises:
+      UserError: an unknown mixture, a missing file, or a batch the shards cannot share.
+    """
+    del feature_converter_cls, num_epochs, continue_from_last_checkpoint
+    from sycophancy.training.feed import open_dataset
+    from sycophancy.training.t5x_batches import Batches
+    from tasks import location
+
+    training = dataclasses.replace(
+        configuration().training,
+        mixture_or_task_name=cfg.mixture_or_task_name,
+        input_length=cfg.task_feature_lengths["inputs"],
+        target_length=cfg.task_feature_lengths["targets"],
+        batch_size=cfg.batch_size,
+        packing=cfg.pack,
+        seed=cfg.seed,
+    )
+    start = steps_done(model_dir)
+    logger.info("batches from step %d of the finetuning on", start)
+    dataset, told = open_dataset(
+        training,
+        location.data_dir(),
+        location.vocabulary(),
+        start=start,
+        process_index=shard_id,
+        process_count=num_shards,
+    )
+    return Batches(dataset, told)
+
+
+def steps_done(model_dir: str) -> int:
+    """Finetuning steps of the last checkpoint in T5X's model directory; 0 if there is none.
+
+    Raises:
+      UserError: the checkpoint is from before PRETRAINED_STEP.
+    """
+    from t5x import checkpoints
+
+    pretrained = configuration().model.pretrained_step
+    latest = checkpoints.latest_step(model_dir)
+    if latest is None:
+        return 0
+    if latest < pretrained:
+        raise UserError(
+            f"MODEL_DIR {model_dir} holds checkpoint_{latest}, from before PRETRAINED_STEP "
+            f"{pretrained}; name another folder with --gin.MODEL_DIR"
+        )
+    return int(latest) - pretrained
+
+
+def initial_checkpoint(model_dir: str) -> str:
+    """INITIAL_CHECKPOINT_PATH as T5X can read it: itself, or converted once.
+
+    A checkpoint in another format is written to `MODEL_DIR/initial/checkpoint_<PRETRAINED_STEP>`
+    with the optimizer's moments zero: at the first step their decay is 0, so whatever they were is
+    overwritten. Process 0 converts, the others wait.
+
+    Raises:
+      UserError: there is no checkpoint, or T5X's own has another step than PRETRAINED_STEP.
+    """
+    from etils import epath
+
+    model = configuration().model
+    step = checkpoint_step(model.checkpoint)
+    if step is not None:
+        if step != model.pretrained_step:
+            raise UserError(
+                f"INITIAL_CHECKPOINT_PATH {model.checkpoint} is from step {step}, but "
+                f"PRETRAINED_STEP is {model.pretrained_step}; set PRETRAINED_STEP to {step}"
+            )
+        if not epath.Path(model.checkpoint).exists():
+            raise UserError(f"INITIAL_CHECKPOINT_PATH {model.checkpoint} does not exist")
+        return model.checkpoint
+    converted = epath.Path(model_dir) / "initial" / f"checkpoint_{model.pretrained_step}"
+    if steps_done(model_dir) == 0 and not converted.exists():
+        _convert(model, converted)
+    return os.fspath(converted)
+
+
+def checkpoint_step(path: str) -> int | None:
+    """The step of T5X's `.../checkpoint_<step>`; None for a path that is not so called.
+
+    >>> checkpoint_step("gs://t5-data/pretrained_models/t5x/flan_t5_xl/checkpoint_1138000/")
+    1138000
+    """
+    match = _CHECKPOINT.fullmatch(path.rstrip("/").rsplit("/", 1)[-1])
+    return int(match[1]) if match else None
+
+
+def _convert(model: config.ModelConfig, destination: epath.Path) -> None:
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_index() == 0:
+        from sycophancy.model.checkpoints.convert import convert
+
+        convert(
+            model.checkpoint,
+            os.fspath(destination),
+            to="t5x",
+            network=model.network,
+            step=model.pretrained_step,
+        )
+    multihost_utils.sync_global_devices("initial checkpoint converted")
+
+
+def evaluation_lengths(task: str = "sycophancy_eval") -> Mapping[str, int]:
+    """The longest prompt and choice of evaluation tasks, in tokens; T5X's infer cuts what is longer.
+
+    Args:
+      task: an evaluation task or a mixture of them.
+
+    Returns:
+      {"inputs", "targets"}, rounded up to multiples of 8.
+    """
+    import seqio
+
+    import tasks
+
+    longest = {"inputs": 8, "targets": 8}
+    for part in seqio.get_subtasks(tasks.get(task)):
+        rows = part.get_dataset(None, split="validation", shuffle=False)
+        for row in rows.as_numpy_iterator():
+            for name in longest:
+                longest[name] = max(longest[name], -(-len(row[name]) // 8) * 8)
+    return longest

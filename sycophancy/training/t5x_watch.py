@@ -1,0 +1,120 @@
+"""What watches over T5X between its steps: a journal, a lock, SIGTERM and losses that are no number."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from sycophancy.config import Config
+from sycophancy.errors import UserError
+from sycophancy.training import t5x
+
+
+class Watch:
+    """T5X's action after every logged step; process 0 alone runs it.
+
+    SIGTERM makes it ask T5X to stop, which saves first: T5X itself has no answer to SIGTERM. It
+    writes `metrics.jsonl` and `tensorboard/` into the model directory as the in-tree trainer does,
+    with finetuning's own step numbers. A second T5X that would write the same local directory is
+    refused.
+
+    Args:
+      model_dir: T5X's.
+
+    Raises:
+      UserError: another process writes the directory.
+    """
+
+    def __init__(self, model_dir: str) -> None:
+        import jax
+
+        from sycophancy.training.journal import Journal
+
+        self._config = t5x.configuration()
+        self._stop = threading.Event()
+        self._lock: TextIO | None = None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
+        if jax.process_index() == 0:
+            self._lock = _lock(model_dir)
+            self._journal = Journal(Path(model_dir), t5x.steps_done(model_dir), None)
+
+    def run(self, train_state: Any, metrics_by_task: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Writes what T5X measured since the last call; says whether to stop.
+
+        Args:
+          train_state: T5X's.
+          metrics_by_task: `train` has what T5X measured, as clu's values.
+
+        Raises:
+          UserError: the loss was not finite.
+        """
+        step = int(train_state.step.addressable_data(0)) - self._config.model.pretrained_step
+        values = {name: value.value for name, value in metrics_by_task["train"].items()}
+        metrics = metrics_of(values, self._config, step)
+        self._journal.write(step, metrics)
+        if not math.isfinite(metrics["loss"]):
+            raise UserError(
+                f"the loss was not finite in the steps before {step}; the last checkpoint is from "
+                "before: lower LEARNING_RATE, or use DTYPE float32"
+            )
+        return self._stop.is_set()
+
+
+def metrics_of(values: Mapping[str, Any], config: Config, step: int) -> dict[str, float]:
+    """T5X's metrics under the names of `journal.metrics_of`.
+
+    `loss` and `z_loss` are means over steps of each batch's mean over target tokens; the in-tree
+    trainer's are means over the tokens of all these steps.
+
+    Args:
+      values: T5X's metrics since the last log, scalars.
+      config: the run.
+      step: finetuning steps done.
+    """
+    training = config.training
+    found = {name: float(value) for name, value in values.items()}
+    rate = found["timing/steps_per_second"]
+    tokens = training.batch_size * (training.input_length + training.target_length)
+    examples = found.get("effective_batch_size/decoder", float(training.batch_size))
+    return {
+        # T5X adds up the microbatches' means.
+        "loss": found["loss"] / training.microbatches,
+        "z_loss": found["z_loss"] / training.microbatches,
+        "accuracy": found["accuracy"],
+        "learning_rate": found["learning_rate/current"],
+        "examples_per_second": examples * rate,
+        "tokens_per_second": found["non_padding_fraction/overall"] * tokens * rate,
+        "steps": training.finetune_steps,
+        "seconds_left": (training.finetune_steps - step) / rate,
+    }
+
+
+def _lock(model_dir: str) -> TextIO | None:
+    """A lock on a local directory that lives as long as the file is open; buckets have none."""
+    if "://" in model_dir:
+        return None
+    import fcntl
+
+    folder = Path(model_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".t5x.lock"
+    file = path.open("a+")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = path.read_text().strip() or "another process"
+        file.close()
+        raise UserError(
+            f"{model_dir} is being written by {holder}; wait for it, or end it"
+        ) from None
+    file.truncate(0)
+    file.write(f"T5X, process {os.getpid()} on {platform.node()}")
+    file.flush()
+    return file
