@@ -94,6 +94,7 @@ class Config:
     training: TrainingConfig
     filtration: bool
     recipe: str
+    trainer: Literal["jax", "t5x"]  # our own, or the real T5X in a process of its own
     operative: str  # the gin macros of the run, as text that gin parses back to the same run
 
 
@@ -128,7 +129,7 @@ def _defaults() -> dict[str, Any]:
     }
     lengths = {"inputs": TrainingConfig.input_length, "targets": TrainingConfig.target_length}
     known["TrainingConfig", "task_feature_lengths"] = lengths
-    found: dict[str, Any] = {"FILTRATION": True}
+    found: dict[str, Any] = {"FILTRATION": True, "TRAINER": "jax"}
     for field in reversed(macros.bindings()):  # of two fields of one macro, the first decides
         if (field.owner, field.field) in known:
             found[field.macro] = known[field.owner, field.field]

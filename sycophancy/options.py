@@ -57,6 +57,10 @@ class RunOptions:
         str | None,
         typer.Option(metavar="NAMES", help="Only these of the 17 data sets, with commas between."),
     ] = None
+    trainer: Annotated[
+        str | None,
+        typer.Option(metavar="jax|t5x", help="What finetunes: our own trainer, or T5X [jax]."),
+    ] = None
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of every random choice.")] = (
         None
     )
@@ -104,6 +108,8 @@ class RunOptions:
         if self.data_sets is not None:
             names = tuple(name.strip() for name in self.data_sets.split(",") if name.strip())
             found["DATA_SETS"] = Setting(names, f"--data-sets {self.data_sets}")
+        if self.trainer is not None:
+            found["TRAINER"] = Setting(self.trainer, f"--trainer {self.trainer}")
         if self.seed is not None:
             found["SEED"] = Setting(self.seed, f"--seed {self.seed}")
         return found

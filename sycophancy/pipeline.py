@@ -17,6 +17,7 @@ from sycophancy.config import Config, macro_values
 from sycophancy.fingerprint import Ingredients
 from sycophancy.progress import Meter, Screen
 from sycophancy.runfolder import RunFolder
+from sycophancy.training import t5x_command
 
 if typing.TYPE_CHECKING:
     from etils import epath
@@ -90,7 +91,7 @@ def all_stages() -> dict[str, Stage]:
                 name="finetune",
                 after=("prepare", "filter"),
                 unit="steps",
-                settings=network | {"DTYPE"} | _macros_of("TrainingConfig", *_IDLE),
+                settings=network | {"DTYPE", "TRAINER"} | _macros_of("TrainingConfig", *_IDLE),
                 files=stages.finetune_files,
                 code=("sycophancy/training/*.py", "sycophancy/model/**/*.py", "tasks/*.py"),
                 work=stages.finetune,
@@ -140,7 +141,11 @@ class Pipeline:
         Raises:
             UserError: bad input, or a place that cannot be written to.
         """
-        for name in self._needed(names):
+        needed = self._needed(names)
+        with_t5x = self.config.trainer == "t5x" and "finetune" in needed
+        if with_t5x and not self.is_current("finetune"):
+            t5x_command.check_installed()  # rather than after hours of filtration
+        for name in needed:
             self._bring_up_to_date(self.stages[name])
             self._record()
         self.write_metrics()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sycophancy import runfolder
+from sycophancy import macros, runfolder
 from sycophancy.config import Config, ModelConfig
 from sycophancy.errors import UserError
 from sycophancy.progress import Meter
@@ -69,14 +69,23 @@ def filter_rows(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mappi
 
 def finetune_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
     names = ("filter/kept.parquet", "prepare/instructions.parquet")
-    return {**{name: run.path / name for name in names}, **model_files(config.model)}
+    found = {name: run.path / name for name in names}
+    if config.trainer == "t5x":
+        files = ("trainers/t5x.gin", "trainers/t5x_model.gin")
+        found |= {name: macros.root() / name for name in files}
+    return {**found, **model_files(config.model)}
 
 
 def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
-    with _unheard():
-        from sycophancy.training import trainer
+    if config.trainer == "t5x":
+        from sycophancy.training import t5x_command
 
-    last = trainer.finetune(config, run.path, out, report=meter.report)
+        last = t5x_command.finetune(config, run.path, out, report=meter.report)
+    else:
+        with _unheard():
+            from sycophancy.training import trainer
+
+        last = trainer.finetune(config, run.path, out, report=meter.report)
     checkpoint = last.relative_to(out.resolve())
     return {"steps": config.training.finetune_steps, "checkpoint": str(checkpoint)}
 

@@ -11,9 +11,8 @@ import contextlib
 import dataclasses
 import logging
 import os
-import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gin
 
@@ -21,12 +20,7 @@ from sycophancy import config, macros
 from sycophancy.config import Config
 from sycophancy.errors import UserError
 
-if TYPE_CHECKING:
-    from etils import epath
-
 logger = logging.getLogger(__name__)
-
-_CHECKPOINT = re.compile(r"checkpoint_(\d+)")
 
 
 def configuration() -> Config:
@@ -183,61 +177,50 @@ def steps_done(model_dir: str) -> int:
 def initial_checkpoint(model_dir: str) -> str:
     """INITIAL_CHECKPOINT_PATH as T5X can read it: itself, or converted once.
 
-    A checkpoint in another format is written to `MODEL_DIR/initial/checkpoint_<PRETRAINED_STEP>`
-    with the optimizer's moments zero: at the first step their decay is 0, so whatever they were is
-    overwritten. Process 0 converts, the others wait.
+    A checkpoint in another format is written to `MODEL_DIR/initial/checkpoint_<PRETRAINED_STEP>`,
+    whole or not at all, with the optimizer's moments zero: at the first step their decay is 0, so
+    whatever they were is overwritten.
 
     Raises:
       UserError: there is no checkpoint, or T5X's own has another step than PRETRAINED_STEP.
     """
     from etils import epath
 
+    from sycophancy.model.checkpoints import t5x
+    from sycophancy.model.checkpoints.convert import convert
+
     model = configuration().model
-    step = checkpoint_step(model.checkpoint)
-    if step is not None:
+    given = epath.Path(model.checkpoint)
+    step = t5x.step_in_name(given)
+    if step is not None and (t5x.is_legacy(given) or t5x.is_current(given)):
         if step != model.pretrained_step:
             raise UserError(
-                f"INITIAL_CHECKPOINT_PATH {model.checkpoint} is from step {step}, but "
-                f"PRETRAINED_STEP is {model.pretrained_step}; set PRETRAINED_STEP to {step}"
+                f"INITIAL_CHECKPOINT_PATH {given} is from step {step}, but PRETRAINED_STEP is "
+                f"{model.pretrained_step}; set PRETRAINED_STEP to {step}"
             )
-        if not epath.Path(model.checkpoint).exists():
-            raise UserError(f"INITIAL_CHECKPOINT_PATH {model.checkpoint} does not exist")
-        return model.checkpoint
+        return os.fspath(given)
     converted = epath.Path(model_dir) / "initial" / f"checkpoint_{model.pretrained_step}"
-    if steps_done(model_dir) == 0 and not converted.exists():
-        _convert(model, converted)
-    return os.fspath(converted)
-
-
-def checkpoint_step(path: str) -> int | None:
-    """The step of T5X's `.../checkpoint_<step>`; None for a path that is not so called.
-
-    >>> checkpoint_step("gs://t5-data/pretrained_models/t5x/flan_t5_xl/checkpoint_1138000/")
-    1138000
-    """
-    match = _CHECKPOINT.fullmatch(path.rstrip("/").rsplit("/", 1)[-1])
-    return int(match[1]) if match else None
-
-
-def _convert(model: config.ModelConfig, destination: epath.Path) -> None:
-    import jax
-    from jax.experimental import multihost_utils
-
-    if jax.process_index() == 0:
-        from sycophancy.model.checkpoints.convert import convert
-
+    if not converted.exists() and not _has_begun(model_dir):
+        # In every process: Orbax waits for all of them, and lets the first one write.
         convert(
             model.checkpoint,
-            os.fspath(destination),
-            to="t5x",
+            os.fspath(converted),
+            "t5x",
             network=model.network,
             step=model.pretrained_step,
         )
-    multihost_utils.sync_global_devices("initial checkpoint converted")
+    return os.fspath(converted)
+
+
+def _has_begun(model_dir: str) -> bool:
+    """Whether T5X has a checkpoint of its own, and will not look at the initial one."""
+    from t5x import checkpoints
+
+    return checkpoints.latest_step(model_dir) is not None
 
 
 def evaluation_lengths(task: str = "sycophancy_eval") -> Mapping[str, int]:
-    """The longest prompt and choice of evaluation tasks, in tokens; T5X's infer cuts what is longer.
+    """The longest prompt and choice of evaluation tasks, in tokens; T5X cuts what is longer.
 
     Args:
       task: an evaluation task or a mixture of them.

@@ -1,4 +1,4 @@
-"""What watches over T5X between its steps: a journal, a lock, SIGTERM and losses that are no number."""
+"""What watches T5X between its steps: a journal, a lock, SIGTERM and a loss that is no number."""
 
 from __future__ import annotations
 
