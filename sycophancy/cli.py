@@ -165,6 +165,51 @@ def run(pipeline: Pipeline) -> None:
     print(path)
 
 
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A folder, gs://... or hf:owner/name.")],
+    destination: Annotated[str, typer.Argument(help="The folder to write; must not exist.")],
+    to: Annotated[str, typer.Option(metavar="hf|t5x|orbax", help="The format to write.")],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Refuse a checkpoint that is not of this model."),
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Training step to store [the source's].")
+    ] = None,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="SentencePiece model for a Hugging Face folder."),
+    ] = None,
+) -> None:
+    """Write a checkpoint anew in another format."""
+    if to not in (formats := ("hf", "t5x", "orbax")):
+        raise UserError(f"--to {to}: expected one of {', '.join(formats)}")
+    network = None
+    if model is not None:
+        from sycophancy.config import load_config
+
+        known = load_config(model, "paper").model
+        network, vocabulary = known.network, vocabulary or known.vocabulary
+    from sycophancy.model.checkpoints.convert import convert as convert_checkpoint
+    from sycophancy.progress import Screen
+
+    screen = Screen()
+    with screen.meter("convert", "bytes") as meter:
+        done = convert_checkpoint(
+            source,
+            destination,
+            typing.cast(typing.Any, to),
+            network=network,
+            step=step,
+            vocabulary=vocabulary,
+            report=meter,
+        )
+    for note in done.notes:
+        screen.note(f"convert: {note}")
+    print(done.path)
+
+
 @app.callback(invoke_without_command=True)
 def _main(
     context: typer.Context,

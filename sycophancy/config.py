@@ -146,7 +146,8 @@ def load_config(
     """One run's configuration: a model's gin file, a recipe's, then what the user said.
 
     Args:
-        model: a shipped model's name, or the path of a gin file.
+        model: a shipped model's name, the path of a gin file, or a checkpoint: a folder, an
+            address in a bucket, or `hf:owner/name`.
         recipe: a shipped recipe's name, or the path of a gin file.
         bindings: "MACRO=VALUE" each; the last word.
         overrides: macros from other flags, with the flag as origin.
@@ -158,10 +159,16 @@ def load_config(
         >>> load_config("mini_base", "quick", ["BATCH_SIZE=4"]).training.batch_size
         4
     """
-    model_file, recipe_file = macros.find("model", model), macros.find("recipe", recipe)
+    from sycophancy.model import named  # which needs this module
+
+    if named.is_checkpoint(model):
+        of_model = named.settings(model)
+    else:
+        of_model = macros.read_file(macros.find("model", model))
+    recipe_file = macros.find("recipe", recipe)
     settings = {
-        "MODEL_NAME": macros.Setting(model_file.stem, f"--model {model}"),
-        **macros.read_file(model_file),
+        "MODEL_NAME": macros.Setting(named.short_name(model), f"--model {model}"),
+        **of_model,
         "RECIPE": macros.Setting(recipe_file.stem, f"--recipe {recipe}"),
         **macros.read_file(recipe_file),
     }

@@ -23,7 +23,8 @@ class RunOptions:
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="A shipped model's name, or the path of a model's .gin file."
+            metavar="MODEL",
+            help="A shipped model, a .gin file, or a checkpoint: hf:owner/name, gs://, a folder.",
         ),
     ] = None
     recipe: Annotated[
@@ -87,8 +88,10 @@ class RunOptions:
             return self.out
         if self.name is None and self.model is None:
             raise UserError("which run? give --name of one that exists, or --model for a new one")
+        from sycophancy.model.named import short_name
+
         recipe = Path(self.recipe or "paper").stem
-        return os.path.join("runs", self.name or f"{Path(self.model or '').stem}-{recipe}")  # noqa: PTH118
+        return os.path.join("runs", self.name or f"{short_name(self.model or '')}-{recipe}")  # noqa: PTH118
 
     def overrides(self) -> dict[str, Any]:
         """The macros that flags other than --set stand for."""

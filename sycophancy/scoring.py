@@ -65,8 +65,9 @@ def score(
     of SeqIO's features and T5X's `score_batch`. All arithmetic is float32.
 
     Args:
-      params: the network's own (stacked) tree, float32. NumPy arrays are copied to every device of
-        the mesh; JAX arrays stay where they are, so that they may be sharded over it.
+      params: the network's own (stacked) tree, float32. NumPy arrays, and Leafs of a checkpoint,
+        which are read one by one, are copied to every device of the mesh; JAX arrays stay where
+        they are, so that they may be sharded over it.
       network: its shape; dropout and the dtype of activations are overridden.
       vocabulary: the model's.
       items: what to ask. Prompts may repeat.
@@ -162,11 +163,11 @@ def arrays(
 
 
 def placed(params: Mapping[str, Any], mesh: Mesh) -> Any:
-    """Parameters on the mesh: NumPy leaves copied to every device, JAX leaves as they are."""
+    """Parameters on the mesh: host arrays copied to every device, JAX arrays as they are."""
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def place(leaf: Any) -> Array:
-        return leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf, everywhere)
+        return leaf if isinstance(leaf, jax.Array) else jax.device_put(np.asarray(leaf), everywhere)
 
     return jax.tree.map(place, params)
 

@@ -8,13 +8,16 @@ from functools import lru_cache
 from etils import epath
 
 from sycophancy.errors import UserError
+from sycophancy.model import places
+
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how a piece spells a space
 
 
 class Vocabulary:
     """A T5-style SentencePiece model: padding is 0, end of sequence as the model says (1).
 
     Args:
-      path: the `.model` file, local or `gs://`.
+      path: the `.model` file, local, `gs://` or `hf:owner/name/file.model`.
 
     Raises:
       UserError: the file is missing or is not a SentencePiece model.
@@ -37,6 +40,16 @@ class Vocabulary:
         """Pieces in the model; the network's embedding may have more rows."""
         return self._model.get_piece_size()
 
+    def piece_id(self, piece: str) -> int | None:
+        """The id of a piece, if the model has it."""
+        found = self._model.piece_to_id(piece)
+        return None if found == self._model.unk_id() else found
+
+    def spans_words(self) -> bool:
+        """Whether a piece holds more than one word; transformers' T5 tokenizer knows no such."""
+        pieces = (self._model.id_to_piece(i) for i in range(self.size))
+        return any(_SPACE in piece.strip(_SPACE) for piece in pieces)
+
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, without the end of sequence."""
         return self._model.encode(text)
@@ -55,7 +68,7 @@ def _load(path: str):
     import sentencepiece
 
     try:
-        proto = epath.Path(path).read_bytes()
+        proto = epath.Path(places.local(path)).read_bytes()
         return sentencepiece.SentencePieceProcessor(model_proto=proto)
     except FileNotFoundError:
         raise UserError(

@@ -178,7 +178,11 @@ def _continued(
 def _save(checkpoints: orbax.Checkpoints, step: int, state: TrainState, config: Config) -> None:
     rest = state._asdict()
     about = orbax.metadata(
-        config.model.network, step, model=config.model.name, stream=_stream(config.training)
+        config.model.network,
+        step,
+        pretrained_step=config.model.pretrained_step,
+        model=config.model.name,
+        stream=_stream(config.training),
     )
     checkpoints.save(step, rest.pop("params"), rest, about)
 

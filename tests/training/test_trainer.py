@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import layout
-from sycophancy.model.checkpoints.orbax import load_params, save_params
+from sycophancy.model.checkpoints import layout, load_params
+from sycophancy.model.checkpoints.orbax import save_params
 from sycophancy.training.preemption import Preempted
 from sycophancy.training.trainer import NonFiniteLoss, finetune
 

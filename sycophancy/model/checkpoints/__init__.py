@@ -1,4 +1,4 @@
-"""Every checkpoint format behind one function."""
+"""Every checkpoint format behind one door; docs/checkpoints.md describes them."""
 
 from __future__ import annotations
 
@@ -8,29 +8,59 @@ from etils import epath
 
 from sycophancy.config import ModelConfig, NetworkConfig
 from sycophancy.errors import UserError
+from sycophancy.model.checkpoints.contents import Contents
 
 
-def load_params(path: epath.PathLike, network: NetworkConfig) -> dict[str, Any]:
-    """Reads a checkpoint in the network's stacked layout, numpy float32.
+def open_checkpoint(name: epath.PathLike) -> Contents:
+    """Looks at a checkpoint without reading its arrays.
 
     Args:
-      path: a Hugging Face T5 folder, or one of our Orbax checkpoints (a folder of parameters, a
-        finetuning step, or a folder of steps, which stands for its latest).
-      network: what the parameters must fit.
+      name: a folder, local or in a bucket, or `hf:owner/name`. It may hold a Hugging Face T5, a T5X
+        checkpoint of either format, or one of ours; a folder of steps stands for its latest.
+
+    Raises:
+      UserError: nothing there, or nothing of these formats.
+    """
+    from sycophancy.model import places
+    from sycophancy.model.checkpoints import huggingface, orbax, t5x
+
+    folder = epath.Path(places.local(str(name)))
+    if not folder.exists():
+        raise UserError(f"checkpoint {folder}: no such folder; check --checkpoint or --model")
+    if not folder.is_dir():
+        raise UserError(f"checkpoint {folder} is a file; name the folder it lies in")
+    if (folder / huggingface.CONFIG).exists():
+        return huggingface.open_checkpoint(folder, str(name))
+    if not orbax.is_checkpoint(folder):
+        step = folder if t5x.is_legacy(folder) or t5x.is_current(folder) else t5x.latest(folder)
+        if step is not None:
+            return t5x.open_legacy(step) if t5x.is_legacy(step) else t5x.open_current(step)
+    return orbax.open_checkpoint(folder)
+
+
+def open_params(name: epath.PathLike, network: NetworkConfig) -> dict[str, Any]:
+    """A checkpoint's parameters in the network's stacked layout, as unread Leafs.
+
+    Args:
+      name: as for `open_checkpoint`.
+      network: what they must fit.
 
     Raises:
       UserError: no checkpoint there, or one of another model.
     """
-    from sycophancy.model.checkpoints import huggingface, orbax
+    contents = open_checkpoint(name)
+    contents.check(network)
+    return contents.tree()
 
-    folder = epath.Path(path)
-    if not folder.exists():
-        raise UserError(f"checkpoint {folder}: no such folder; check --checkpoint or --model")
-    if (folder / huggingface.CONFIG).exists():
-        return huggingface.load_params(folder, network)
-    return orbax.load_params(folder, network)
+
+def load_params(name: epath.PathLike, network: NetworkConfig) -> dict[str, Any]:
+    """`open_params`, read: NumPy arrays, float32."""
+    import jax
+    import numpy as np
+
+    return jax.tree.map(np.asarray, open_params(name, network))
 
 
 def load_checkpoint(model: ModelConfig) -> dict[str, Any]:
-    """`load_params` of the checkpoint that a model starts from."""
-    return load_params(model.checkpoint, model.network)
+    """`open_params` of the checkpoint that a model starts from."""
+    return open_params(model.checkpoint, model.network)

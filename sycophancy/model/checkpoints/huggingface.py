@@ -8,7 +8,6 @@ are handled in T5X's unstacked layout.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,9 +17,34 @@ from etils import epath
 from sycophancy.config import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import layout
+from sycophancy.model.checkpoints.contents import Contents
+from sycophancy.model.checkpoints.leaf import Leaf
+from sycophancy.model.vocabulary import Vocabulary
 
-CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "spiece.model"
+CONFIG, GENERATION, VOCABULARY = "config.json", "generation_config.json", "spiece.model"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD = "model-{:05d}-of-{:05d}.safetensors"
+SHARD_BYTES = 2 * 10**9
+SENTINELS = 100
 
+_TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+# transformers' defaults for what a config.json leaves out.
+_DEFAULTS = {
+    "model_type": "t5",
+    "feed_forward_proj": "relu",
+    "tie_word_embeddings": True,
+    "scale_decoder_outputs": True,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+    "layer_norm_epsilon": 1e-6,
+}
+# What the network does not leave open.
+_FIXED = {
+    "model_type": "t5",
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+    "layer_norm_epsilon": 1e-6,
+}
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
 
@@ -56,55 +80,205 @@ def names(network: NetworkConfig) -> dict[str, tuple[str, bool]]:
     return found
 
 
-def load_params(folder: epath.PathLike, network: NetworkConfig) -> dict[str, Any]:
-    """Reads a folder's weights into the network's stacked tree, numpy float32.
+def open_checkpoint(folder: epath.Path, source: str) -> Contents:
+    """Looks at a folder with config.json and safetensors, in one file or with an index of several.
+
+    Args:
+      folder: local, or in a bucket.
+      source: what to call it in messages.
 
     Raises:
-      UserError: the folder has no weights, or weights of another model.
+      UserError: a file is missing or damaged, or the model is no T5 that the network computes.
     """
-    import safetensors.numpy
-    from flax import linen as nn
+    network = read_config(folder)
+    files = _weight_files(folder)
+    params: dict[str, Leaf] = {}
+    for path, (name, transposed) in names(network).items():
+        if name in files:
+            leaf = _open(files[name], name)
+            params[path] = leaf.transposed() if transposed else leaf
+    vocabulary = folder / VOCABULARY
+    return Contents(
+        source=source,
+        format="hf",
+        params=params,
+        network=network,
+        vocabulary=str(vocabulary) if vocabulary.exists() else None,
+    )
 
-    from sycophancy.training.sharding import abstract_params  # shapes alone
 
-    folder = epath.Path(folder)
+def read_config(folder: epath.Path) -> NetworkConfig:
+    """The network that a folder's config.json describes.
+
+    Raises:
+      UserError: the file is damaged, or describes what the network does not compute.
+    """
+    file = folder / CONFIG
+    try:
+        found = {**_DEFAULTS, **json.loads(file.read_text())}
+        projection = found["feed_forward_proj"]
+        network = NetworkConfig(
+            vocab_size=int(found["vocab_size"]),
+            emb_dim=int(found["d_model"]),
+            num_heads=int(found["num_heads"]),
+            num_encoder_layers=int(found["num_layers"]),
+            num_decoder_layers=int(found.get("num_decoder_layers") or found["num_layers"]),
+            head_dim=int(found["d_kv"]),
+            mlp_dim=int(found["d_ff"]),
+            mlp_activations=(projection.removeprefix("gated-"), "linear")
+            if projection.startswith("gated-")
+            else (projection,),
+            # transformers 5 saves an untied model as tied, with its logits unscaled.
+            logits_via_embedding=bool(
+                found["tie_word_embeddings"] and found["scale_decoder_outputs"]
+            ),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} does not describe a T5: {type(error).__name__}: {error}") from None
+    for name, value in _FIXED.items():
+        if found[name] != value:
+            raise UserError(f"{file}: {name} is {found[name]!r}, only {value!r} is supported")
+    return network
+
+
+def _weight_files(folder: epath.Path) -> dict[str, epath.Path]:
+    """Tensor name -> the file it lies in."""
+    index = folder / INDEX
+    if index.exists():
+        try:
+            return {k: folder / v for k, v in json.loads(index.read_text())["weight_map"].items()}
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"{index} cannot be read: {error}") from None
     file = folder / WEIGHTS
     if not file.exists():
-        raise UserError(f"{folder} has no {WEIGHTS}; name a Hugging Face T5 folder")
-    tensors = safetensors.numpy.load(file.read_bytes())
-    leaves = {}
-    for path, (name, transposed) in names(network).items():
-        if name in tensors:
-            array = np.asarray(tensors[name], np.float32)
-            leaves[path] = array.T if transposed else array
-    params = layout.stack(layout.unflatten(leaves))
-    layout.check_shapes(params, nn.unbox(abstract_params(network)), str(file))
-    return params
+        raise UserError(
+            f"{folder} has neither {WEIGHTS} nor {INDEX}; weights that are stored as pickle "
+            "(pytorch_model.bin) are not read, save them with safetensors"
+        )
+    with _safetensors(file) as opened:
+        return dict.fromkeys(opened.keys(), file)
+
+
+def _open(file: epath.Path, name: str) -> Leaf:
+    def read() -> Any:
+        with _safetensors(file) as opened:
+            return opened.get_tensor(name)
+
+    with _safetensors(file) as opened:
+        if name not in opened.keys():  # noqa: SIM118
+            raise UserError(f"{file} lacks {name}, which {INDEX} says is in it")
+        shape = opened.get_slice(name).get_shape()
+    return Leaf(shape, read)
+
+
+def _safetensors(file: epath.Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(_on_disk(file), "numpy")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _on_disk(file: epath.Path) -> str:
+    """safetensors maps files into memory, which a bucket cannot do."""
+    if "://" in str(file):
+        raise UserError(
+            f"{file}: safetensors are read from local folders or from hf:owner/name; copy the "
+            "folder first"
+        )
+    return str(file)
 
 
 def save(
-    folder: epath.PathLike, params: Mapping[str, Any], network: NetworkConfig, vocabulary: str
+    folder: epath.PathLike,
+    params: Mapping[str, Any],
+    network: NetworkConfig,
+    vocabulary: str | None,
+    report: Any = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Writes config.json, model.safetensors and spiece.model, which `transformers` reads as T5.
+    """Writes a folder that `transformers` reads as T5: model and, with a vocabulary, tokenizer.
+
+    A vocabulary with pieces that span words (the miniatures' has such) is copied, but not declared
+    as a tokenizer: transformers' own would split at spaces and give other pieces.
 
     Args:
       folder: made if need be.
-      params: the network's stacked tree.
+      params: the network's stacked tree, or T5X's unstacked one; arrays or Leafs.
       network: its shape.
-      vocabulary: the SentencePiece file to copy.
+      vocabulary: the SentencePiece file to copy; None leaves the tokenizer out.
+      report: called with the bytes of every array that has been written.
+      shard_bytes: weights of more bytes are written as several files with an index; memory holds
+        one of them at a time.
     """
     import safetensors.numpy
 
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     leaves = layout.flatten(layout.unstack(params))
-    tensors = {}
-    for path, (name, transposed) in names(network).items():
-        array = np.asarray(leaves[path], np.float32)
-        tensors[name] = np.ascontiguousarray(array.T if transposed else array)
-    (folder / WEIGHTS).write_bytes(safetensors.numpy.save(tensors, {"format": "pt"}))
-    (folder / CONFIG).write_text(json.dumps(_config(network), indent=2) + "\n")
-    shutil.copyfile(vocabulary, folder / VOCABULARY)
+    table = names(network)
+    shards = _shards({table[path][0]: path for path in leaves}, leaves, shard_bytes)
+    placed: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = WEIGHTS if len(shards) == 1 else SHARD.format(number, len(shards))
+        tensors = {}
+        for name, path in shard.items():
+            array = np.asarray(leaves[path], np.float32)
+            tensors[name] = np.ascontiguousarray(array.T if table[path][1] else array)
+        if "://" in str(folder):
+            (folder / file).write_bytes(safetensors.numpy.save(tensors, {"format": "pt"}))
+        else:
+            safetensors.numpy.save_file(tensors, str(folder / file), {"format": "pt"})
+        placed |= dict.fromkeys(shard, file)
+        if report:
+            report(sum(array.nbytes for array in tensors.values()))
+    if len(shards) > 1:
+        total = sum(4 * int(np.prod(leaf.shape)) for leaf in leaves.values())
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(placed.items()))}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    for file, content in _descriptions(network, vocabulary).items():
+        (folder / file).write_text(json.dumps(content, indent=2) + "\n")
+    if vocabulary is not None:
+        (folder / VOCABULARY).write_bytes(epath.Path(vocabulary).read_bytes())
+
+
+def _shards(paths: Mapping[str, str], leaves: Mapping[str, Any], most: int) -> list[dict[str, str]]:
+    """Tensors in order, dealt into as few files of at most `most` bytes as that order allows."""
+    shards: list[dict[str, str]] = [{}]
+    size = 0
+    for name, path in sorted(paths.items()):
+        nbytes = 4 * int(np.prod(leaves[path].shape))
+        if shards[-1] and size + nbytes > most:
+            shards.append({})
+            size = 0
+        shards[-1][name] = path
+        size += nbytes
+    return shards
+
+
+def _descriptions(network: NetworkConfig, vocabulary: str | None) -> dict[str, dict[str, Any]]:
+    """The small json files, by name."""
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    found = {CONFIG: _config(network), GENERATION: {"_from_model_config": True, **_TOKENS}}
+    if vocabulary is not None and not Vocabulary(vocabulary).spans_words():
+        found["special_tokens_map.json"] = special
+        found["tokenizer_config.json"] = {
+            "tokenizer_class": "T5Tokenizer",
+            "extra_ids": _extra_ids(network, vocabulary),
+            **special,
+        }
+    return found
+
+
+def _extra_ids(network: NetworkConfig, vocabulary: str) -> int:
+    """Sentinels that the tokenizer adds behind the pieces: T5's 100 where there is room and need.
+
+    T5X's vocabulary file holds them among its pieces; Hugging Face's leaves them to the tokenizer.
+    """
+    pieces = Vocabulary(vocabulary)
+    inside = pieces.piece_id("<extra_id_0>") is not None
+    return 0 if inside or pieces.size + SENTINELS > network.vocab_size else SENTINELS
 
 
 def _config(network: NetworkConfig) -> dict[str, Any]:
@@ -128,7 +302,5 @@ def _config(network: NetworkConfig) -> dict[str, Any]:
         "layer_norm_epsilon": 1e-6,
         "dropout_rate": network.dropout_rate,
         "tie_word_embeddings": network.logits_via_embedding,
-        "pad_token_id": 0,
-        "eos_token_id": 1,
-        "decoder_start_token_id": 0,
+        **_TOKENS,
     }

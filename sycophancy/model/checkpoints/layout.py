@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from sycophancy.errors import UserError
+from sycophancy.model.checkpoints import leaf
 
 LAYERS = "layers"
+SHOWN = 3  # so many differences are named
 _LAYER = re.compile(rf"{LAYERS}_(\d+)")
 
 Tree = Mapping[str, Any]
@@ -30,6 +30,9 @@ def is_stacked(path: str) -> bool:
 def unstack(params: Tree) -> dict[str, Any]:
     """The network's tree in T5X's layout; leaves are views of `params`' leaves.
 
+    Leaves are arrays or `Leaf`s, here and in `stack`.
+
+    >>> import numpy as np
     >>> tree = {"encoder": {"layers": {"scale": np.ones((2, 4))}, "norm": np.ones(4)}}
     >>> sorted(unstack(tree)["encoder"])
     ['layers_0', 'layers_1', 'norm']
@@ -37,7 +40,7 @@ def unstack(params: Tree) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in params.items():
         if name == LAYERS:
-            depth = len(next(iter(flatten(value).values())))
+            depth = next(iter(flatten(value).values())).shape[0]
             for layer in range(depth):
                 found[f"{LAYERS}_{layer}"] = _map(operator.itemgetter(layer), value)
         else:
@@ -46,8 +49,9 @@ def unstack(params: Tree) -> dict[str, Any]:
 
 
 def stack(params: Tree) -> dict[str, Any]:
-    """T5X's layout as the network's tree; stacked leaves are new numpy arrays.
+    """T5X's layout as the network's tree; stacked arrays are copies, stacked `Leaf`s stay unread.
 
+    >>> import numpy as np
     >>> tree = {"layers_1": {"scale": np.ones(4)}, "layers_0": {"scale": np.zeros(4)}}
     >>> stack(tree)["layers"]["scale"].tolist()
     [[0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]
@@ -81,12 +85,12 @@ def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`."""
     tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
+    for path, value in leaves.items():
         *parents, name = path.split("/")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[name] = leaf
+        node[name] = value
     return tree
 
 
@@ -99,20 +103,24 @@ def check_shapes(found: Tree, expected: Tree, source: str) -> None:
       source: the checkpoint, for the message.
 
     Raises:
-      UserError: names or shapes differ; names the first that does, with both shapes.
+      UserError: names or shapes differ; names the first few that do, with both shapes.
     """
-    have = {path: tuple(leaf.shape) for path, leaf in flatten(found).items()}
-    want = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
+    have = {path: tuple(value.shape) for path, value in flatten(found).items()}
+    want = {path: tuple(value.shape) for path, value in flatten(expected).items()}
     different = [
         path for path in sorted(have.keys() | want.keys()) if have.get(path) != want.get(path)
     ]
     if different:
-        path = different[0]
-        rest = f" ({len(different)} of {len(want)} parameters differ)" if different[1:] else ""
+        shown = "; ".join(
+            f"{path} is {have.get(path, 'missing')} in the checkpoint, "
+            f"{want.get(path, 'missing')} in the model"
+            for path in different[:SHOWN]
+        )
+        more = len(different) - SHOWN
+        rest = f"; and {more} more of {len(want)} parameters" if more > 0 else ""
         raise UserError(
-            f"{source} does not fit the model: {path} is {have.get(path, 'missing')} in the "
-            f"checkpoint, {want.get(path, 'missing')} in the model{rest}; name the model file "
-            "of this checkpoint's size"
+            f"{source} does not fit the model: {shown}{rest}; name the model file of this "
+            "checkpoint's size"
         )
 
 
@@ -125,16 +133,16 @@ def _map(function: Callable[[Any], Any], tree: Any) -> Any:
 def _stack_layers(layers: dict[int, dict[str, Any]]) -> dict[str, Any]:
     depth = max(layers) + 1
     first = min(layers)
-    shapes = {path: np.shape(leaf) for path, leaf in layers[first].items()}
+    shapes = {path: tuple(part.shape) for path, part in layers[first].items()}
     for layer in range(depth):
         if layer not in layers:
             raise UserError(f"the checkpoint has {LAYERS}_{depth - 1} but no {LAYERS}_{layer}")
         for path in sorted(shapes.keys() | layers[layer].keys()):
-            leaf = layers[layer].get(path)
-            if leaf is None or np.shape(leaf) != shapes.get(path):
-                shape = "missing" if leaf is None else np.shape(leaf)
+            part = layers[layer].get(path)
+            if part is None or tuple(part.shape) != shapes.get(path):
+                shape = "missing" if part is None else tuple(part.shape)
                 raise UserError(
                     f"{LAYERS}_{layer}/{path} is {shape}, "
                     f"in {LAYERS}_{first} it is {shapes.get(path, 'missing')}"
                 )
-    return {path: np.stack([layers[i][path] for i in range(depth)]) for path in shapes}
+    return {path: leaf.stack([layers[i][path] for i in range(depth)]) for path in shapes}

@@ -11,27 +11,22 @@ A folder PATH is a checkpoint when it holds
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from flax import linen as nn
 
 from sycophancy.config import NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import layout
+from sycophancy.model.checkpoints import layout, t5x, trees
+from sycophancy.model.checkpoints.contents import Contents
+from sycophancy.model.checkpoints.leaf import Leaf
 
 FORMAT = 1
 PARAMS, STATE, METADATA = "params", "state", "metadata"
-
-# Facts of the network that its parameters' shapes do not tell, and that change its outputs.
-_ARCHITECTURE = ("num_heads", "head_dim", "mlp_activations", "logits_via_embedding")
 
 
 def is_checkpoint(path: epath.PathLike) -> bool:
@@ -40,57 +35,53 @@ def is_checkpoint(path: epath.PathLike) -> bool:
     return (folder / PARAMS).is_dir() and (folder / METADATA).is_dir()
 
 
-def save_params(path: epath.PathLike, params: Any, network: NetworkConfig, step: int = 0) -> None:
+def save_params(
+    path: epath.PathLike,
+    params: Any,
+    network: NetworkConfig,
+    step: int = 0,
+    report: trees.Report | None = None,
+) -> None:
     """Writes parameters alone; the folder appears whole or not at all.
 
     Args:
       path: a folder that does not exist yet.
-      params: the network's tree, stacked; device or host arrays.
+      params: the network's tree, stacked; device or host arrays, or Leafs, which are read one by
+        one.
       network: stored beside them.
       step: stored beside them.
+      report: called with the bytes of every array that has been written.
 
     Raises:
       UserError: the folder exists or cannot be written.
     """
-    folder = epath.Path(path)
-    if folder.exists():
-        raise UserError(f"{folder} exists already; name a new folder")
-    args = ocp.args.Composite(
-        **{
-            PARAMS: ocp.args.StandardSave(params),
-            METADATA: ocp.args.JsonSave(metadata(network, step)),
-        }
-    )
-    try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            checkpointer.save(_absolute(folder), args)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error}") from error
+    trees.write(path, {PARAMS: params}, {METADATA: metadata(network, step)}, report)
 
 
-def load_params(path: epath.PathLike, network: NetworkConfig) -> dict[str, Any]:
-    """Reads the parameters of a checkpoint, of a folder of parameters or of a finetuning step.
-
-    Args:
-      path: the checkpoint; a folder of steps stands for its latest.
-      network: what the parameters must fit.
-
-    Returns:
-      The network's tree, stacked; numpy float32.
+def open_checkpoint(path: epath.PathLike) -> Contents:
+    """Looks at a folder of parameters or a finetuning step; a folder of steps means its latest.
 
     Raises:
-      UserError: no checkpoint there, or one of another model: names the first parameter that
-        differs and both shapes.
+      UserError: no checkpoint there.
     """
     folder = latest(path)
-    check(folder, network)
-    as_numpy = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32), _saved(folder)
+    about = read_metadata(folder)
+    moments: dict[str, Leaf] = {}
+    if (folder / STATE).exists():
+        stored = trees.read(folder / STATE)["optimizer"]
+        moments = {
+            f"{name}/{moment}": value
+            for moment in t5x.MOMENTS
+            for name, value in layout.flatten(layout.unstack(_field(stored, moment))).items()
+        }
+    return Contents(
+        source=str(folder),
+        format="orbax",
+        params=layout.flatten(layout.unstack(trees.read(folder / PARAMS))),
+        network=_network(about, folder),
+        step=about["step"] + about.get("pretrained_step", 0),
+        moments=moments,
     )
-    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
-        return handler.restore(
-            _absolute(folder / PARAMS), args=ocp.args.PyTreeRestore(restore_args=as_numpy)
-        )
 
 
 def latest(path: epath.PathLike) -> epath.Path:
@@ -131,27 +122,6 @@ def metadata(network: NetworkConfig, step: int, **more: Any) -> dict[str, Any]:
     return {"format": FORMAT, "step": step, "network": dataclasses.asdict(network), **more}
 
 
-def check(path: epath.PathLike, network: NetworkConfig) -> None:
-    """Refuses a checkpoint of another model, before any array is read.
-
-    Raises:
-      UserError: shapes or names differ, or the network is built otherwise from equal shapes.
-    """
-    # Imported here: a checkpoint can be looked at without building a network.
-    from sycophancy.training.sharding import abstract_params
-
-    folder = epath.Path(path)
-    layout.check_shapes(_saved(folder), nn.unbox(abstract_params(network)), str(folder))
-    stored = read_metadata(folder)["network"]
-    wanted = json.loads(json.dumps(dataclasses.asdict(network)))
-    for name in _ARCHITECTURE:
-        if stored.get(name) != wanted[name]:
-            raise UserError(
-                f"{folder} does not fit the model: {name} is {stored.get(name)} in the "
-                f"checkpoint, {wanted[name]} in the model"
-            )
-
-
 class Checkpoints:
     """The numbered checkpoints of a finetuning, written in the background.
 
@@ -163,7 +133,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: epath.PathLike, keep: int | None) -> None:
-        self.folder = epath.Path(_absolute(epath.Path(folder)))
+        self.folder = epath.Path(trees.absolute(epath.Path(folder)))
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
@@ -195,8 +165,8 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     **{
-                        PARAMS: ocp.args.StandardSave(params),
-                        STATE: ocp.args.StandardSave(state),
+                        PARAMS: ocp.args.StandardSave(params, trees.save_args(params)),
+                        STATE: ocp.args.StandardSave(state, trees.save_args(state)),
                         METADATA: ocp.args.JsonSave(dict(about)),
                     }
                 ),
@@ -235,12 +205,15 @@ class Checkpoints:
         return found[PARAMS], found[STATE]
 
 
-def _saved(folder: epath.Path) -> Any:
-    """The parameters' names and shapes, without their values."""
-    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
-        return handler.metadata(_absolute(folder / PARAMS)).tree
+def _network(about: Mapping[str, Any], folder: epath.Path) -> NetworkConfig:
+    known = {field.name for field in dataclasses.fields(NetworkConfig)}
+    stored = {name: value for name, value in about["network"].items() if name in known}
+    try:
+        return NetworkConfig(**{**stored, "mlp_activations": tuple(stored["mlp_activations"])})
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / METADATA} does not describe a network: {error}") from None
 
 
-def _absolute(path: epath.Path) -> epath.Path:
-    """Orbax refuses relative local paths; addresses such as gs:// are absolute as they are."""
-    return path if "://" in str(path) else epath.Path(path).expanduser().resolve()
+def _field(state: Any, name: str) -> Any:
+    """A field of a named tuple, which Orbax gives back as a dictionary."""
+    return state[name] if isinstance(state, Mapping) else getattr(state, name)

@@ -1,0 +1,118 @@
+"""A model that is named by a checkpoint instead of a gin file."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from sycophancy import macros
+from sycophancy.config import NetworkConfig
+from sycophancy.errors import UserError
+from sycophancy.macros import Setting
+from sycophancy.model import places
+from sycophancy.model.checkpoints.contents import Contents
+
+# Where the vocabulary of all public T5 1.1 and Flan-T5 checkpoints lies, beside them.
+T5_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
+
+_STANDARD = "flan_t5_base"  # how to finetune a model of a shape that no shipped file has
+_SHAPE = {
+    "VOCAB_SIZE": "vocab_size",
+    "EMBED_DIM": "emb_dim",
+    "NUM_HEADS": "num_heads",
+    "HEAD_DIM": "head_dim",
+    "MLP_DIM": "mlp_dim",
+    "NUM_ENCODER_LAYERS": "num_encoder_layers",
+    "NUM_DECODER_LAYERS": "num_decoder_layers",
+    "LOGITS_VIA_EMBEDDING": "logits_via_embedding",
+    "MLP_ACTIVATIONS": "mlp_activations",
+}
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether `--model NAME` names a checkpoint: on the hub, in a bucket, or a local folder.
+
+    The shipped models' names are theirs, whatever folders lie about.
+    """
+    if places.is_hub(name) or "://" in name:
+        return True
+    shipped = {path.stem for path in (macros.root() / "models").glob("*.gin")}
+    return name not in shipped and not name.endswith(".gin") and Path(name).is_dir()
+
+
+def short_name(name: str) -> str:
+    """What to call a model: the last part of its name that is not a step.
+
+    >>> short_name("gs://t5-data/pretrained_models/t5x/flan_t5_xl/checkpoint_1138000")
+    'flan_t5_xl'
+    >>> short_name("hf:google/flan-t5-xl@main"), short_name("models/my.gin")
+    ('flan-t5-xl', 'my')
+    """
+    parts = [part for part in re.split(r"[/\\]", name.removeprefix("hf:")) if part not in (".", "")]
+    while len(parts) > 1 and re.fullmatch(r"(checkpoint_)?\d+", parts[-1]):
+        parts.pop()
+    return Path(parts[-1].partition("@")[0]).name.removesuffix(".gin")
+
+
+def settings(name: str) -> dict[str, Setting]:
+    """The macros of a model's gin file, from a checkpoint.
+
+    A checkpoint of a shipped model's shape is finetuned as that file says, any other as a Flan-T5.
+
+    Args:
+      name: as `is_checkpoint` accepts.
+
+    Raises:
+      UserError: it cannot be opened, or nothing tells its vocabulary.
+    """
+    from sycophancy.model.checkpoints import open_checkpoint
+
+    origin = f"--model {name}"
+    contents = open_checkpoint(name)
+    network = contents.shape()
+    twin = _twin(network, sure=contents.network is not None)
+    found = macros.read_file(macros.find("model", twin or _STANDARD))
+    said = {macro: getattr(network, field) for macro, field in _SHAPE.items()}
+    if twin and contents.network is None:
+        del said["MLP_ACTIVATIONS"]  # T5X does not store them
+    step = contents.step
+    if twin and contents.format == "hf":  # whose format has no step
+        step = found["PRETRAINED_STEP"].value
+    local = not (places.is_hub(name) or "://" in name)
+    said |= {
+        "INITIAL_CHECKPOINT_PATH": str(Path(name).absolute()) if local else name,
+        "PRETRAINED_STEP": step,
+        "VOCABULARY": _vocabulary(name, contents, found["VOCABULARY"].value if twin else None),
+    }
+    return found | {macro: Setting(value, origin) for macro, value in said.items()}
+
+
+def _twin(network: NetworkConfig, *, sure: bool) -> str | None:
+    """The shipped model of this shape; `sure` if the activations are known."""
+    for path in sorted((macros.root() / "models").glob("*.gin")):
+        said = macros.read_file(path)
+        other = {
+            field: said[macro].value
+            for macro, field in _SHAPE.items()
+            if sure or macro != "MLP_ACTIVATIONS"
+        }
+        if other == {field: getattr(network, field) for field in other}:
+            return path.stem
+    return None
+
+
+def _vocabulary(name: str, contents: Contents, of_twin: str | None) -> str:
+    if places.is_hub(name):
+        return f"{name}/spiece.model"
+    if contents.vocabulary:
+        return os.path.abspath(contents.vocabulary) if "://" not in name else contents.vocabulary  # noqa: PTH100
+    if name.startswith("gs://") and contents.shape().vocab_size == 32_128:
+        return T5_VOCABULARY
+    if of_twin is None:
+        raise UserError(
+            f"--model {name} brings no vocabulary; name its SentencePiece file with a model's gin "
+            "file (VOCABULARY), or convert it once: sycophancy convert ... --to hf --vocabulary "
+            "FILE"
+        )
+    return of_twin

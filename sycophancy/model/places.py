@@ -1,0 +1,63 @@
+"""Names of files and folders that are not local yet: `hf:owner/name` is fetched once."""
+
+from __future__ import annotations
+
+import re
+
+from sycophancy.errors import UserError
+
+_HUB = re.compile(
+    r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+?))?(?P<file>/[\w.-]+\.model)?"
+)
+_WANTED = [
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "spiece.model",
+]
+
+
+def is_hub(name: str) -> bool:
+    """Whether `name` lies on the Hugging Face hub."""
+    return name.startswith("hf:")
+
+
+def local(name: str) -> str:
+    """A path that can be opened: of the hub's copy on this machine, else `name` itself.
+
+    Args:
+      name: `hf:owner/name`, `hf:owner/name@revision`, one of them with `/file.model` behind it, or
+        a path or address, which is returned as it is.
+
+    Raises:
+      UserError: it cannot be fetched.
+    """
+    if not is_hub(name):
+        return name
+    match = _HUB.fullmatch(name)
+    if match is None:
+        raise UserError(f"{name}: expected hf:owner/name, or hf:owner/name@revision")
+    repo, revision, file = match["repo"], match["revision"], match["file"]
+    return _fetch(name, repo, revision, file.removeprefix("/") if file else None)
+
+
+def _fetch(name: str, repo: str, revision: str | None, file: str | None) -> str:
+    import huggingface_hub
+
+    from sycophancy.data import hub
+
+    def fetch() -> str:
+        if file:
+            return huggingface_hub.hf_hub_download(repo, file, revision=revision)
+        return huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=_WANTED)
+
+    try:
+        return hub.with_retries(fetch)
+    except Exception as error:
+        offline = " (offline: HF_HUB_OFFLINE is set)" if hub.is_offline() else ""
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(
+            f"{name} could not be fetched from the hub{offline}: {reason}; name a local folder "
+            "instead, as in --model checkpoints/flan-t5-xl"
+        ) from None
