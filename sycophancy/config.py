@@ -219,7 +219,10 @@ def _build(settings: Mapping[str, macros.Setting], source: str) -> Config:
 
 def _default(name: str, source: str) -> Any:
     if name not in _defaults():
-        raise errors.UserError(f"{source}: {name} is not set; a model's gin file must set it")
+        raise errors.UserError(
+            f"{source}: {name} is not set; set it in the model's gin file, or with "
+            f"--set {name}=VALUE"
+        )
     return _defaults()[name]
 
 

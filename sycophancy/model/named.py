@@ -8,7 +8,6 @@ from pathlib import Path
 
 from sycophancy import macros
 from sycophancy.config import NetworkConfig
-from sycophancy.errors import UserError
 from sycophancy.macros import Setting
 from sycophancy.model import places
 from sycophancy.model.checkpoints.contents import Contents
@@ -63,8 +62,11 @@ def settings(name: str) -> dict[str, Setting]:
     Args:
       name: as `is_checkpoint` accepts.
 
+    Returns:
+      What the gin file of a model says; without VOCABULARY where nothing tells it.
+
     Raises:
-      UserError: it cannot be opened, or nothing tells its vocabulary.
+      UserError: it cannot be opened.
     """
     from sycophancy.model.checkpoints import open_checkpoint
 
@@ -80,11 +82,12 @@ def settings(name: str) -> dict[str, Setting]:
     if twin and contents.format == "hf":  # whose format has no step
         step = found["PRETRAINED_STEP"].value
     local = not (places.is_hub(name) or "://" in name)
+    vocabulary = _vocabulary(name, contents, found["VOCABULARY"].value if twin else None)
+    found.pop("VOCABULARY")
     said |= {
         "INITIAL_CHECKPOINT_PATH": str(Path(name).absolute()) if local else name,
         "PRETRAINED_STEP": step,
-        "VOCABULARY": _vocabulary(name, contents, found["VOCABULARY"].value if twin else None),
-    }
+    } | ({} if vocabulary is None else {"VOCABULARY": vocabulary})
     return found | {macro: Setting(value, origin) for macro, value in said.items()}
 
 
@@ -102,17 +105,11 @@ def _twin(network: NetworkConfig, *, sure: bool) -> str | None:
     return None
 
 
-def _vocabulary(name: str, contents: Contents, of_twin: str | None) -> str:
+def _vocabulary(name: str, contents: Contents, of_twin: str | None) -> str | None:
     if places.is_hub(name):
         return f"{name}/spiece.model"
     if contents.vocabulary:
         return os.path.abspath(contents.vocabulary) if "://" not in name else contents.vocabulary  # noqa: PTH100
     if name.startswith("gs://") and contents.shape().vocab_size == 32_128:
         return T5_VOCABULARY
-    if of_twin is None:
-        raise UserError(
-            f"--model {name} brings no vocabulary; name its SentencePiece file with a model's gin "
-            "file (VOCABULARY), or convert it once: sycophancy convert ... --to hf --vocabulary "
-            "FILE"
-        )
     return of_twin

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from etils import epath
+
 from sycophancy.errors import UserError
 
 _HUB = re.compile(
@@ -40,6 +42,22 @@ def local(name: str) -> str:
         raise UserError(f"{name}: expected hf:owner/name, or hf:owner/name@revision")
     repo, revision, file = match["repo"], match["revision"], match["file"]
     return _fetch(name, repo, revision, file.removeprefix("/") if file else None)
+
+
+def exists(path: epath.Path) -> bool:
+    """Whether there is something.
+
+    Raises:
+      UserError: the bucket it would lie in cannot be reached.
+    """
+    try:
+        return path.exists()
+    except Exception as error:  # every client of every bucket has errors of its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path} cannot be reached: {reason}; check the name, the network and the credentials "
+            "(gcloud auth application-default login)"
+        ) from None
 
 
 def _fetch(name: str, repo: str, revision: str | None, file: str | None) -> str:

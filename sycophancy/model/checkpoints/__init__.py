@@ -25,7 +25,7 @@ def open_checkpoint(name: epath.PathLike) -> Contents:
     from sycophancy.model.checkpoints import huggingface, orbax, t5x
 
     folder = epath.Path(places.local(str(name)))
-    if not folder.exists():
+    if not places.exists(folder):
         raise UserError(f"checkpoint {folder}: no such folder; check --checkpoint or --model")
     if not folder.is_dir():
         raise UserError(f"checkpoint {folder} is a file; name the folder it lies in")

@@ -1,0 +1,199 @@
+"""Checkpoints that are not local: the hub and a bucket, answered by stand-ins on loopback."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import legacy_checkpoint
+import numpy as np
+import pytest
+import stand_ins
+from etils import epath
+from etils.epath.testing import mock_epath
+from flax import linen as nn
+
+from sycophancy.config import NetworkConfig, load_config
+from sycophancy.errors import UserError
+from sycophancy.model import named, places
+from sycophancy.model.checkpoints import layout, load_params, open_checkpoint
+from sycophancy.model.checkpoints.convert import convert
+from sycophancy.training.sharding import abstract_params
+
+MINI = load_config("mini_base", "paper").model
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """The command line with these environment variables, which libraries read at their import."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "HF_HOME")}
+    return subprocess.run(
+        [sys.executable, "-c", "from sycophancy.cli import main; main()", *arguments],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """The miniature's folder, and what a hub repository has beside it that no one wants."""
+    root = tmp_path_factory.mktemp("hub") / "tiny"
+    shutil.copytree(MINI.checkpoint, root)
+    (root / "pytorch_model.bin").write_bytes(b"large")
+    (root / "tf_model.h5").write_bytes(b"large")
+    return root
+
+
+@pytest.mark.slow
+def test_a_model_of_the_hub_is_fetched_once_and_then_needs_no_network(tmp_path, repository):
+    home = str(tmp_path / "home")
+    with stand_ins.hub(repository) as hub:
+        hub.busy = 2  # an answer that is worth another try
+        first = command(
+            "convert", "hf:owner/tiny", str(tmp_path / "a"), "--to", "hf",
+            HF_ENDPOINT=hub.address, HF_HOME=home,
+        )  # fmt: skip
+        assert first.returncode == 0, first.stderr
+        assert any("model.safetensors" in path for path in hub.asked)
+        assert not any("pytorch_model" in path or "tf_model" in path for path in hub.asked)
+    again = command(
+        "convert", "hf:owner/tiny", str(tmp_path / "b"), "--to", "hf",
+        HF_HUB_OFFLINE="1", HF_HOME=home,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    weights = (Path(MINI.checkpoint) / "model.safetensors").read_bytes()
+    assert (tmp_path / "a/model.safetensors").read_bytes() == weights
+    assert (tmp_path / "b/model.safetensors").read_bytes() == weights
+
+
+def test_what_the_hub_does_not_have_ends_in_one_line(tmp_path):
+    done = command(
+        "convert", "hf:owner/other", str(tmp_path / "a"), "--to", "hf",
+        HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("sycophancy:")]
+    assert "hf:owner/other" in line
+    assert "name a local folder" in line
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["hf:", "hf:owner", "hf:a/b/c/d", "hf:owner/name@"])
+def test_a_name_that_cannot_be_on_the_hub_is_refused(name):
+    with pytest.raises(UserError, match="expected hf:owner/name"):
+        places.local(name)
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """`gs://weights/...` lies in `tmp_path/weights`: arrays by HTTP, small files by epath."""
+
+    def here(path) -> Path:
+        return tmp_path / str(path).removeprefix("gs://")
+
+    def moved(function, path, *rest):
+        return function(here(path), *rest)
+
+    # With TensorFlow installed epath goes through its client, which knows Google's address alone.
+    monkeypatch.setattr("etils.epath.gpath._is_tf_installed", lambda: False)
+    with (
+        stand_ins.buckets(tmp_path) as server,
+        mock_epath(open=moved, exists=moved, isdir=moved, listdir=moved),
+    ):
+        monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", server.address)
+        yield server
+
+
+@pytest.mark.parametrize("style", ["file", "gcs"])
+def test_a_legacy_checkpoint_is_read_from_a_bucket(tmp_path, bucket, style):
+    network = NetworkConfig(
+        vocab_size=64,
+        emb_dim=16,
+        num_heads=2,
+        num_encoder_layers=2,
+        num_decoder_layers=1,
+        head_dim=8,
+        mlp_dim=24,
+    )
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32),
+        nn.unbox(abstract_params(network)),
+    )
+    folder = tmp_path / "weights/flan"
+    legacy_checkpoint.write(folder, layout.unstack(params), 5, {}, style=style)
+    found = load_params("gs://weights/flan/checkpoint_5", network)
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, params))
+    assert any(path.endswith("target.token_embedder.embedding/0.0") for path in bucket.asked)
+    assert open_checkpoint("gs://weights/flan").step == 5
+    shutil.rmtree(folder / "checkpoint_5/target.token_embedder.embedding")
+    with pytest.raises(UserError, match="token_embedder/embedding cannot be read"):
+        load_params("gs://weights/flan/checkpoint_5", network)
+
+
+def test_a_bucket_out_of_reach_ends_in_one_line(monkeypatch):
+    def refused(self):
+        raise RuntimeError("could not resolve host\nand so on")
+
+    monkeypatch.setattr(type(epath.Path("gs://weights/flan")), "exists", refused)
+    with pytest.raises(UserError, match=r"gs://weights/flan cannot be reached: could not") as error:
+        open_checkpoint("gs://weights/flan")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("to", ["hf", "t5x", "orbax"])
+def test_a_checkpoint_of_a_shipped_models_shape_is_finetuned_like_it(tmp_path, to):
+    """And its vocabulary is found: its own where it brings one, else the shipped model's."""
+    place = tmp_path / "mine" / "checkpoint_77" if to == "t5x" else tmp_path / "mine"
+    convert(MINI.checkpoint, str(place), to, network=MINI.network, step=77 if to == "t5x" else None)
+    found = load_config(str(place), "demo")
+    shipped = load_config("mini_base", "demo")
+    assert found.training == shipped.training
+    assert found.data == shipped.data
+    assert found.model.network == shipped.model.network
+    assert found.model.name == "mine"
+    assert found.model.checkpoint == str(place)
+    assert found.model.pretrained_step == (77 if to == "t5x" else 0)
+    own = to == "hf"
+    assert found.model.vocabulary == (str(place / "spiece.model") if own else MINI.vocabulary)
+    load_params(found.model.checkpoint, found.model.network)
+
+
+def test_another_shape_is_finetuned_as_a_flan_t5_and_needs_a_vocabulary(tmp_path):
+    from sycophancy.model.checkpoints import huggingface
+
+    network = NetworkConfig(
+        vocab_size=1300,
+        emb_dim=16,
+        num_heads=2,
+        num_encoder_layers=2,
+        num_decoder_layers=1,
+        head_dim=8,
+        mlp_dim=24,
+    )
+    params = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, np.float32), nn.unbox(abstract_params(network))
+    )
+    huggingface.save(tmp_path / "with", params, network, MINI.vocabulary)
+    found = load_config(str(tmp_path / "with"), "paper")
+    flan = load_config("flan_t5_base", "paper")
+    assert found.training == flan.training
+    assert found.model.network.emb_dim == 16
+    assert found.model.vocabulary == str(tmp_path / "with/spiece.model")
+    huggingface.save(tmp_path / "without", params, network, None)
+    with pytest.raises(UserError, match=r"VOCABULARY is not set.*--set VOCABULARY="):
+        load_config(str(tmp_path / "without"), "paper")
+    given = load_config(str(tmp_path / "without"), "paper", [f"VOCABULARY={MINI.vocabulary}"])
+    assert given.model.vocabulary == MINI.vocabulary
+
+
+def test_a_shipped_name_is_not_a_folder_that_happens_to_be_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mini_base").mkdir()
+    assert not named.is_checkpoint("mini_base")
+    assert named.is_checkpoint("./mini_base")
+    assert epath.Path(load_config("mini_base", "paper").model.checkpoint).exists()
