@@ -44,12 +44,16 @@ def check_installed() -> None:
     Raises:
       UserError: naming the packages that are missing.
     """
-    missing = [name for name in NEEDED if not _is_there(name)]
-    if missing:
+    if found := missing():
         raise UserError(
-            f"TRAINER 't5x' needs the real T5X, and Python finds no {', '.join(missing)}; "
+            f"TRAINER 't5x' needs the real T5X, and Python finds no {', no '.join(found)}; "
             "docs/t5x.md says how to install it, and --trainer jax needs none of it"
         )
+
+
+def missing() -> list[str]:
+    """What of T5X Python does not find, without importing any of it."""
+    return [name for name in NEEDED if not _is_there(name)]
 
 
 def _is_there(name: str) -> bool:

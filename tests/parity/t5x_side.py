@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -11,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import pytest
+from flax.core import freeze
 
 from sycophancy import macros
+from sycophancy.training import t5x_command
 
-MISSING = [
-    name
-    for name in ("t5x", "airio", "jestimator", "fiddle")
-    if (spec := importlib.util.find_spec(name)) is None or spec.origin is None
-]
-REASON = f"{', '.join(MISSING)} cannot be imported; docs/t5x.md says how to install T5X"
+MISSING = t5x_command.missing()
+REASON = f"Python finds no {', no '.join(MISSING)}; docs/t5x.md says how to install T5X"
 
 
 def needs_t5x(test: Any) -> Any:
@@ -47,15 +45,20 @@ def configured(files: Sequence[str], bindings: Sequence[str] = ()) -> Iterator[N
     main: Any = sys.modules["__main__"]
     scripts = {"train": train.train, "evaluate": t5x_eval.evaluate, "infer": infer.infer}
     before = types.SimpleNamespace(**{name: getattr(main, name, None) for name in scripts})
+    loose = {"jax_numpy_dtype_promotion": "standard", "jax_numpy_rank_promotion": "allow"}
+    strict = {name: getattr(jax.config, name) for name in loose}
     gin.clear_config()
     gin.add_config_file_search_path(str(macros.root()))
     try:
         for name, function in scripts.items():
             setattr(main, name, function)  # the trainer files import it from the script that runs
         gin.parse_config_files_and_bindings(list(files), list(bindings))
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            yield
+        for name, value in loose.items():  # for all threads: T5X measures in one of its own
+            jax.config.update(name, value)
+        yield
     finally:
+        for name, value in strict.items():
+            jax.config.update(name, value)
         gin.clear_config()
         for name in scripts:
             if (value := getattr(before, name)) is None:
@@ -72,46 +75,41 @@ def made(name: str, scope: str = "") -> Any:
         return gin.get_configurable(name)()
 
 
-def train_state(model: Any, params: Any, step: int, batch: int, lengths: tuple[int, int]) -> Any:
-    """T5X's own initial state with these parameters (T5X's layout) and this step."""
-    import jax.numpy as jnp
-    from t5x import train_state as states
+def initializer(model: Any, partitioner: Any, rows: int, inputs: int, targets: int) -> Any:
+    """T5X's maker of train states for batches of this shape."""
+    from t5x import utils
 
-    shapes = {
-        "encoder_input_tokens": (batch, lengths[0]),
-        "decoder_input_tokens": (batch, lengths[1]),
-    }
-    variables = jax.jit(lambda key: model.get_initial_variables(key, shapes))(jax.random.key(0))
-    state = states.FlaxOptimTrainState.create(model.optimizer_def, variables)
-    return state.replace_params(params).replace_step(jnp.asarray(step, jnp.int32))
+    return utils.TrainStateInitializer(
+        optimizer_def=model.optimizer_def,
+        init_fn=model.get_initial_variables,
+        input_shapes={
+            "encoder_input_tokens": (rows, inputs),
+            "decoder_input_tokens": (rows, targets),
+        },
+        partitioner=partitioner,
+    )
+
+
+def state_with(maker: Any, params: Any, step: int) -> Any:
+    """A train state with these parameters (T5X's layout) and this step, the moments zero."""
+    state = maker.from_scratch(jax.random.PRNGKey(0))
+    state = state.replace_params(freeze(jax.tree.map(jnp.asarray, params)))
+    return state.replace_step(jnp.asarray(step, jnp.int32))
 
 
 def write_checkpoint(folder: Path, params: Any, step: int) -> Path:
     """`folder/checkpoint_<step>` as T5X itself writes it."""
-    from t5x import partitioning, utils
+    from t5x import utils
 
-    model = made("t5x.models.EncoderDecoderModel")
-    partitioner = partitioning.PjitPartitioner(
-        num_partitions=1, logical_axis_rules=partitioning.standard_logical_axis_rules()
-    )
-    initializer = utils.TrainStateInitializer(
-        optimizer_def=model.optimizer_def,
-        init_fn=model.get_initial_variables,
-        input_shapes={"encoder_input_tokens": (8, 8), "decoder_input_tokens": (8, 8)},
-        partitioner=partitioner,
-    )
-    state = initializer.from_scratch(jax.random.PRNGKey(0))
-    import jax.numpy as jnp
-
-    state = state.replace_params(jax.tree.map(jnp.asarray, params))
-    state = state.replace_step(jnp.asarray(step, jnp.int32))
+    partitioner = made("t5x.partitioning.PjitPartitioner")
+    maker = initializer(made("t5x.models.EncoderDecoderModel"), partitioner, 8, 8, 8)
     folder.mkdir(parents=True, exist_ok=True)
     manager = utils.create_orbax_checkpoint_manager(
         save_cfg=utils.SaveCheckpointConfig(dtype="float32", period=1, save_dataset=False),
-        train_state=initializer.global_train_state_shape,
+        train_state=maker.global_train_state_shape,
         partitioner=partitioner,
         model_dir=str(folder),
     )
-    manager.save(state)
+    manager.save(state_with(maker, params, step))
     manager.close()
     return folder / f"checkpoint_{step}"
