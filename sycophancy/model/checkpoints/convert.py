@@ -48,13 +48,35 @@ def convert(
     vocabulary: str | None = None,
     report: Report | None = None,
 ) -> Converted:
-    """Writes the checkpoint at `source` anew in another format.
+    """Writes the checkpoint at `source`, whatever `open_checkpoint` opens, anew; see `write`."""
+    return write(
+        open_checkpoint(source),
+        destination,
+        to,
+        network=network,
+        step=step,
+        vocabulary=vocabulary,
+        report=report,
+    )
+
+
+def write(
+    contents: Contents,
+    destination: str,
+    to: Target,
+    *,
+    network: NetworkConfig | None = None,
+    step: int | None = None,
+    vocabulary: str | None = None,
+    report: Report | None = None,
+) -> Converted:
+    """Writes a checkpoint that was opened in another format, holding one array at a time.
 
     Parameters come through bit for bit as float32. T5X gets Adafactor's state as well: the source's
     where it has one, else zeros, which the first step overwrites if `step_offset` is the step.
 
     Args:
-      source: whatever `open_checkpoint` opens.
+      contents: what to write.
       destination: a folder that does not exist; for T5X also one that gets `checkpoint_<step>`.
       to: the format.
       network: what the source must fit; by default what it says of itself, or its arrays tell.
@@ -65,7 +87,6 @@ def convert(
     Raises:
       UserError: the source cannot be read, is another model, or the destination exists.
     """
-    contents = open_checkpoint(source)
     guessed = network is None and contents.network is None
     network = network or contents.shape()
     contents.check(network)
