@@ -15,6 +15,7 @@ is built, in this order:
 | `sycophancy_mix` | both, 5 : 1 or `MIXTURE_RATIO` | both |
 | `sycophancy_mix_{A}to{B}` | both, A : B; zero leaves a task out | both |
 | `sycophancy_eval_{SET}` | | `prepare/evaluation/{SET}` |
+| `sycophancy_eval` | | all sets whose metrics need scores alone |
 """
 
 import seqio

@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
+from sycophancy.data.prepare import evaluation_file
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items
 from sycophancy.evaluation.metrics import compute_metrics
@@ -32,6 +34,7 @@ SETS = (
     "instruction",
 )
 NAMES = tuple(f"sycophancy_eval_{name.replace('/', '_')}" for name in SETS)
+ALL = "sycophancy_eval"  # the sets that need scores alone, for evaluators that take one mixture
 
 
 class ItemSource(seqio.DataSource):
@@ -150,7 +153,7 @@ def exact_match(
 for _set, _name in zip(SETS, NAMES, strict=True):
     seqio.TaskRegistry.add(
         _name,
-        source=ItemSource(f"prepare/evaluation/{_set}.parquet"),
+        source=ItemSource(evaluation_file(Path("prepare"), _set).as_posix()),
         preprocessors=[
             check_vocabulary,
             seqio.preprocessors.tokenize,
@@ -160,3 +163,5 @@ for _set, _name in zip(SETS, NAMES, strict=True):
         postprocess_fn=keep_item,
         metric_fns=[mean_log_likelihood, exact_match] if _set == "instruction" else [rank_choices],
     )
+
+seqio.MixtureRegistry.add(ALL, [name for name in NAMES if not name.endswith("instruction")], 1.0)

@@ -48,7 +48,7 @@ ITEMS = {
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     for name, items in ITEMS.items():
-        write_items(folder / f"prepare/evaluation/{name}.parquet", items)
+        write_items(evaluation_file(folder / "prepare", name), items)
     write_vocabulary(folder / "spiece.model")
     return folder
 
