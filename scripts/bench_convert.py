@@ -50,7 +50,7 @@ def main() -> None:
         found = json.loads(done.stdout.splitlines()[-1])
         print(
             f"{found['format']:>5} -> {target:<5} {found['size'] / 1e9:6.2f} GB in "
-            f"{found['seconds']:6.1f} s, peak memory {found["peak"] / 1e9:5.2f} GB, beyond start "
+            f"{found['seconds']:6.1f} s, peak memory {found['peak'] / 1e9:5.2f} GB, beyond start "
             f"{(found['peak'] - found['start']) / found['size']:.3f} of the model",
             flush=True,
         )

@@ -102,6 +102,7 @@ def config(run):
             mesh=(2, 1, 4),
         ),
         filtration=True,
+        trainer="jax",
         recipe="test",
         operative="",
     )
