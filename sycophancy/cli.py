@@ -210,6 +210,26 @@ def convert(
     print(done.path)
 
 
+@app.command()
+def doctor(
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="Whose vocabulary and checkpoint to look for.")
+    ] = "mini_base",
+) -> None:
+    """Say what this machine has of what a run needs."""
+    from sycophancy import doctor as examination
+    from sycophancy.config import load_config
+
+    bad = False
+    for finding in examination.examine(load_config(model, "paper").model):
+        print(f"{finding.state:<5} {finding.what:<11} {finding.found}", flush=True)
+        if finding.remedy:
+            print(f"{'':18}-> {finding.remedy}", flush=True)
+        bad |= finding.state == "bad"
+    if bad:
+        raise typer.Exit(1)
+
+
 @app.callback(invoke_without_command=True)
 def _main(
     context: typer.Context,

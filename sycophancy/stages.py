@@ -82,7 +82,7 @@ def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[
 
         last = t5x_command.finetune(config, run.path, out, report=meter.report)
     else:
-        with _unheard():
+        with unheard():
             from sycophancy.training import trainer
 
         last = trainer.finetune(config, run.path, out, report=meter.report)
@@ -91,7 +91,7 @@ def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[
 
 
 @contextlib.contextmanager
-def _unheard() -> Iterator[None]:
+def unheard() -> Iterator[None]:
     """Hides what TensorFlow's C++ prints while it is imported, past its own log level."""
     kept = os.dup(2)
     try:

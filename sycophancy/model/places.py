@@ -44,6 +44,21 @@ def local(name: str) -> str:
     return _fetch(name, repo, revision, file.removeprefix("/") if file else None)
 
 
+def is_fetched(name: str) -> bool:
+    """Whether a model of the hub lies on this machine, so that `local` needs no network."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repo, _, revision = name.removeprefix("hf:").partition("@")
+    try:
+        huggingface_hub.snapshot_download(
+            repo, revision=revision or None, allow_patterns=_WANTED, local_files_only=True
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError):
+        return False
+    return True
+
+
 def exists(path: epath.Path) -> bool:
     """Whether there is something.
 

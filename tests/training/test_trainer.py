@@ -164,7 +164,7 @@ def test_a_non_finite_loss_names_its_step_and_saves_nothing(
 def test_a_checkpoint_of_another_size_is_refused(config, run, tmp_path):
     wider = dataclasses.replace(config.model.network, mlp_dim=48)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, network=wider))
-    with pytest.raises(UserError, match=r"mlp/wi_0/kernel is \(1, 16, 32\).*\(1, 16, 48\)"):
+    with pytest.raises(UserError, match=r"mlp/wi_0/kernel is \(16, 32\).*\(16, 48\)"):
         finetune(config, run, tmp_path)
 
 
