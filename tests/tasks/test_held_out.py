@@ -6,6 +6,7 @@ import seqio
 from prepared_run import write_vocabulary
 
 import tasks
+from sycophancy.data.prepare import evaluation_file
 from sycophancy.evaluation.items import Item, Prediction, write_items
 from sycophancy.evaluation.metrics import compute_metrics
 from tasks.evaluation import NAMES, SETS
