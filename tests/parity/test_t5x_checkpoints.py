@@ -116,8 +116,8 @@ def test_we_read_what_t5x_writes_today(t5x_state, tmp_path):
 
 
 @needs_t5x
-@pytest.mark.parametrize("legacy", [False, True])
-def test_t5x_restores_what_we_wrote(t5x_state, tmp_path, legacy):
+@pytest.mark.parametrize("through", ["the manager", "what its trainer calls"])
+def test_t5x_restores_what_we_wrote(t5x_state, tmp_path, through):
     """From our own finetuning step with its optimizer, by way of T5X's format."""
     from t5x import checkpoints, utils
 
@@ -131,24 +131,25 @@ def test_t5x_restores_what_we_wrote(t5x_state, tmp_path, legacy):
         steps.save(20, rest.pop("params"), rest, about)
         steps.wait()
     done = convert(str(tmp_path / "ours"), str(tmp_path / "there"), "t5x")
-    manager = checkpoints.OrbaxCheckpointManagerInterface(
-        str(tmp_path / "there"),
-        maker.global_train_state_shape,
-        partitioner,
-        restore_dtype="float32",
-    )
-    if legacy:  # the way finetuning goes: utils and a path, not the manager and a step
-        (found,) = utils.TrainStateInitializer.from_checkpoints(
-            maker,
-            [
-                utils.RestoreCheckpointConfig(
-                    path=done.path, mode="specific", dtype="float32", use_gda=True
-                )
-            ],
+    if through == "the manager":
+        manager = checkpoints.OrbaxCheckpointManagerInterface(
+            str(tmp_path / "there"),
+            maker.global_train_state_shape,
+            partitioner,
+            restore_dtype="float32",
         )
-    else:
         found = manager.restore(path=done.path)
-    manager.close()
+        manager.close()
+    else:
+        found, _ = utils.create_checkpoint_manager_and_restore(
+            maker,
+            partitioner,
+            utils.RestoreCheckpointConfig(path=done.path, mode="specific", dtype="float32"),
+            done.path,
+            jax.random.PRNGKey(0),
+            model_dir=str(tmp_path / "model"),
+            use_orbax=True,  # as train.py says
+        )
     assert int(found.step) == STEP + 20
     same(open_checkpoint(tmp_path / "ours"), jax.tree.map(np.asarray, found.state_dict()))
     trees = load_params(done.path, NETWORK), params
