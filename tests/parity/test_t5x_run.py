@@ -192,3 +192,28 @@ def test_a_checkpoint_of_another_step_is_refused_in_one_line(run, tmp_path):
     (run / "config.gin").write_text(config.operative)
     with pytest.raises(Exception, match="set PRETRAINED_STEP to 112; its log is"):
         t5x_command.finetune(config, run, tmp_path)
+
+
+@needs_t5x
+@pytest.mark.timeout(1200)
+def test_the_command_line_finetunes_with_t5x_and_measures_it(sycophancy, micro, tmp_path):
+    model, folder = micro(), tmp_path / "run"
+    words = ("--model", model, "--recipe", model.with_name("micro_recipe.gin"), "--out", folder)
+    said = ("--trainer", "t5x", "--set", "FILTRATION=false")
+    outcome = sycophancy("run", *words, *said)
+    assert outcome.code == 0, outcome.err
+    assert "-m t5x.train" in outcome.err
+    manifest = json.loads((folder / "finetune" / "manifest.json").read_text())
+    assert manifest["counts"] == {"steps": 6, "checkpoint": "checkpoint_6"}
+    assert manifest["ingredients"]["settings"]["TRAINER"] == "t5x"
+    assert "TRAINER = 't5x'" in (folder / "config.gin").read_text()
+    assert steps(folder / "finetune") == [1, 2, 3, 4, 5, 6]
+    assert (folder / "finetune" / "t5x.log").exists()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["before"].keys() == metrics["after"].keys()
+    assert (folder / "report.html").exists()
+
+    again = sycophancy("run", *words, *said)
+    assert "finetune: up to date" in again.err
+    ours = sycophancy("finetune", *words, "--set", "FILTRATION=false")
+    assert "finetune: again, because TRAINER was 't5x' and is 'jax'" in ours.err
