@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from sycophancy.config import Config
 from sycophancy.errors import UserError
@@ -38,11 +38,10 @@ class Watch:
 
         self._config = t5x.configuration()
         self._stop = threading.Event()
-        self._lock: TextIO | None = None
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
         if jax.process_index() == 0:
-            self._lock = _lock(model_dir)
+            _lock(model_dir)
             self._journal = Journal(Path(model_dir), t5x.steps_done(model_dir), None)
 
     def run(self, train_state: Any, metrics_by_task: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -96,25 +95,23 @@ def metrics_of(values: Mapping[str, Any], config: Config, step: int) -> dict[str
     }
 
 
-def _lock(model_dir: str) -> TextIO | None:
-    """A lock on a local directory that lives as long as the file is open; buckets have none."""
+def _lock(model_dir: str) -> None:
+    """Locks a local directory for as long as this process lives; buckets have no locks."""
     if "://" in model_dir:
-        return None
+        return
     import fcntl
 
     folder = Path(model_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".t5x.lock"
-    file = path.open("a+")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)  # never closed: that would free the lock
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        os.close(descriptor)
         holder = path.read_text().strip() or "another process"
-        file.close()
         raise UserError(
             f"{model_dir} is being written by {holder}; wait for it, or end it"
         ) from None
-    file.truncate(0)
-    file.write(f"T5X, process {os.getpid()} on {platform.node()}")
-    file.flush()
-    return file
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"T5X, process {os.getpid()} on {platform.node()}".encode())
