@@ -95,7 +95,11 @@ def test_every_dependency_is_used():
     for requirement in map(Requirement, PROJECT["dependencies"]):
         if requirement.name in implied:
             continue
-        known = {"gin-config": "gin", "orbax-checkpoint": "orbax"}
+        known = {
+            "gin-config": "gin",
+            "huggingface-hub": "huggingface_hub",
+            "orbax-checkpoint": "orbax",
+        }
         module = known.get(requirement.name, requirement.name)
         assert re.search(rf"^\s*(import|from) {module}\b", modules, re.MULTILINE), module
 

@@ -15,9 +15,17 @@ from flax import linen as nn
 from sycophancy.config import NetworkConfig, load_config
 from sycophancy.data.miniature.curriculum import Curriculum
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import huggingface, layout, load_params, open_checkpoint, orbax
+from sycophancy.model.checkpoints import (
+    huggingface,
+    layout,
+    load_params,
+    open_checkpoint,
+    orbax,
+    trees,
+)
 from sycophancy.model.checkpoints.contents import infer_network
 from sycophancy.model.checkpoints.convert import convert, zero_moments
+from sycophancy.model.checkpoints.leaf import Leaf
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.training.optimizer import adafactor
 from sycophancy.training.sharding import abstract_params
@@ -132,6 +140,22 @@ def test_there_and_back_is_bit_exact(tmp_path, legacy, network, params, moments,
         np.testing.assert_array_equal(found.moments[path], value, err_msg=path)
     if to != "t5x":
         assert any("Adafactor starts anew" in note for note in back.notes)
+
+
+def test_large_stacks_are_written_layer_by_layer(tmp_path, monkeypatch, legacy, network, params):
+    monkeypatch.setattr(trees, "CHUNK_BYTES", 20_000)
+    asked: list[tuple[int, ...]] = []
+    read = Leaf.__array__
+
+    def counted(leaf, *arguments, **more):
+        asked.append(leaf.shape)
+        return read(leaf, *arguments, **more)
+
+    monkeypatch.setattr(Leaf, "__array__", counted)
+    done = convert(str(legacy), str(tmp_path / "ours"), "orbax", network=network)
+    assert max(map(np.prod, asked)) == np.prod((160, 128))  # the embedding, and no stack
+    monkeypatch.undo()
+    assert equal(load_params(done.path, network), params)
 
 
 def test_zero_moments_have_the_shapes_of_the_optimizers(moments, network):

@@ -45,24 +45,40 @@ class _Reader(ocp.type_handlers.NumpyHandler):
 
 
 class _Writer(ocp.type_handlers.NumpyHandler):
-    """Reads a Leaf, writes it and lets go of it before it reads the next."""
+    """Reads a Leaf, writes it and lets go of it before it reads the next; large stacks by layer."""
 
     def __init__(self, report: Report | None) -> None:
-        super().__init__(deepcopy_host_arrays=False)
+        super().__init__()
         self._report = report
 
     async def serialize(
         self, values: Sequence[Any], infos: Sequence[Any], args: Any = None
     ) -> Sequence[Any]:
-        for value, info, arg in zip(values, infos, args or [None] * len(values), strict=True):
-            written = await super().serialize(
-                [np.asarray(value)], [info], None if arg is None else [arg]
+        writing = self._write(values, infos, args or [None] * len(values))
+        # Begins when Orbax has made the folder, which it does meanwhile.
+        return [ocp.future.CommitFutureAwaitingContractedSignals(writing, name="write_leafs")]
+
+    async def _write(self, values: Sequence[Any], infos: Sequence[Any], args: Any) -> None:
+        for value, info, arg in zip(values, infos, args, strict=True):
+            await info.await_path_creation()
+            by_layer = value.nbytes > CHUNK_BYTES and len(value.shape) > 2
+            spec = ocp.type_handlers.get_json_tspec_write(
+                info,
+                use_ocdbt=info.is_ocdbt_checkpoint,
+                global_shape=value.shape,
+                local_shape=(1, *value.shape[1:]) if by_layer else value.shape,
+                dtype=value.dtype,
+                process_index=jax.process_index(),
+                arg=arg,
             )
-            for future in written:
-                future.result()
+            array = await ts.open(ts.Spec(spec), create=True, open=True, context=info.ts_context)
+            if by_layer:
+                for layer in range(value.shape[0]):
+                    await array[layer].write(np.asarray(value[layer]))
+            else:
+                await array.write(np.asarray(value))
             if self._report:
                 self._report(value.nbytes)
-        return []
 
 
 def read(folder: epath.PathLike) -> dict[str, Any]:
