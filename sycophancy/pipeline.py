@@ -142,13 +142,19 @@ class Pipeline:
             UserError: bad input, or a place that cannot be written to.
         """
         needed = self._needed(names)
-        with_t5x = self.config.trainer == "t5x" and "finetune" in needed
-        if with_t5x and not self.is_current("finetune"):
-            t5x_command.check_installed()  # rather than after hours of filtration
+        self._preflight(needed)
         for name in needed:
             self._bring_up_to_date(self.stages[name])
             self._record()
         self.write_metrics()
+
+    def _preflight(self, needed: Sequence[str]) -> None:
+        """Refuses at once what would be refused after hours of preparing and filtering."""
+        with_t5x = self.config.trainer == "t5x" and "finetune" in needed
+        if with_t5x and not self.is_current("finetune"):
+            t5x_command.check_installed()
+        if "prepare" in needed[:-1] and not self.is_current("prepare"):
+            stages.check_model(self.config.model)
 
     def _record(self) -> None:
         """Writes `config.gin`, once there is something that was made by it."""

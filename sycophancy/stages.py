@@ -143,6 +143,19 @@ def model_files(model: ModelConfig) -> Mapping[str, Any]:
     return found
 
 
+def check_model(model: ModelConfig) -> None:
+    """Opens the vocabulary and the checkpoint, without reading its arrays.
+
+    Raises:
+        UserError: one is missing, damaged or another model's.
+    """
+    from sycophancy.model.checkpoints import open_checkpoint
+    from sycophancy.model.vocabulary import Vocabulary
+
+    Vocabulary(model.vocabulary)
+    open_checkpoint(model.checkpoint).check(model.network)
+
+
 def evaluate(model: ModelConfig, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
     """Asks a checkpoint every held-out item; writes predictions and metrics."""
     from sycophancy.evaluation.items import read_items, write_predictions

@@ -221,3 +221,14 @@ def test_a_vocabulary_that_is_none(sycophancy, prepared, tmp_path):
     for name in ("words.model", "none.model"):
         words = ["--set", f"VOCABULARY={tmp_path / name}"]
         assert name in one_line(sycophancy("filter", *prepared, *words))
+
+
+def test_a_model_without_a_checkpoint_is_refused_before_anything_is_prepared(refused):
+    for model in ("mini_small", "mini_large"):
+        line = refused("run", model=model)
+        assert model in line
+
+
+def test_a_checkpoint_of_another_size_is_refused_before_anything_is_prepared(refused):
+    line = refused("filter", "--set", "MLP_DIM=64")
+    assert "mlp/wi_0/kernel is (96, 192) in the checkpoint, (96, 64) in the model" in line

@@ -59,6 +59,8 @@ class _Writer(ocp.type_handlers.NumpyHandler):
         return [ocp.future.CommitFutureAwaitingContractedSignals(writing, name="write_leafs")]
 
     async def _write(self, values: Sequence[Any], infos: Sequence[Any], args: Any) -> None:
+        if jax.process_index():  # every process has the same, and the first one writes it
+            return
         for value, info, arg in zip(values, infos, args, strict=True):
             await info.await_path_creation()
             by_layer = value.nbytes > CHUNK_BYTES and len(value.shape) > 2
