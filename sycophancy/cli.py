@@ -16,6 +16,7 @@ import typer
 
 from sycophancy import __version__
 from sycophancy.errors import UserError
+from sycophancy.launch.plan_command import plan
 from sycophancy.options import RunOptions
 
 if typing.TYPE_CHECKING:
@@ -228,6 +229,9 @@ def doctor(
         bad |= finding.state == "bad"
     if bad:
         raise typer.Exit(1)
+
+
+app.command()(plan)
 
 
 @app.callback(invoke_without_command=True)

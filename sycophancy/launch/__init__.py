@@ -1,0 +1,1 @@
+"""Where a run goes: TPU slices, clusters and this machine, and what one will need there."""

@@ -1,0 +1,142 @@
+"""What an accelerator has, and which slices there are; no JAX in here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+from sycophancy.errors import UserError
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One chip.
+
+    Attributes:
+      peak_flops: dense bfloat16 operations a second.
+      hbm_bytes: capacity.
+      hbm_bandwidth: bytes a second.
+      link_bandwidth: bytes a second and direction of one interconnect link; two links of a chip
+        make one axis of the torus. For a GPU: NVLink in one direction, as one axis.
+      torus: axes of the interconnect.
+      cores_per_name: what cloud names count (`v4-32` has 32 cores, 16 chips).
+      megacore: the two cores of a chip run as one device, which must be asked for.
+    """
+
+    peak_flops: float
+    hbm_bytes: int
+    hbm_bandwidth: float
+    link_bandwidth: float
+    torus: int
+    cores_per_name: int = 1
+    megacore: bool = False
+
+
+# TPUs: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e} for capacity and peaks; one-way bandwidth of a
+# link as in "How to Scale Your Model" (jax-ml.github.io/scaling-book/tpus, table of chips).
+# GPUs: NVIDIA's data sheets, SXM boards, without sparsity; NVLink halved to one direction.
+CHIPS = {
+    "v4": Chip(275e12, 32 * GIB, 1.2e12, 4.5e10, 3, cores_per_name=2, megacore=True),
+    "v5e": Chip(197e12, 16 * GIB, 8.1e11, 4.5e10, 2),
+    "v5p": Chip(459e12, 95 * GIB, 2.765e12, 9e10, 3, cores_per_name=2, megacore=True),
+    "v6e": Chip(918e12, 32 * GIB, 1.64e12, 9e10, 2),
+    "a100": Chip(312e12, 80 * GIB, 2.039e12, 1.5e11, 1),
+    "h100": Chip(989e12, 80 * GIB, 3.35e12, 2.25e11, 1),
+    "h200": Chip(989e12, 141 * 10**9, 4.8e12, 2.25e11, 1),
+}
+_GPUS = ("a100", "h100", "h200")
+_SPELLINGS = {"v5litepod": "v5e", "v5p": "v5p", "v6e": "v6e", "v4": "v4", "v5e": "v5e"}
+
+# The shape a cloud name stands for, by number of chips.
+_SHAPES = {
+    2: {4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"},
+    3: {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x4x8"},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """Chips that one run has.
+
+    Attributes:
+      kind: a key of `CHIPS`.
+      shape: chips along each axis of the torus; one number for GPUs.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+
+    @property
+    def chip(self) -> Chip:
+        return CHIPS[self.kind]
+
+    @property
+    def chips(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def is_tpu(self) -> bool:
+        return self.kind not in _GPUS
+
+    @property
+    def topology(self) -> str:
+        """As JAX and this command's `--topology` spell it, such as `v4:2x2x4`."""
+        return f"{self.kind}:{'x'.join(map(str, self.shape))}"
+
+    @property
+    def name(self) -> str:
+        """As clouds spell it, such as `v4-32`; that counts cores for v4 and v5p, else chips."""
+        return f"{self.kind}-{self.chips * self.chip.cores_per_name}"
+
+    def ring_bandwidth(self, group: int) -> float:
+        """Bytes a second that leave a chip in a collective of `group` chips.
+
+        A group that is the whole slice uses every axis longer than one, a smaller one is taken to
+        lie on one. An axis is used in both directions where it closes to a ring (a v4 or v5p axis
+        that is a multiple of 4, a v5e or v6e axis of 16), else in one.
+        """
+        ring = 4 if self.chip.torus == 3 else 16
+        axes = [
+            self.chip.link_bandwidth * (2 if self.is_tpu and size % ring == 0 else 1)
+            for size in self.shape
+            if size > 1
+        ]
+        return sum(axes) if group == self.chips else min(axes, default=self.chip.link_bandwidth)
+
+
+def parse_slice(text: str) -> Slice:
+    """A slice from `v4:2x2x4`, `v4-32` or `h100:8`.
+
+    Raises:
+      UserError: an unknown chip, or a shape that such chips do not come in.
+
+    Example:
+        >>> parse_slice("v4-32").topology, parse_slice("v5e:4x4").name
+        ('v4:2x2x4', 'v5e-16')
+    """
+    found = re.fullmatch(r"([a-z0-9]+)([:-])([0-9]+(?:x[0-9]+)*)", text)
+    kind = _SPELLINGS.get(found[1], found[1]) if found else ""
+    if found is None or kind not in CHIPS:
+        raise UserError(
+            f"--topology {text}: expected CHIP:SHAPE such as v4:2x2x4 or h100:8, or a name such as "
+            f"v4-32; the chips are {', '.join(CHIPS)}"
+        )
+    chip, numbers = CHIPS[kind], tuple(map(int, found[3].split("x")))
+    if found[2] == "-" and len(numbers) == 1 and kind not in _GPUS:
+        shapes = {
+            count * chip.cores_per_name: shape for count, shape in _SHAPES[chip.torus].items()
+        }
+        if numbers[0] not in shapes:
+            known = ", ".join(f"{kind}-{count}" for count in shapes)
+            raise UserError(f"--topology {text}: known names are {known}; or give {kind}:SHAPE")
+        numbers = tuple(map(int, shapes[numbers[0]].split("x")))
+    if len(numbers) != chip.torus or min(numbers) < 1:
+        example = "8" if kind in _GPUS else _SHAPES[chip.torus][16]
+        raise UserError(
+            f"--topology {text}: {kind} comes in shapes of {chip.torus} numbers of at least 1, "
+            f"as in {kind}:{example}"
+        )
+    return Slice(kind, numbers)
