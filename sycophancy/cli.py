@@ -16,6 +16,7 @@ import typer
 
 from sycophancy import __version__
 from sycophancy.errors import UserError
+from sycophancy.launch.commands import app as launch
 from sycophancy.launch.plan_command import plan
 from sycophancy.options import RunOptions
 
@@ -29,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(launch, name="launch")
 
 # Click's class of wrong usage; typer may bring a click of its own, which has no public name.
 _USAGE_ERROR: Any = typer.BadParameter.__base__

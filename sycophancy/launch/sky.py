@@ -1,0 +1,130 @@
+"""SkyPilot: one YAML file, a managed job for every run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from sycophancy.errors import UserError
+from sycophancy.launch.job import (
+    Run,
+    Script,
+    check_plain,
+    choose,
+    fill,
+    settings,
+    template_text,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Machines:
+    """What to ask SkyPilot for.
+
+    Attributes:
+      accelerators: as SkyPilot names them: `H100:8`, `tpu-v4-32`.
+      bucket: where the runs are kept: `gs://`, `s3://` or another of SkyPilot's, with a folder.
+      nodes: how many machines; 1 for a TPU slice, however many hosts it has.
+      infra: a cloud, region, zone, Kubernetes context or SLURM cluster; None: the cheapest.
+      spot: whether machines may be taken away; the job then goes on elsewhere.
+      restarts: how often a run that failed is started again.
+      runtime: of a TPU: its software version.
+      disk: GB.
+    """
+
+    accelerators: str
+    bucket: str
+    nodes: int = 1
+    infra: str | None = None
+    spot: bool = True
+    restarts: int = 3
+    runtime: str | None = None
+    disk: int = 256
+
+
+def render(name: str, runs: Sequence[Run], machines: Machines, source: Path) -> Script:
+    """The YAML file, and one submission a run.
+
+    Raises:
+      UserError: a value that SkyPilot would not take, or a run that would be lost.
+    """
+    if "://" not in machines.bucket:
+        raise UserError(f"--bucket {machines.bucket}: expected gs://NAME, s3://NAME or the like")
+    check_plain("--bucket", machines.bucket)
+    check_plain("--accelerators", machines.accelerators)
+    for run in runs:
+        if run.folder != f"runs/{run.name}":
+            raise UserError("--out: only runs/NAME is kept in the bucket; give --name instead")
+    tpu = machines.accelerators.startswith("tpu")
+    if tpu and machines.nodes > 1:
+        raise UserError("--nodes: a TPU slice is one node to SkyPilot, however many hosts it has")
+    own = settings(extra="tpu" if tpu else "gpu")
+    resources = [f"accelerators: {_scalar(machines.accelerators)}"]
+    if machines.infra is not None:
+        resources.append(f"infra: {_scalar(check_plain('--infra', machines.infra))}")
+    if machines.runtime is not None:
+        runtime = _scalar(check_plain("--runtime-version", machines.runtime))
+        resources.append(f"accelerator_args: {{runtime_version: {runtime}}}")
+    run_text = fill(
+        "sky_run.sh",
+        {
+            "choose": choose(runs),
+            "resumable": template_text("resumable.sh"),
+            "meet": template_text("tpu_meet.sh"),
+        },
+    )
+    text = "\n".join(
+        [
+            "# Runs sycophancy on machines that SkyPilot finds. Made by `sycophancy launch sky`.",
+            f"# Run number N: sky jobs launch --env SYCOPHANCY_RUN=N FILE ({len(runs)} in all)",
+            f"name: {_scalar(name)}",
+            f"workdir: {_scalar(str(source))}",
+            f"num_nodes: {machines.nodes}",
+            "resources:",
+            *(f"  {line}" for line in resources),
+            f"  use_spot: {json.dumps(machines.spot)}",
+            f"  disk_size: {machines.disk}",
+            "  # Taken away: SkyPilot starts it again wherever there is room. 75 is a run that was",
+            "  # told to stop and saved; anything else failed, and may fail again.",
+            "  job_recovery:",
+            f"    max_restarts_on_errors: {machines.restarts}",
+            "    recover_on_exit_codes: [75]",
+            "envs:",
+            '  SYCOPHANCY_RUN: "0"',
+            "file_mounts:",
+            "  /sycophancy-runs:",
+            f"    source: {_scalar(machines.bucket)}",
+            "    mode: MOUNT",
+            "setup: |",
+            *_indented(f"{own}\n{template_text('sky_setup.sh')}"),
+            "run: |",
+            *_indented(f"{own}\n{run_text}"),
+            "",
+        ]
+    )
+    start = ("sky", "jobs", "launch", "--yes", "--detach-run")
+    submissions = tuple(
+        (*start, "--name", _job(name, number, len(runs)), "--env", f"SYCOPHANCY_RUN={number}", "{}")
+        for number in range(len(runs))
+    )
+    return Script(
+        text,
+        ".yaml",
+        submissions,
+        watch=("jobs: sky jobs queue", "log: sky jobs logs ID", "end it: sky jobs cancel ID"),
+        missing="install SkyPilot (skypilot[gcp], [aws], ...), then: sky check",
+    )
+
+
+def _job(name: str, number: int, count: int) -> str:
+    return name if count == 1 else f"{name}-{number}"
+
+
+def _scalar(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)  # a JSON string is a YAML one
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" if line else "" for line in text.splitlines()]

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Runs sycophancy here, as one process or as several that meet on the loopback interface.
+# Made by `sycophancy launch local`. Run it again to continue.
+set -euo pipefail
+
+#@ settings
+
+#@ choose
+
+say() { printf 'launch: %s\n' "$*" >&2; }
+
+# Runs the chosen arguments in $processes processes; the first that fails ends the others.
+crew() {
+  local children=() index status=0 one
+  if [ "$processes" -gt 1 ]; then
+    export SYCOPHANCY_COORDINATOR="127.0.0.1:$port" SYCOPHANCY_NUM_PROCESSES="$processes"
+  fi
+  # SIGTERM lets every process save; Ctrl-C too, as programs in the background do not see it.
+  trap 'told=yes; kill -TERM "${children[@]}" 2>/dev/null || true' TERM INT
+  for ((index = 0; index < processes; index++)); do
+    if [ "$processes" -gt 1 ]; then
+      SYCOPHANCY_PROCESS_ID="$index" "$program" "${arguments[@]}" &
+    else
+      "$program" "${arguments[@]}" &
+    fi
+    children+=("$!")
+  done
+  for one in "${children[@]}"; do
+    while true; do
+      local code=0
+      wait "$one" || code=$?
+      kill -0 "$one" 2>/dev/null || break
+    done
+    if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
+      status=$code
+      kill -TERM "${children[@]}" 2>/dev/null || true
+    fi
+  done
+  trap - TERM INT
+  return "$status"
+}
+
+main() {
+  local id told='' status
+  cd "$folder_here"
+  for ((id = 0; id < count; id++)); do
+    choose "$id"
+    say "run $((id + 1)) of $count: $run"
+    status=0
+    crew || status=$?
+    if [ -n "$told" ]; then
+      say "stopped; the same script continues $run"
+      exit 75
+    elif [ "$status" -ne 0 ]; then
+      say "$run ended with $status; the same script continues it"
+      exit "$status"
+    fi
+  done
+}
+
+main

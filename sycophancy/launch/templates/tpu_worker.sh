@@ -1,0 +1,73 @@
+# On every host of the TPU: installs, starts a run, says how it is. Called over ssh, one word a call.
+set -euo pipefail
+cd "$HOME"
+export PATH="$HOME/.local/bin:$PATH"
+
+install() {
+  mkdir -p sycophancy
+  tar -xzf sycophancy.tar.gz -C sycophancy
+  cd sycophancy
+  bash -c "$setup"
+  if [ -n "$bucket" ] && ! mountpoint -q runs; then
+    if ! command -v gcsfuse > /dev/null; then
+      echo 'gcsfuse is not on this image: install it with --setup, or mount a folder there' >&2
+      exit 1
+    fi
+    mkdir -p runs
+    # A stage takes its final name when it is whole, and that renames a folder.
+    gcsfuse --implicit-dirs --rename-dir-limit=1000000 ${prefix:+"--only-dir=$prefix"} "$bucket" runs
+  fi
+  # The image's own Python is too old; uv brings one.
+  command -v uv > /dev/null || python3 -m pip install --user --quiet uv
+  uv venv --quiet --allow-existing --python 3.11 .venv
+  uv pip install --quiet --python .venv/bin/python --constraint requirements.lock '.[tpu]'
+}
+
+# A run is over when its exit status is there, though its last process may not be gone yet.
+alive() { [ ! -e "$job.exit" ] && [ -e "$job.pid" ] && kill -0 "$(cat "$job.pid")" 2> /dev/null; }
+
+job=job-${2:-}
+
+case "$1" in
+  install) install ;;
+  start) # the run goes on when this connection ends
+    if ! alive; then
+      rm -f "$job.exit"
+      setsid nohup bash "$0" run "$2" > "$job.log" 2>&1 < /dev/null &
+      echo "$!" > "$job.pid"
+    fi
+    ;;
+  run)
+    choose "$2"
+    status=0
+    meet "$expected_hosts" || status=$?
+    cd sycophancy
+    [ "$status" -ne 0 ] || resumable .venv/bin/sycophancy "${arguments[@]}" || status=$?
+    echo "$status" > "../$job.exit"
+    ;;
+  status)
+    if [ -e "$job.exit" ]; then
+      echo "sycophancy-exit:$(cat "$job.exit")"
+    elif alive; then
+      echo "sycophancy-running: $(tail -c 200 "$job.log" | tr '\r' '\n' | tail -n 1)"
+    else
+      echo 'sycophancy-exit:75' # gone without a word: the host was restarted, or memory ran out
+    fi
+    ;;
+  stop) # SIGTERM first, so that it can save
+    for _ in {1..60}; do
+      alive || break
+      kill -TERM "$(cat "$job.pid")" 2> /dev/null || true
+      sleep 1
+    done
+    ! alive || kill -KILL -- "-$(cat "$job.pid")"
+    ;;
+  pack) # what goes home; checkpoints stay in the bucket where there is one
+    choose "$2"
+    cd sycophancy
+    mkdir -p "$folder"
+    cp "../$job.log" "$folder/launch.log"
+    tar -czf ../results.tar.gz ${bucket:+"--exclude=*/finetune/checkpoints"} \
+      -C "$(dirname -- "$folder")" -- "$(basename -- "$folder")"
+    ;;
+esac
