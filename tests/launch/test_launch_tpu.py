@@ -79,7 +79,8 @@ else:
     if fails(verb):
         sys.exit("ERROR: connection refused")
     if verb == "ssh":
-        if "status" in flags["command"] and fails("taken"):
+        begun = (cloud / "ran-0").exists()
+        if "status" in flags["command"] and begun and fails("taken"):
             shutil.rmtree(vm)
             sys.exit("ERROR: gone")
         sys.exit(max(remote(worker, flags["command"]).returncode for worker in workers))
