@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
+import io
 import os
 import signal
 import sys
@@ -86,16 +88,22 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
+    from sycophancy import distributed
     from sycophancy.pipeline import Pipeline
-    from sycophancy.progress import Screen
+    from sycophancy.progress import Screen, Silence
     from sycophancy.runfolder import RunFolder
 
     run = RunFolder(options.folder())
     config = options.config(run.path)
+    crew = distributed.assemble()
+    if not crew.leader:
+        with contextlib.redirect_stdout(io.StringIO()):
+            work(Pipeline(config, run, Silence(), any_code=options.any_code, crew=crew))
+        return
     new = run.create()
     with run.lock():
         try:
-            work(Pipeline(config, run, Screen(), any_code=options.any_code))
+            work(Pipeline(config, run, Screen(), any_code=options.any_code, crew=crew))
         except UserError:
             if new:
                 run.remove_if_empty()

@@ -81,7 +81,7 @@ class TrainingConfig:
     save_period: int = 250
     keep_checkpoints: int | None = 1
     log_period: int = 20
-    mesh: tuple[int, int, int] = (-1, 1, 1)  # data, fsdp, model; -1: all remaining devices
+    mesh: tuple[int, int, int] = (-1, 1, 1)  # data, fsdp, model; -1: the rest; (-1, -1, 1): auto
     seed: int = 0
 
 
@@ -239,7 +239,9 @@ def _check(name: str, value: Any) -> None:
             raise ValueError(f"expected {{'inputs': N, 'targets': M}}, got {value!r}")
         case "MIXTURE_RATIO" if min(value) < 0 or not 0 < sum(value) < float("inf"):
             raise ValueError(f"expected two rates, at least one of them positive, got {value!r}")
-        case "MESH" if any(size < 1 and size != -1 for size in value) or value.count(-1) > 1:
+        case "MESH" if value != (-1, -1, 1) and (
+            any(size < 1 and size != -1 for size in value) or value.count(-1) > 1
+        ):
             raise ValueError(f"expected sizes of at least 1, one of them perhaps -1, got {value!r}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import typing
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,6 +63,12 @@ class RunOptions:
         str | None,
         typer.Option(metavar="jax|t5x", help="What finetunes: our own trainer, or T5X [jax]."),
     ] = None
+    mesh: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZES", help="Devices, as in data=4,fsdp=2,model=1, or auto [data alone]."
+        ),
+    ] = None
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of every random choice.")] = (
         None
     )
@@ -113,6 +120,8 @@ class RunOptions:
             found["DATA_SETS"] = Setting(names, f"--data-sets {self.data_sets}")
         if self.trainer is not None:
             found["TRAINER"] = Setting(self.trainer, f"--trainer {self.trainer}")
+        if self.mesh is not None:
+            found["MESH"] = Setting(_mesh(self.mesh), f"--mesh {self.mesh}")
         if self.seed is not None:
             found["SEED"] = Setting(self.seed, f"--seed {self.seed}")
         return found
@@ -133,3 +142,20 @@ class RunOptions:
                 else "which model? --recipe needs --model beside it"
             )
         return load_operative(stored.read_text(), str(stored), self.set_ or (), self.overrides())
+
+
+def _mesh(text: str) -> tuple[int, int, int]:
+    """MESH of `data=4,fsdp=2,model=1`; data takes what is left unless it is named.
+
+    Raises:
+        UserError: something else.
+    """
+    if text == "auto":
+        return (-1, -1, 1)
+    sizes = {"data": -1, "fsdp": 1, "model": 1}
+    for part in text.split(","):
+        axis, _, size = (piece.strip() for piece in part.partition("="))
+        if axis not in sizes or not re.fullmatch(r"-1|[1-9]\d*", size):
+            raise UserError(f"--mesh {text}: expected auto, or sizes as in data=4,fsdp=2,model=1")
+        sizes[axis] = int(size)
+    return (sizes["data"], sizes["fsdp"], sizes["model"])

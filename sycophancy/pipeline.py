@@ -14,8 +14,9 @@ from typing import Any
 
 from sycophancy import errors, fingerprint, macros, runfolder, stages
 from sycophancy.config import Config, macro_values
+from sycophancy.distributed import Crew
 from sycophancy.fingerprint import Ingredients
-from sycophancy.progress import Meter, Screen
+from sycophancy.progress import Meter, Screen, Silence
 from sycophancy.runfolder import RunFolder
 from sycophancy.training import t5x_command
 
@@ -27,6 +28,7 @@ Work = Callable[[Config, RunFolder, Any, Meter], Mapping[str, Any]]
 
 # Macros of training that decide how it goes about, not what comes out.
 _IDLE = ("MESH", "LOG_PERIOD", "SAVE_PERIOD", "KEEP_CHECKPOINTS")
+_UNKNOWN = Ingredients({}, {}, {})  # to all but the process that keeps the run folder
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}
 
 
@@ -42,6 +44,7 @@ class Stage:
         files: name -> path of what it reads.
         code: glob patterns of the modules that do the work.
         work: writes into the folder it is given and returns counts for the manifest.
+        on_devices: whether all processes of a run do it together; else the first does it alone.
         grows: the setting that counts its steps, for a stage that can be continued when it was
             interrupted or when that setting has grown.
     """
@@ -53,6 +56,7 @@ class Stage:
     files: Files
     code: tuple[str, ...]
     work: Work
+    on_devices: bool = True
     grows: str = ""
 
 
@@ -77,6 +81,7 @@ def all_stages() -> dict[str, Stage]:
                 files=stages.data_files,
                 code=("sycophancy/data/**/*.py",),
                 work=stages.prepare,
+                on_devices=False,
             ),
             Stage(
                 name="filter",
@@ -127,12 +132,20 @@ class Pipeline:
         run: its folder.
         screen: where to say what is going on.
         any_code: accept complete stages that other code made.
+        crew: the processes that do the run; by default this one alone.
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, screen: Screen, *, any_code: bool = False
+        self,
+        config: Config,
+        run: RunFolder,
+        screen: Screen | Silence,
+        *,
+        any_code: bool = False,
+        crew: Crew | None = None,
     ) -> None:
         self.config, self.run, self.screen, self.any_code = config, run, screen, any_code
+        self.crew = crew or Crew()
         self.stages = all_stages()
 
     def until(self, *names: str) -> None:
@@ -142,11 +155,11 @@ class Pipeline:
             UserError: bad input, or a place that cannot be written to.
         """
         needed = self._needed(names)
-        self._preflight(needed)
+        self.crew.agree(lambda: self._preflight(needed))
         for name in needed:
             self._bring_up_to_date(self.stages[name])
-            self._record()
-        self.write_metrics()
+            self.crew.agree(self._record)
+        self.crew.agree(self.write_metrics)
 
     def _preflight(self, needed: Sequence[str]) -> None:
         """Refuses at once what would be refused after hours of preparing and filtering."""
@@ -180,41 +193,52 @@ class Pipeline:
         )
 
     def _bring_up_to_date(self, stage: Stage) -> None:
-        ingredients = self.ingredients(stage)
-        reasons = self.run.stale(stage.name, ingredients, any_code=self.any_code)
-        if not reasons:
-            self.screen.note(f"{stage.name}: up to date")
+        ingredients = self.ingredients(stage) if self.crew.leader else _UNKNOWN
+        if self.crew.agree(lambda: self._is_up_to_date(stage, ingredients)):
             return
-        if self.run.manifest(stage.name) is not None:
-            self.screen.note(f"{stage.name}: again, because {_shortened(reasons)}")
-        if stage.name in self.stages:  # and not another checkpoint's evaluation
-            self.run.forget_results()
         start = time.monotonic()
         counts = self._work(stage, ingredients)
         seconds = time.monotonic() - start
-        self.run.complete(stage.name, ingredients, counts, seconds)
+        self.crew.agree(lambda: self.run.complete(stage.name, ingredients, counts, seconds))
         self.screen.note(f"{stage.name}: done in {seconds:,.1f} s{_in_words(counts)}")
         for note in counts.get("notes", ()):
             self.screen.note(f"{stage.name}: note: {note}")
 
+    def _is_up_to_date(self, stage: Stage, ingredients: Ingredients) -> bool:
+        """Whether there is nothing to do; says why there is."""
+        reasons = self.run.stale(stage.name, ingredients, any_code=self.any_code)
+        if not reasons:
+            self.screen.note(f"{stage.name}: up to date")
+            return True
+        if self.run.manifest(stage.name) is not None:
+            self.screen.note(f"{stage.name}: again, because {_shortened(reasons)}")
+        if stage.name in self.stages:  # and not another checkpoint's evaluation
+            self.run.forget_results()
+        return False
+
     def _work(self, stage: Stage, ingredients: Ingredients) -> Mapping[str, Any]:
-        total = ingredients.settings.get(stage.grows)
+        total = macro_values(self.config).get(stage.grows)
         try:
-            out = (
-                self.run.continue_or_begin(stage.name, ingredients, stage.grows)
-                if stage.grows
-                else self.run.begin(stage.name)
-            )
+            shared = self.crew.agree(lambda: str(self._workplace(stage, ingredients)))
+            if not (stage.on_devices or self.crew.leader):
+                return {}
+            out = self.crew.workplace(shared, together=bool(stage.grows))
             with self.screen.meter(stage.name, stage.unit, total) as meter:
                 return stage.work(self.config, self.run, out, meter)
         except BaseException as error:
-            self.run.abandon(stage.name)
+            if self.crew.leader:
+                self.run.abandon(stage.name)
             if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
                 raise errors.UserError(
                     f"{stage.name}: cannot write to {self.run.path}: {error.strerror}; what was "
                     "complete is kept, so the same command continues once there is room"
                 ) from error
             raise
+
+    def _workplace(self, stage: Stage, ingredients: Ingredients) -> Path | epath.Path:
+        if stage.grows:
+            return self.run.continue_or_begin(stage.name, ingredients, stage.grows)
+        return self.run.begin(stage.name)
 
     def is_current(self, name: str) -> bool:
         """Whether a stage is complete and made of what it would be made of now."""
@@ -236,6 +260,9 @@ class Pipeline:
 
     def report(self) -> Path | epath.Path:
         """Writes `report.html` of what the run has, and says what of it is out of date."""
+        return runfolder.open_path(self.crew.agree(lambda: str(self._report())))
+
+    def _report(self) -> Path | epath.Path:
         if any(self.run.manifest(name) is not None for name in self.stages):
             self._record()
         for name in self.stages:

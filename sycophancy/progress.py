@@ -89,6 +89,18 @@ class _Lines(Meter):
         )
 
 
+class Silence:
+    """A screen that shows nothing, for all processes of a run but the first."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    @contextlib.contextmanager
+    def meter(self, name: str, unit: str, total: int | None = None) -> Iterator[Meter]:
+        """A meter that counts and does not show."""
+        yield Meter(name, unit, total)
+
+
 class Screen:
     """Where notes and meters go: standard error, so that standard output holds results alone."""
 

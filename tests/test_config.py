@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sycophancy import config, macros
 from sycophancy.config import load_config, load_operative
 from sycophancy.errors import UserError
+from sycophancy.options import RunOptions
 
 MODELS = sorted(path.stem for path in (macros.root() / "models").glob("*.gin"))
 RECIPES = sorted(path.stem for path in (macros.root() / "recipes").glob("*.gin"))
@@ -222,3 +223,23 @@ def test_every_field_of_every_dataclass_has_a_macro():
     ):
         for field in dataclasses.fields(cls):
             assert (cls.__name__, field.name) in bound | derived
+
+
+@pytest.mark.parametrize(
+    ("said", "mesh"),
+    [
+        ("auto", (-1, -1, 1)),
+        ("fsdp=4", (-1, 4, 1)),
+        ("data=4,fsdp=2,model=1", (4, 2, 1)),
+        ("data=2, model=4", (2, 1, 4)),
+    ],
+)
+def test_a_mesh_is_said_by_axis(said, mesh):
+    config = RunOptions(model="mini_base", mesh=said).config(None)
+    assert config.training.mesh == mesh
+
+
+@pytest.mark.parametrize("said", ["4,2,1", "data=0", "pipe=2", "data=4,", "data=x", ""])
+def test_another_mesh_is_refused(said):
+    with pytest.raises(UserError, match="expected auto, or sizes as in data=4,fsdp=2,model=1"):
+        RunOptions(model="mini_base", mesh=said).config(None)

@@ -59,10 +59,14 @@ def open_dataset(
             shuffle=True,
             seed=training.seed,
             num_epochs=None,
-            shard_info=seqio.ShardInfo(process_index, process_count),
-            batch_size=training.batch_size // process_count,
+            batch_size=training.batch_size,
             verbose=False,
         )
+    # Rows of the one stream, not a stream of one's own: batches are the same for any number.
+    if process_count > 1:
+        rows = training.batch_size // process_count
+        here = slice(process_index * rows, (process_index + 1) * rows)
+        dataset = dataset.map(lambda batch: {name: value[here] for name, value in batch.items()})
     return dataset.skip(start).with_options(_one_thread()), told
 
 

@@ -41,6 +41,36 @@ def make_mesh(shape: tuple[int, int, int], devices: Sequence[jax.Device] | None 
     return Mesh(np.asarray(devices).reshape(sizes), AXES)
 
 
+def resolve(
+    shape: tuple[int, int, int],
+    network: NetworkConfig,
+    devices: Sequence[jax.Device] | None = None,
+    memory: int | None = None,
+) -> tuple[int, int, int]:
+    """`shape` itself, or for (-1, -1, 1) a mesh that a finetuning of `network` fits on.
+
+    As little fsdp as holds parameters and gradients (4 bytes each; Adafactor's state is small) in
+    half of a device's memory.
+
+    Args:
+      shape: (data, fsdp, model).
+      network: what is trained.
+      devices: by default all.
+      memory: bytes of a device; by default what it says. Where nothing says, fsdp stays 1.
+    """
+    if shape != (-1, -1, 1):
+        return shape
+    devices = jax.devices() if devices is None else devices
+    if memory is None:
+        memory = (devices[0].memory_stats() or {}).get("bytes_limit")
+    needed = 2 * sum(leaf.size * 4 for leaf in jax.tree.leaves(nn.unbox(abstract_params(network))))
+    count = len(devices)
+    sizes = [size for size in range(1, count + 1) if count % size == 0]
+    fits = [size for size in sizes if memory is None or needed / size <= memory / 2]
+    fsdp = fits[0] if fits else count
+    return (count // fsdp, fsdp, 1)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows over data and fsdp, the rest whole."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
@@ -148,8 +178,5 @@ def put(tree: Any, shardings: Any) -> Any:
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:
-    """This process's rows of a batch as the global batch."""
-    sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
-    }
+    """A batch, the same in every process, with its rows dealt out to the devices."""
+    return put(batch, jax.tree.map(lambda _: batch_sharding(mesh), batch))

@@ -59,7 +59,9 @@ def num_partitions() -> int:
 
     from sycophancy.training import sharding
 
-    mesh = sharding.make_mesh(configuration().training.mesh, jax.devices())
+    found = configuration()
+    shape = sharding.resolve(found.training.mesh, found.model.network)
+    mesh = sharding.make_mesh(shape, jax.devices())
     return int(mesh.shape["model"])
 
 

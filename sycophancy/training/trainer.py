@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from pathlib import Path
@@ -69,7 +70,7 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
     training, model, steps = config.training, config.model, config.training.finetune_steps
 
     # ---- mesh ------------------------------------------------------------------------------------
-    mesh = sharding.make_mesh(training.mesh)
+    mesh = sharding.make_mesh(sharding.resolve(training.mesh, model.network))
     sharding.check_batch(training.batch_size, training.microbatches, mesh)
 
     with orbax.Checkpoints(Path(out) / "checkpoints", training.keep_checkpoints) as checkpoints:
@@ -78,14 +79,8 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
             return Path(checkpoints.path(start))
 
         # ---- data --------------------------------------------------------------------------------
-        batches, told = open_dataset(
-            training,
-            data_dir,
-            model.vocabulary,
-            start=start,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        # The whole batch in every process: rows are short, and the mesh decides who needs which.
+        batches, told = open_dataset(training, data_dir, model.vocabulary, start=start)
 
         # ---- model and optimizer -----------------------------------------------------------------
         network = dataclasses.replace(model.network, dropout_rate=training.dropout_rate)
@@ -116,7 +111,7 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
         loss = jnp.zeros([])
 
         # ---- loop --------------------------------------------------------------------------------
-        with journal, Feed(batches, told) as feed, watch_sigterm() as sigterm, jax.set_mesh(mesh):
+        with journal, Feed(batches, told) as feed, _watch() as sigterm, jax.set_mesh(mesh):
             for step, batch in zip(range(start + 1, steps + 1), feed, strict=False):
                 before = loss
                 state, loss = train_step(state, sharding.put_batch(batch, mesh))
@@ -190,6 +185,11 @@ def _save(checkpoints: orbax.Checkpoints, step: int, state: TrainState, config: 
 def _stream(training: TrainingConfig) -> dict[str, Any]:
     found = {name: getattr(training, name) for name in _STREAM}
     return found | {"mixture_ratio": list(training.mixture_ratio)}  # as json gives it back
+
+
+def _watch() -> contextlib.AbstractContextManager[Event]:
+    """What notices SIGTERM: with several processes JAX does, which tells the others."""
+    return watch_sigterm() if jax.process_count() == 1 else contextlib.nullcontext(Event())
 
 
 def _stop(sigterm: Event, step: int) -> bool:

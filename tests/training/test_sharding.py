@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
 from sycophancy.errors import UserError
@@ -66,3 +67,16 @@ def test_put_keeps_the_values():
     found = sharding.put_batch({"rows": rows}, mesh)["rows"]
     np.testing.assert_array_equal(found, rows)
     assert found.addressable_shards[0].data.shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [(None, (8, 1, 1)), (2.0, (8, 1, 1)), (1.0, (4, 2, 1)), (0.3, (1, 8, 1)), (0.01, (1, 8, 1))],
+)
+def test_auto_takes_as_little_fsdp_as_fits(network, memory, expected):
+    """Memory in units of parameters and gradients."""
+    leaves = jax.tree.leaves(nn.unbox(sharding.abstract_params(network)))
+    needed = 8 * sum(leaf.size for leaf in leaves)
+    limit = None if memory is None else int(memory * needed)
+    assert sharding.resolve((-1, -1, 1), network, memory=limit) == expected
+    assert sharding.resolve((2, 2, 2), network, memory=limit) == (2, 2, 2)

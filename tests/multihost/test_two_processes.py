@@ -1,0 +1,152 @@
+"""Two real processes with two devices each, on loopback, against one process with four."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from sycophancy.evaluation.items import read_predictions
+from sycophancy.model.checkpoints import open_checkpoint
+
+SECONDS = 400  # on a busy machine
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+class Crew:
+    """Processes of one command, each with its share of the devices."""
+
+    def __init__(self, words: list[str], processes: int, devices: int) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.processes = []
+        for index in range(processes):
+            environment = {
+                **os.environ,
+                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+                "JAX_PLATFORMS": "cpu",
+            }
+            if processes > 1:
+                environment |= {
+                    "SYCOPHANCY_COORDINATOR": f"127.0.0.1:{port}",
+                    "SYCOPHANCY_NUM_PROCESSES": str(processes),
+                    "SYCOPHANCY_PROCESS_ID": str(index),
+                }
+            self.processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", "from sycophancy.cli import main; main()", *words],
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+
+    def ended(self, seconds: float = SECONDS) -> list[Ended]:
+        found = []
+        for process in self.processes:
+            out, err = process.communicate(timeout=seconds)
+            found.append(Ended(process.returncode, out, err))
+        return found
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Crew]]:
+    crews: list[Crew] = []
+
+    def begin(*words: object, processes: int, devices: int) -> Crew:
+        crews.append(Crew([str(word) for word in words], processes, devices))
+        return crews[-1]
+
+    yield begin
+    for crew in crews:
+        for process in crew.processes:
+            process.kill()
+            process.communicate()
+
+
+def words(micro, out: Path, *more: str) -> list[object]:
+    """Data, filtration and six steps; what evaluates is what filters."""
+    model = micro()
+    recipe = model.with_name("micro_recipe.gin")
+    return ["finetune", "--model", model, "--recipe", recipe, "--out", out, *more]
+
+
+def losses(run: Path) -> np.ndarray:
+    lines = (run / "finetune/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, len(lines) + 1))
+    return np.array([json.loads(line)["loss"] for line in lines])
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(micro, tmp_path, start):
+    one, two = tmp_path / "one", tmp_path / "two"
+    without = ("--set", "DROPOUT_RATE=0")
+    (alone,) = start(*words(micro, one, *without), processes=1, devices=4).ended()
+    assert alone.code == 0, alone.err
+    leader, other = start(*words(micro, two, *without), processes=2, devices=2).ended()
+    assert leader.code == 0, leader.err
+    assert other.code == 0, other.err
+    assert other.out.count("\n") <= other.out.count("[Gloo]")  # it says nothing of its own
+    assert leader.out.splitlines()[-1] == str(two / "finetune")
+
+    kept = [pq.read_table(run / "filter/kept.parquet")["example_id"] for run in (one, two)]
+    assert kept[0].equals(kept[1])
+    a, b = (read_predictions(run / "filter/predictions.parquet") for run in (one, two))
+    assert [p.item_id for p in a] == [p.item_id for p in b]
+    found, expected = (np.array([p.log_likelihoods for p in rows]) for rows in (a, b))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(losses(one), losses(two), rtol=1e-5)
+    params = [open_checkpoint(run / "finetune/checkpoints").params for run in (one, two)]
+    for path, leaf in params[0].items():
+        np.testing.assert_allclose(leaf, params[1][path], rtol=1e-3, atol=1e-5, err_msg=path)
+
+
+@pytest.mark.slow
+def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, start):
+    crew = start(
+        *words(micro, tmp_path / "run", "--set", "FINETUNE_STEPS=100000"), processes=2, devices=1
+    )
+    journal = tmp_path / "run/finetune/metrics.jsonl"
+    deadline = time.monotonic() + SECONDS
+    while not journal.exists() and time.monotonic() < deadline:
+        assert all(process.poll() is None for process in crew.processes)
+        time.sleep(0.2)
+    leader, other = crew.processes
+    other.kill()
+    _, err = leader.communicate(timeout=SECONDS)
+    assert leader.returncode != 0
+    assert "another task died" in err or "process 1" in err or "heartbeat" in err.lower(), err
+
+
+@pytest.mark.slow
+def test_bad_input_ends_every_process_with_the_same_line(micro, tmp_path, start):
+    crew = start(
+        *words(micro, tmp_path / "run", "--set", "VOCABULARY=gone"), processes=2, devices=1
+    )
+    leader, other = crew.ended()
+    assert leader.code == other.code == 2
+    lines = [
+        [line for line in ended.err.splitlines() if line.startswith("sycophancy:")]
+        for ended in (leader, other)
+    ]
+    assert lines[0] == lines[1]
+    assert "vocabulary gone: no such file" in lines[0][0]
+    assert not (tmp_path / "run").exists()

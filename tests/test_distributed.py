@@ -1,0 +1,60 @@
+"""How the processes of a run know of each other."""
+
+import pytest
+
+from sycophancy import distributed
+from sycophancy.errors import UserError
+
+SAID = {
+    "SYCOPHANCY_COORDINATOR": "host:1234",
+    "SYCOPHANCY_NUM_PROCESSES": "4",
+    "SYCOPHANCY_PROCESS_ID": "3",
+}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"SLURM_JOB_ID": "7"},  # a job without srun
+        {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1"},
+        {"TPU_WORKER_HOSTNAMES": "localhost"},
+        {"OMPI_COMM_WORLD_SIZE": "1"},
+    ],
+)
+def test_one_process_meets_nobody(environment):
+    crew = distributed.assemble(environment)
+    assert (crew.leader, crew.size) == (True, 1)
+    assert crew.agree(lambda: {"x": 1}) == {"x": 1}
+    with pytest.raises(UserError, match="mine"):
+        crew.agree(_raise)
+
+
+def _raise():
+    raise UserError("mine")
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments"),
+    [
+        (SAID, {"coordinator_address": "host:1234", "num_processes": 4, "process_id": 3}),
+        ({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "2"}, {}),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, {}),
+        ({"OMPI_COMM_WORLD_SIZE": "8"}, {}),
+    ],
+)
+def test_launchers_are_known(environment, arguments):
+    assert distributed._said(environment) == arguments
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"SYCOPHANCY_PROCESS_ID": ""}, "set all of SYCOPHANCY_COORDINATOR"),
+        ({"SYCOPHANCY_PROCESS_ID": "4"}, "is 4, expected 0 to 3"),
+        ({"SYCOPHANCY_NUM_PROCESSES": "four"}, "must be whole numbers"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        distributed.assemble({**SAID, **change})
