@@ -53,8 +53,9 @@ class _Instruction:
 class Program:
     """An optimised HLO module as text, with how often each computation runs.
 
-    A loop's trips are the constant that its condition compares with, from 0 on, as `lax.scan`
-    makes them; a loop whose condition is something else counts once, and stands in `unknown_loops`.
+    A loop's trips are read off its counter: the constant it starts from (else 0), the one it grows
+    by (else 1) and the one that its condition compares it with. A loop with another condition
+    counts once, and stands in `unknown_loops`.
     """
 
     def __init__(self, text: str) -> None:
@@ -120,26 +121,57 @@ class Program:
                         for part in ("condition", "body")
                     )
                     if condition and body:
-                        runs[body[1]] += runs[name] * self._trips(condition[1], instruction)
+                        trips = self._trips(name, instruction, condition[1], body[1])
+                        runs[body[1]] += runs[name] * trips
                 elif called := _CALLED.search(instruction.rest):
                     for callee in called[1].split(", "):
                         runs[callee.lstrip("%")] += runs[name]
         return runs
 
-    def _trips(self, condition: str, loop: _Instruction) -> int:
+    def _trips(self, caller: str, loop: _Instruction, condition: str, body: str) -> int:
         known = re.search(r'known_trip_count"?:\s*\{"?n"?:\s*"?(\d+)', loop.rest)
         if known:
             return int(known[1])
         instructions = {i.name: i for i in self._computations.get(condition, [])}
-        for instruction in instructions.values():
-            if instruction.opcode != "compare" or "direction=LT" not in instruction.rest:
+        for compare in instructions.values():
+            if compare.opcode != "compare" or "direction=LT" not in compare.rest:
                 continue
-            for operand in _operands(instruction.rest):
-                constant = instructions.get(operand)
-                if constant and constant.opcode == "constant":
-                    return int(constant.rest.split(")")[0])
+            counter, bound = (instructions.get(name) for name in _operands(compare.rest))
+            at = re.search(r"index=(\d+)", counter.rest) if counter else None
+            limit = _constant(bound)
+            if at is None or limit is None:
+                continue
+            first = _constant(self._element(caller, _operands(loop.rest)[0], int(at[1])))
+            return max(0, -(-(limit - (first or 0)) // self._stride(body, int(at[1]))))
         self.unknown_loops.append(loop.name)
         return 1
+
+    def _element(self, computation: str, name: str, at: int) -> _Instruction | None:
+        """The instruction that makes element `at` of the tuple `name`, copies seen through."""
+        known = {i.name: i for i in self._computations[computation]}
+        found = known.get(name)
+        if found is None or found.opcode != "tuple":
+            return None
+        found = known.get(_operands(found.rest)[at])
+        while found is not None and found.opcode in ("copy", "bitcast"):
+            found = known.get(_operands(found.rest)[0])
+        return found
+
+    def _stride(self, body: str, at: int) -> int:
+        """What a loop's body adds to its counter; 1 where that is not plainly to be seen."""
+        step = self._element(body, self._computations[body][-1].name, at)
+        if step is None or step.opcode != "add":
+            return 1
+        known = {i.name: i for i in self._computations[body]}
+        added = [_constant(known.get(name)) for name in _operands(step.rest)]
+        return next((value for value in added if value is not None and value > 0), 1)
+
+
+def _constant(instruction: _Instruction | None) -> int | None:
+    if instruction is None or instruction.opcode != "constant":
+        return None
+    value = instruction.rest.split(")")[0]
+    return int(value) if value.lstrip("-").isdecimal() else None
 
 
 def _read(line: str) -> _Instruction | None:

@@ -158,6 +158,21 @@ def test_a_loop_with_another_condition_is_named_and_counts_once():
     assert program.collectives(16)[0].count == 1
 
 
+def test_a_loops_trips_follow_from_its_start_and_stride():
+    text = (
+        HLO.replace(
+            "%start = (s32[], bf16[8,16]) tuple(%g)",
+            "%four = s32[] constant(4)\n  %start = (s32[], bf16[8,16]) tuple(%four, %g)",
+        )
+        .replace(
+            "%out = (s32[], bf16[8,16]) tuple(%i, %f)",
+            "%out = (s32[], bf16[8,16]) tuple(%next, %f)",
+        )
+        .replace("  %h = ", "  %two = s32[] constant(2)\n  %next = s32[] add(%i, %two)\n  %h = ")
+    )
+    assert Hlo(text).collectives(16)[0].count == 10  # 4, 6, ... 22
+
+
 def test_what_leaves_a_chip_is_the_rings_share():
     assert Collective("all-reduce", 4, 1, 400).sent == 600
     assert Collective("all-gather", 4, 1, 400).sent == 300
