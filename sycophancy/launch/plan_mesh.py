@@ -40,7 +40,7 @@ def resolved(mesh: Mesh, chips: int) -> Mesh:
 
 
 def parse_mesh(text: str) -> Mesh:
-    """A mesh from `data=4,fsdp=2`; axes left out are 1, and one may be -1.
+    """A mesh from `data=4,fsdp=2`; axes left out are 1, one may be -1; or from `auto`.
 
     Raises:
       UserError: another axis, or no whole number.
@@ -49,6 +49,8 @@ def parse_mesh(text: str) -> Mesh:
         >>> parse_mesh("data=4,fsdp=-1")
         (4, -1, 1)
     """
+    if text == "auto":
+        return -1, -1, 1
     sizes = dict.fromkeys(("data", "fsdp", "model"), 1)
     for part in text.split(","):
         axis, _, size = part.strip().partition("=")

@@ -216,6 +216,7 @@ def test_an_unknown_slice_is_one_line_that_names_the_chips_or_shapes(text):
 
 def test_meshes_are_read_and_filled_in():
     assert parse_mesh("fsdp=8, model=2") == (1, 8, 2)
+    assert parse_mesh("auto") == (-1, -1, 1)
     assert resolved((-1, 4, 2), 16) == (2, 4, 2)
     for text in ("rows=2", "data", "data=x"):
         with pytest.raises(UserError, match="--mesh"):
