@@ -142,9 +142,7 @@ def plan_runs(name: str, arguments: Sequence[str], sweeps: Sequence[str] = ()) -
 
 def _take(words: tuple[str, ...], flag: str) -> tuple[tuple[str, ...], str | None]:
     """The words without an option, and its last value."""
-    left: list[str] = []
-    found = None
-    rest = iter(words)
+    left, found, rest = list[str](), None, iter(words)
     for word in rest:
         if word == flag:
             found = next(rest, None)
@@ -194,7 +192,7 @@ def choose(runs: Sequence[Run]) -> str:
 
 
 def settings(**values: str | int | bool) -> str:
-    """Shell variables; False is empty, True is yes.
+    """Shell variables; False is empty.
 
     >>> print(settings(name="a b", keep=False))
     name='a b'
@@ -222,25 +220,20 @@ def template_text(name: str) -> str:
 
 
 def source_folder(given: str | None) -> Path:
-    """The checkout that other machines install from.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The checkout that other machines install from; a UserError where there is none."""
     folder = Path(given).absolute() if given is not None else Path(__file__).parents[2]
     for name in ("pyproject.toml", "requirements.lock"):
         if not (folder / name).is_file():
             raise UserError(
                 f"{folder} has no {name}: give the folder of a checkout with --source DIR"
             )
-    check_words([str(folder)])
     return folder
 
 
 def program() -> str:
     """This very `sycophancy`, for machines that see the same files."""
-    beside = Path(sys.executable).parent / "sycophancy"
-    return str(beside) if beside.exists() else shutil.which("sycophancy") or "sycophancy"
+    beside = Path(sys.executable).with_name("sycophancy")
+    return str(beside) if beside.exists() else "sycophancy"
 
 
 def write(script: Script, path: Path) -> Path:
@@ -255,9 +248,8 @@ def write(script: Script, path: Path) -> Path:
         if script.text.startswith("#!"):
             path.chmod(0o755)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; give another with --write"
-        ) from None
+        why = error.strerror
+        raise UserError(f"cannot write {path}: {why}; give another with --write") from None
     return path
 
 
@@ -279,14 +271,20 @@ def submit(script: Script, path: Path) -> int:
     for command in script.commands:
         words = [str(path) if word == "{}" else word for word in command]
         print(f"launch: {shlex.join(words)}", file=sys.stderr, flush=True)
+        with subprocess.Popen(
+            words, stdout=subprocess.PIPE if script.prints_id else None, text=True
+        ) as process:
+            try:
+                said, _ = process.communicate()
+            except BaseException:  # told to stop: so is the script, which then cleans up
+                process.terminate()
+                process.wait()
+                raise
         if script.prints_id:
-            done = subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True)
-            job = done.stdout.strip().partition(";")[0]  # "id;cluster" in a federation
+            job = said.strip().partition(";")[0]  # "id;cluster" in a federation
             print(job)
-        else:
-            done = subprocess.run(words, check=False, text=True)
-        if done.returncode:
-            return done.returncode
+        if process.returncode:
+            return process.returncode
     if script.prints_id:
         _say_how_to_watch(script, job)
     return 0

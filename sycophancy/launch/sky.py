@@ -12,6 +12,7 @@ from sycophancy.launch.job import (
     Run,
     Script,
     check_plain,
+    check_words,
     choose,
     fill,
     settings,
@@ -53,6 +54,7 @@ def render(name: str, runs: Sequence[Run], machines: Machines, source: Path) -> 
     if "://" not in machines.bucket:
         raise UserError(f"--bucket {machines.bucket}: expected gs://NAME, s3://NAME or the like")
     check_plain("--bucket", machines.bucket)
+    check_words([str(source)])
     check_plain("--accelerators", machines.accelerators)
     for run in runs:
         if run.folder != f"runs/{run.name}":

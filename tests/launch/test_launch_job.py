@@ -176,6 +176,24 @@ def test_sigterm_reaches_every_process_and_is_no_success(here):
     assert (here / "saved1").exists()
 
 
+def test_sigterm_to_the_command_reaches_the_script(here):
+    script = local.render(job.plan_runs("a", ["run"]))
+    stand_in(here / "a program", SAVES)
+    job.write(script, here / "job.sh")
+    code = (
+        "import sys\nfrom sycophancy import cli\nfrom sycophancy.launch import job, local\n"
+        f"local.program = lambda: {str(here / 'a program')!r}\n"
+        "sys.argv = 'sycophancy launch local --go -- run --model mini_base'.split()\ncli.main()"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "RECORD": str(here)}, cwd=here
+    )
+    wait_for(here / "up")
+    started.terminate()
+    assert started.wait(timeout=60) == 143
+    assert (here / "saved").exists()
+
+
 def wait_for(path: Path) -> None:
     import time
 
