@@ -121,7 +121,7 @@ class RunOptions:
         if self.trainer is not None:
             found["TRAINER"] = Setting(self.trainer, f"--trainer {self.trainer}")
         if self.mesh is not None:
-            found["MESH"] = Setting(_mesh(self.mesh), f"--mesh {self.mesh}")
+            found["MESH"] = Setting(parse_mesh(self.mesh), f"--mesh {self.mesh}")
         if self.seed is not None:
             found["SEED"] = Setting(self.seed, f"--seed {self.seed}")
         return found
@@ -144,18 +144,25 @@ class RunOptions:
         return load_operative(stored.read_text(), str(stored), self.set_ or (), self.overrides())
 
 
-def _mesh(text: str) -> tuple[int, int, int]:
-    """MESH of `data=4,fsdp=2,model=1`; data takes what is left unless it is named.
+def parse_mesh(text: str) -> tuple[int, int, int]:
+    """MESH of `data=4,fsdp=2,model=1` or `auto`; one size may be -1, what the others leave.
+
+    A data size that is not said is -1 if no other is, else 1; the others are 1.
+
+    Example:
+        >>> parse_mesh("fsdp=4"), parse_mesh("fsdp=-1,model=2"), parse_mesh("auto")
+        ((-1, 4, 1), (1, -1, 2), (-1, -1, 1))
 
     Raises:
         UserError: something else.
     """
     if text == "auto":
         return (-1, -1, 1)
-    sizes = {"data": -1, "fsdp": 1, "model": 1}
+    said: dict[str, int] = {}
     for part in text.split(","):
         axis, _, size = (piece.strip() for piece in part.partition("="))
-        if axis not in sizes or not re.fullmatch(r"-1|[1-9]\d*", size):
+        if axis not in ("data", "fsdp", "model") or not re.fullmatch(r"-1|[1-9]\d*", size):
             raise UserError(f"--mesh {text}: expected auto, or sizes as in data=4,fsdp=2,model=1")
-        sizes[axis] = int(size)
-    return (sizes["data"], sizes["fsdp"], sizes["model"])
+        said[axis] = int(size)
+    rest = 1 if -1 in said.values() else -1
+    return (said.get("data", rest), said.get("fsdp", 1), said.get("model", 1))

@@ -49,7 +49,7 @@ def plan(
     from sycophancy.launch import plan_report
     from sycophancy.launch.plan import make_plan
     from sycophancy.launch.plan_chips import parse_slice
-    from sycophancy.launch.plan_mesh import parse_mesh
+    from sycophancy.options import parse_mesh
 
     place = parse_slice(topology)
     bindings = [*(set_ or ()), *([f"MESH={parse_mesh(mesh)}"] if mesh else [])]

@@ -39,30 +39,6 @@ def resolved(mesh: Mesh, chips: int) -> Mesh:
     return data, fsdp, model
 
 
-def parse_mesh(text: str) -> Mesh:
-    """A mesh from `data=4,fsdp=2`; axes left out are 1, one may be -1; or from `auto`.
-
-    Raises:
-      UserError: another axis, or no whole number.
-
-    Example:
-        >>> parse_mesh("data=4,fsdp=-1")
-        (4, -1, 1)
-    """
-    if text == "auto":
-        return -1, -1, 1
-    sizes = dict.fromkeys(("data", "fsdp", "model"), 1)
-    for part in text.split(","):
-        axis, _, size = part.strip().partition("=")
-        if axis not in sizes or not size.lstrip("-").isdecimal():
-            raise UserError(
-                f"--mesh {text}: expected AXIS=SIZE with commas between, the axes being "
-                "data, fsdp and model, as in data=4,fsdp=2,model=1"
-            )
-        sizes[axis] = int(size)
-    return sizes["data"], sizes["fsdp"], sizes["model"]
-
-
 def check_batch(config: Config, mesh: Mesh) -> None:
     """Refuses a batch whose rows cannot be dealt out evenly.
 

@@ -17,7 +17,7 @@ from sycophancy.launch.plan import Plan, Program, Times, make_plan
 from sycophancy.launch.plan_chips import GIB, parse_slice
 from sycophancy.launch.plan_hlo import Collective
 from sycophancy.launch.plan_hlo import Program as Hlo
-from sycophancy.launch.plan_mesh import parse_mesh, resolved
+from sycophancy.launch.plan_mesh import resolved
 from sycophancy.launch.plan_report import advice_of, lines
 
 needs_libtpu = pytest.mark.skipif(
@@ -215,12 +215,8 @@ def test_an_unknown_slice_is_one_line_that_names_the_chips_or_shapes(text):
 
 
 def test_meshes_are_read_and_filled_in():
-    assert parse_mesh("fsdp=8, model=2") == (1, 8, 2)
-    assert parse_mesh("auto") == (-1, -1, 1)
     assert resolved((-1, 4, 2), 16) == (2, 4, 2)
-    for text in ("rows=2", "data", "data=x"):
-        with pytest.raises(UserError, match="--mesh"):
-            parse_mesh(text)
+    assert resolved((1, -1, 2), 16) == (1, 8, 2)
     with pytest.raises(UserError, match="16 chips"):
         resolved((3, 1, -1), 16)
 
