@@ -25,7 +25,6 @@ _ACCELERATORS = {
     "/dev/accel0": ("a TPU", "tpu", "pip install 'sycophancy[tpu]'"),
     "/dev/vfio/0": ("a TPU", "tpu", "pip install 'sycophancy[tpu]'"),
 }
-_BUCKET = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,13 +172,14 @@ def _buckets() -> Finding:
 
     from sycophancy import stages
     from sycophancy.model import places
+    from sycophancy.model.named import T5_VOCABULARY
 
     def look() -> Finding:
         with stages.unheard():
-            found = places.exists(epath.Path(_BUCKET))
+            found = places.exists(epath.Path(T5_VOCABULARY))
         if found:
             return Finding("buckets", "ok", "gs://t5-data can be read")
-        return Finding("buckets", "note", f"{_BUCKET} is not there", remedy)
+        return Finding("buckets", "note", f"{T5_VOCABULARY} is not there", remedy)
 
     remedy = (
         "only gs:// names need it: check the network, and the credentials with "
