@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from sycophancy.config import Config
 from sycophancy.launch import plan_work as work
-from sycophancy.launch.plan_chips import Slice
+from sycophancy.launch.plan_chips import Mesh, Slice
 from sycophancy.launch.plan_hlo import Collective
-from sycophancy.launch.plan_mesh import Mesh, check_batch, chosen, resolved
+from sycophancy.launch.plan_mesh import check_batch, chosen, resolved
 from sycophancy.launch.plan_request import answer_of
+
+Name = Literal["train", "score"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +53,11 @@ class Program:
     """What one compiled program asks of each chip.
 
     Attributes:
-      name: `train`, `score` or `score_sharded`.
-      fits: whether it compiled; for GPUs whether the estimate is below the capacity.
-      needs: bytes of memory a chip; of a program that does not fit, what the compiler says it
-        would take, which for training leaves out the arguments where it says so.
-      parts: `needs` by what it is for; empty where it does not fit.
-      available: bytes of memory that the compiler has to give.
+      name: `train` or `score`.
+      fits: the compiler's verdict; without a compiler, whether `needs` is below the capacity.
+      needs: bytes of memory a chip, arguments included; where the parameters alone are too large,
+        only theirs.
+      parts: `needs` by what it is for; empty where the compiler says that it does not fit.
       rows: of a batch, on the whole slice.
       times: of a batch; None where it does not fit, and for GPUs.
       collectives: of a batch.
@@ -63,13 +65,12 @@ class Program:
       seconds: to trace and compile; cpu_seconds: of processor time.
     """
 
-    name: str
+    name: Name
     fits: bool
     needs: float
     parts: Mapping[str, float]
-    available: float
     rows: int
-    times: Times | None
+    times: Times | None = None
     collectives: Sequence[Collective] = ()
     matmul_flops: float = 0.0
     seconds: float = 0.0
@@ -83,7 +84,8 @@ class Plan:
     Attributes:
       mesh: data, fsdp, model.
       model_flops: what a step needs of the whole slice; done_flops adds rematerialisation.
-      programs: by name.
+      train: the training step.
+      score: a batch of prompts, for filtration and evaluation; None if it was not asked for.
     """
 
     config: Config
@@ -91,40 +93,31 @@ class Plan:
     mesh: Mesh
     model_flops: float
     done_flops: float
-    programs: Mapping[str, Program]
+    train: Program
+    score: Program | None = None
 
     @property
-    def has_scoring(self) -> bool:
-        return "score" in self.programs
+    def programs(self) -> tuple[Program, ...]:
+        return (self.train, self.score) if self.score else (self.train,)
 
-    @property
-    def scoring(self) -> Program:
-        """The scoring that fits, or else the one that the stages do."""
-        return min(
-            (p for name, p in self.programs.items() if name != "train"), key=lambda p: not p.fits
-        )
-
-    def hours(self, name: str) -> float | None:
-        """Hours of all training steps, filtration or one evaluation, at best."""
-        if name == "train":
-            times = self.programs["train"].times
-            return self.config.training.finetune_steps * times.best / 3600 if times else None
-        score = self.scoring
-        claims, held_out = work.prompts(self.config)
-        count, shape = (
-            (claims, work.CLAIM_SHAPE) if name == "filter" else (held_out, work.EVALUATION_SHAPE)
-        )
-        if score.times is None:
+    def hours(self, stage: Literal["filter", "finetune", "evaluate"]) -> float | None:
+        """Hours of filtration, all training steps or one evaluation, at best."""
+        program = self.train if stage == "finetune" else self.score
+        if program is None or program.times is None:
             return None
-        longer = _scored(self.config, 1, shape) / _scored(self.config, 1, work.CLAIM_SHAPE)
-        return math.ceil(count / score.rows) * longer * score.times.best / 3600
+        if stage == "finetune":
+            return self.config.training.finetune_steps * program.times.best / 3600
+        claims, held_out = work.prompts(self.config)
+        network, one = self.config.model.network, work.CLAIM_SHAPE
+        count, shape = (claims, one) if stage == "filter" else (held_out, work.EVALUATION_SHAPE)
+        longer = work.scoring_flops(network, 1, shape) / work.scoring_flops(network, 1, one)
+        return math.ceil(count / program.rows) * longer * program.times.best / 3600
 
     @property
     def utilisation(self) -> float | None:
         """Needed operations over what the chips could have done in the best time (MFU)."""
-        times = self.programs["train"].times
         peak = self.place.chips * self.place.chip.peak_flops
-        return self.model_flops / peak / times.best if times else None
+        return self.model_flops / peak / self.train.times.best if self.train.times else None
 
 
 def make_plan(
@@ -145,16 +138,17 @@ def make_plan(
     mesh = resolved(chosen(config, place), place.chips)
     check_batch(config, mesh)
     needed, done = work.step_flops(config.model.network, config.training)
-    names = ["train", "score"] if scoring else ["train"]
-    programs = {name: _program(config, place, mesh, name, done, only_cached) for name in names}
-    if scoring and not programs["score"].fits and place.is_tpu:
-        programs["score_sharded"] = _program(
-            config, place, mesh, "score_sharded", done, only_cached
-        )
-    return Plan(config, place, mesh, needed, done, programs)
+
+    def program(name: Name) -> Program:
+        if not place.is_tpu:
+            return _estimated(config, place, mesh, name)
+        return _compiled(config, place, mesh, name, done, only_cached)
+
+    train = program("train")
+    return Plan(config, place, mesh, needed, done, train, program("score") if scoring else None)
 
 
-def _estimated(config: Config, place: Slice, mesh: Mesh, name: str) -> Program:
+def _estimated(config: Config, place: Slice, mesh: Mesh, name: Name) -> Program:
     """Memory arithmetic, for what there is no compiler of here."""
     network, training = config.model.network, config.training
     state, shared = work.state_bytes(network), mesh[1] * mesh[2]
@@ -173,49 +167,44 @@ def _estimated(config: Config, place: Slice, mesh: Mesh, name: str) -> Program:
             / mesh[2],
         }
     else:
-        plain = dataclasses.replace(network, dtype="float32", remat_policy="full")
-        rows = place.chips * (2**14 // work.CLAIM_SHAPE[0])
-        one_layer = dataclasses.replace(plain, num_encoder_layers=1, num_decoder_layers=1)
-        held = rows // place.chips
+        held = 2**14 // work.CLAIM_SHAPE[0]
+        rows = mesh[0] * mesh[1] * held
+        one_layer = dataclasses.replace(
+            network,
+            dtype="float32",
+            remat_policy="none",
+            num_encoder_layers=1,
+            num_decoder_layers=1,
+        )
         parts = {
-            "parameters": float(state),
-            "activations": work.saved_activation_bytes(
-                dataclasses.replace(one_layer, remat_policy="none"), held, *work.CLAIM_SHAPE
-            ),
+            "parameters": state / shared,
+            "activations": work.saved_activation_bytes(one_layer, held, *work.CLAIM_SHAPE),
         }
     needs = sum(parts.values())
-    available = 0.92 * place.chip.hbm_bytes  # the rest is the runtime's and fragmentation's
-    return Program(name, needs <= available, needs, parts, available, rows, None)
+    return Program(name, needs <= place.chip.hbm_bytes, needs, parts, rows)
 
 
-def _program(
-    config: Config, place: Slice, mesh: Mesh, name: str, done: float, only_cached: bool
+def _compiled(
+    config: Config, place: Slice, mesh: Mesh, name: Name, done: float, only_cached: bool
 ) -> Program:
-    if not place.is_tpu:
-        return _estimated(config, place, mesh, name)
+    """What the compiler says, unless the parameters alone are more than a chip holds."""
+    least = work.state_bytes(config.model.network) / (mesh[1] * mesh[2])
+    if least > place.chip.hbm_bytes:
+        return Program(name, False, least, {"parameters alone": least}, 0)
     found = answer_of(config, place, mesh, name, only_cached)
-    seconds = {"seconds": sum(found["seconds"]), "cpu_seconds": found["cpu_seconds"]}
-    rows = found["rows"]
-    if "needs" in found:
-        return Program(name, False, found["needs"], {}, found["available"], rows, None, **seconds)
-    collectives = tuple(Collective(**fields) for fields in found["collectives"])
-    parts = {
-        "arguments": found["arguments"],
-        "temporaries": found["temporaries"],
-        "output": found["output"] - found["aliased"],
-        "code": found["code"],
-    }
+    rows, memory = found["rows"], found.get("memory", {})
+    collectives = tuple(Collective(**fields) for fields in found.get("collectives", ()))
     return Program(
         name=name,
-        fits=True,
-        needs=sum(parts.values()),
-        parts=parts,
-        available=place.chip.hbm_bytes,
+        fits="needs" not in found,
+        needs=found.get("needs", sum(memory.values())),
+        parts=memory,
         rows=rows,
-        times=_times(config, place, mesh, name, done, rows, collectives),
+        times=_times(config, place, mesh, name, done, rows, collectives) if memory else None,
         collectives=collectives,
-        matmul_flops=found["matmul_flops"] * place.chips,
-        **seconds,
+        matmul_flops=found.get("matmul_flops", 0.0) * place.chips,
+        seconds=sum(found["seconds"]),
+        cpu_seconds=found["cpu_seconds"],
     )
 
 
@@ -223,23 +212,19 @@ def _times(
     config: Config,
     place: Slice,
     mesh: Mesh,
-    name: str,
+    name: Name,
     done: float,
     rows: int,
     collectives: Sequence[Collective],
 ) -> Times:
-    chip, shared = place.chip, mesh[1] * mesh[2]
+    chip, network = place.chip, config.model.network
     if name == "train":
-        flops, moved = done, work.step_bytes(config, mesh[0] * mesh[1], shared)
+        flops, moved = done, work.step_bytes(config, mesh)
     else:
-        flops = work.FLOAT32_PASSES * _scored(config, rows, work.CLAIM_SHAPE)
-        moved = work.state_bytes(config.model.network)
+        flops = work.scoring_flops(network, rows, work.CLAIM_SHAPE)
+        moved = work.scoring_bytes(network, mesh)
     return Times(
         compute=flops / place.chips / chip.peak_flops,
         memory=moved / chip.hbm_bandwidth,
         interconnect=sum(c.sent / place.ring_bandwidth(c.group) for c in collectives),
     )
-
-
-def _scored(config: Config, rows: int, shape: tuple[int, int]) -> float:
-    return work.forward_flops(config.model.network, rows, *shape).total

@@ -9,6 +9,7 @@ import re
 from sycophancy.errors import UserError
 
 GIB = 2**30
+Mesh = tuple[int, int, int]  # chips along data, fsdp and model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Chip:
 
     Attributes:
       peak_flops: dense bfloat16 operations a second.
-      hbm_bytes: capacity.
+      hbm_bytes: what one program may have of the memory. For a TPU the TPU compiler's own number
+        (libtpu 0.0.52, "exceeds available HBM"), for a GPU its capacity less 8% for the runtime.
       hbm_bandwidth: bytes a second.
       link_bandwidth: bytes a second and direction of one interconnect link; two links of a chip
         make one axis of the torus. For a GPU: NVLink in one direction, as one axis.
@@ -35,17 +37,18 @@ class Chip:
     megacore: bool = False
 
 
-# TPUs: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e} for capacity and peaks; one-way bandwidth of a
-# link as in "How to Scale Your Model" (jax-ml.github.io/scaling-book/tpus, table of chips).
+# TPUs: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e} for the peaks of matrix units and memory. They
+# give 5e10 (v5e) and 1e11 (v5p, v6e) bytes a second, link and direction; here a tenth less, which
+# is what "How to Scale Your Model" counts on (jax-ml.github.io/scaling-book/tpus).
 # GPUs: NVIDIA's data sheets, SXM boards, without sparsity; NVLink halved to one direction.
 CHIPS = {
-    "v4": Chip(275e12, 32 * GIB, 1.2e12, 4.5e10, 3, cores_per_name=2, megacore=True),
-    "v5e": Chip(197e12, 16 * GIB, 8.1e11, 4.5e10, 2),
-    "v5p": Chip(459e12, 95 * GIB, 2.765e12, 9e10, 3, cores_per_name=2, megacore=True),
-    "v6e": Chip(918e12, 32 * GIB, 1.64e12, 9e10, 2),
-    "a100": Chip(312e12, 80 * GIB, 2.039e12, 1.5e11, 1),
-    "h100": Chip(989e12, 80 * GIB, 3.35e12, 2.25e11, 1),
-    "h200": Chip(989e12, 141 * 10**9, 4.8e12, 2.25e11, 1),
+    "v4": Chip(275e12, int(30.75 * GIB), 1.2e12, 4.5e10, 3, cores_per_name=2, megacore=True),
+    "v5e": Chip(197e12, int(15.75 * GIB), 8.19e11, 4.5e10, 2),
+    "v5p": Chip(459e12, int(95.73 * GIB), 2.765e12, 9e10, 3, cores_per_name=2, megacore=True),
+    "v6e": Chip(918e12, int(31.24 * GIB), 1.638e12, 9e10, 2),
+    "a100": Chip(312e12, int(0.92 * 80 * GIB), 2.039e12, 1.5e11, 1),
+    "h100": Chip(989e12, int(0.92 * 80 * GIB), 3.35e12, 2.25e11, 1),
+    "h200": Chip(989e12, int(0.92 * 141e9), 4.8e12, 2.25e11, 1),
 }
 _GPUS = ("a100", "h100", "h200")
 _SPELLINGS = {"v5litepod": "v5e", "v5p": "v5p", "v6e": "v6e", "v4": "v4", "v5e": "v5e"}
@@ -95,12 +98,12 @@ class Slice:
         """Bytes a second that leave a chip in a collective of `group` chips.
 
         A group that is the whole slice uses every axis longer than one, a smaller one is taken to
-        lie on one. An axis is used in both directions where it closes to a ring (a v4 or v5p axis
-        that is a multiple of 4, a v5e or v6e axis of 16), else in one.
+        lie on one. An axis is used in both directions where it closes to a ring: all of a v4 or v5p
+        slice of whole cubes of 4 x 4 x 4, one of 16 on v5e and v6e. Else in one.
         """
-        ring = 4 if self.chip.torus == 3 else 16
+        cubes = self.chip.torus == 3 and all(size % 4 == 0 for size in self.shape)
         axes = [
-            self.chip.link_bandwidth * (2 if self.is_tpu and size % ring == 0 else 1)
+            self.chip.link_bandwidth * (2 if cubes or (self.chip.torus == 2 and size == 16) else 1)
             for size in self.shape
             if size > 1
         ]

@@ -2,8 +2,8 @@
 
     python -m sycophancy.launch.plan_compile < request.json
 
-libtpu reads the environment when it is loaded and JAX when it is imported, so `plan.py` sets both
-and starts this. Standard output is one line of JSON, see `compiled`.
+libtpu reads the environment when it is loaded and JAX when it is imported, so `plan_request.py`
+sets both and starts this. The last line of standard output is JSON, see `compiled`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,6 +28,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sycophancy import batching, scoring
 from sycophancy.config import Config, NetworkConfig, load_operative
 from sycophancy.errors import UserError
+from sycophancy.launch import plan_dump
 from sycophancy.launch.plan_chips import parse_slice
 from sycophancy.launch.plan_hlo import Program
 from sycophancy.model.network import Transformer
@@ -32,16 +36,25 @@ from sycophancy.training import sharding
 from sycophancy.training.optimizer import adafactor
 from sycophancy.training.step import make_step, sharded_state
 
+_POLL = 0.2  # seconds
+
 
 def main() -> None:
     request = json.load(sys.stdin)
     config = load_operative(request["operative"], "the configuration")
-    mesh, shape = tuple(request["mesh"]), tuple(request["shape"])
     try:
-        answer = compiled(config, request["topology"], request["program"], mesh, shape)
+        answer = compiled(
+            config,
+            request["topology"],
+            request["program"],
+            tuple(request["mesh"]),
+            tuple(request["shape"]),
+            Path(request["dump"]),
+        )
     except UserError as error:
         answer = {"error": str(error)}
     print(json.dumps(answer), flush=True)
+    os._exit(0)  # not to wait for machine code that nobody runs
 
 
 def compiled(
@@ -50,46 +63,39 @@ def compiled(
     program: str,
     mesh: tuple[int, int, int],
     shape: tuple[int, int],
+    dump: Path,
 ) -> dict[str, Any]:
     """One program's memory and collectives on one chip of the slice.
 
     Args:
       config: the run.
       topology: `parse_slice` reads it.
-      program: `train`, `score` (parameters whole on every chip, as the stages place them) or
-        `score_sharded` (parameters as in training).
+      program: `train` or `score`.
       mesh: data, fsdp, model.
       shape: encoder and decoder positions of a scored row.
+      dump: an empty folder, which the compiler goes on writing to after this returns.
 
     Returns:
-      `seconds` to trace and to compile, `cpu_seconds` of both together, `rows` of a batch, and
-      either `needs` and `available` (bytes of memory of a
-      program that does not fit) or `arguments`, `temporaries`, `output`, `aliased` and `code`
-      (bytes a chip), `collectives`, `matmul_flops` (of one chip) and `unknown_loops`.
+      `rows` of a batch, `seconds` to trace and to compile, `cpu_seconds` of both together, and
+      either `needs` (bytes that a program that does not fit wants of a chip) or `memory` (bytes by
+      what they are for), `collectives`, `matmul_flops` (of one chip) and `unknown_loops`.
 
     Raises:
-      UserError: a mesh or batch that does not fit the slice.
+      UserError: a mesh or batch that does not fit the slice; the compiler failed.
     """
     wanted = parse_slice(topology)
     cores = {"chip_config_name": "megacore"} if wanted.chip.megacore else {}
     devices = topologies.get_topology_desc(topology, platform="tpu", **cores).devices
     began, cpu = time.monotonic(), time.process_time()
-    rows = config.training.batch_size
+    placed = sharding.make_mesh(mesh, devices)
     if program == "train":
-        lowered = _lowered_training(config, sharding.make_mesh(mesh, devices))
+        rows = config.training.batch_size
+        lowered = _lowered_training(config, placed)
     else:
-        split = program == "score_sharded"
-        flat = Mesh(np.array(devices), ("data",))
-        placed = sharding.make_mesh(mesh, devices) if split else flat
-        rows = _rows(config.model.network, placed, shape)
-        lowered = _lowered_scoring(config.model.network, placed, (rows, *shape), split)
+        rows = _scored_rows(config.model.network, placed, shape)
+        lowered = _lowered_scoring(config.model.network, placed, (rows, *shape))
     traced = time.monotonic()
-    try:
-        executable = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        found: dict[str, Any] = _too_large(str(error))
-    else:
-        found = _measured(executable, len(devices))
+    found = _verdict(lowered, len(devices), dump)
     return {
         **found,
         "rows": rows,
@@ -117,100 +123,97 @@ def _lowered_training(config: Config, mesh: Mesh) -> Any:
         donate_argnums=0,
         out_shardings=(sharding.shardings_of(state), sharding.replicated(mesh)),
     )
-    by_row = sharding.batch_sharding(mesh)
-
-    def rows(length: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((training.batch_size, length), jnp.int32, sharding=by_row)
-
-    sides = {"encoder": training.input_length, "decoder": training.target_length}
-    batch = {
-        "encoder_input_tokens": rows(training.input_length),
-        **{
-            f"decoder_{name}": rows(training.target_length)
-            for name in ("input_tokens", "target_tokens", "loss_weights")
-        },
-    }
+    lengths = {"encoder": training.input_length, "decoder": training.target_length}
+    names = ["encoder_input_tokens"]
+    names += [f"decoder_{name}" for name in ("input_tokens", "target_tokens", "loss_weights")]
     if training.packing:
-        batch |= {
-            f"{side}_{name}": rows(length)
-            for side, length in sides.items()
-            for name in ("segment_ids", "positions")
-        }
+        names += [f"{side}_{what}" for side in lengths for what in ("segment_ids", "positions")]
+    by_row = sharding.batch_sharding(mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct(
+            (training.batch_size, lengths[name.split("_")[0]]), jnp.int32, sharding=by_row
+        )
+        for name in names
+    }
     with jax.set_mesh(mesh):
         return step.trace(state, batch).lower(lowering_platforms=("tpu",))
 
 
-def _rows(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int]) -> int:
+def _scored_rows(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int]) -> int:
     """The rows `scoring.score` puts into a batch of this shape when there is no end of them."""
     inputs, targets = shape
     choices = {name: np.zeros(targets // 2, np.int32) for name in "ab"}
     question = batching.Question(np.zeros(inputs, np.int32), choices)
-    splits = math.prod(mesh.shape[axis] for axis in _data_axes(mesh))
-    many = [question] * (splits * scoring.BATCH_TOKENS_ACCELERATOR // inputs)
+    splits = math.prod(mesh.shape[axis] for axis in scoring.DATA_AXES)
     tokens = scoring.BATCH_TOKENS_ACCELERATOR
+    many = [question] * (splits * tokens // inputs)
     return next(batching.plan(many, splits, tokens, network.vocab_size))[1]
 
 
-def _data_axes(mesh: Mesh) -> tuple[str, ...]:
-    return tuple(axis for axis in scoring.DATA_AXES if axis in mesh.axis_names)
-
-
-def _lowered_scoring(
-    network: NetworkConfig, mesh: Mesh, shape: tuple[int, int, int], split: bool
-) -> Any:
-    """As `scoring.score` compiles it for one shape of row."""
+def _lowered_scoring(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int, int]) -> Any:
+    """As `scoring.score` compiles it for one shape of row, with parameters as in training."""
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
-    if split:
-        params = sharding.sharded_params(network, mesh)
-    else:
-        whole = NamedSharding(mesh, PartitionSpec())
-        params = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
-            sharding.nn.unbox(sharding.abstract_params(network)),
-        )
-    by_row = NamedSharding(mesh, PartitionSpec(_data_axes(mesh), None))
+    by_row = NamedSharding(mesh, PartitionSpec(scoring.DATA_AXES, None))
     rows, inputs, targets = shape
     batch = [
         jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=by_row)
         for length in (inputs, targets, targets)
     ]
     ask: Any = scoring._compiled(network, mesh)
+    params = sharding.sharded_params(network, mesh)
     return ask.trace(params, *batch).lower(lowering_platforms=("tpu",))
 
 
-def _measured(executable: Any, chips: int) -> dict[str, Any]:
-    memory = executable.memory_analysis()
-    program = Program(executable.as_text())
+def _verdict(lowered: Any, chips: int, dump: Path) -> dict[str, Any]:
+    """What the compiler decided, as soon as it is to be read; see `plan_dump`.
+
+    Raises:
+      UserError: the compiler failed for another reason than memory.
+    """
+    compiling: Future[Any] = ThreadPoolExecutor(1).submit(
+        lowered.compile, compiler_options={"xla_dump_to": str(dump)}
+    )
+    while not plan_dump.is_decided(dump):
+        if wait([compiling], _POLL).done:
+            break
+    if plan_dump.is_decided(dump):
+        return _measured(plan_dump.memory(dump), plan_dump.optimised_program(dump), chips)
+    try:
+        executable = compiling.result()
+    except jax.errors.JaxRuntimeError as error:
+        return {"needs": _needed(str(error))}
+    # A compiler that writes other files, or none: slower, and the same.
+    sizes = executable.memory_analysis()
+    parts = {
+        "arguments": sizes.argument_size_in_bytes,
+        "temporaries": sizes.temp_size_in_bytes,
+        "output": sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
+    }
+    return _measured(parts, executable.as_text(), chips)
+
+
+def _measured(memory: dict[str, int], text: str, chips: int) -> dict[str, Any]:
+    program = Program(text)
     return {
-        "arguments": memory.argument_size_in_bytes,
-        "temporaries": memory.temp_size_in_bytes,
-        "output": memory.output_size_in_bytes,
-        "aliased": memory.alias_size_in_bytes,
-        "code": memory.generated_code_size_in_bytes,
+        "memory": memory,
         "collectives": [dataclasses.asdict(found) for found in program.collectives(chips)],
         "matmul_flops": program.matmul_flops(),
         "unknown_loops": program.unknown_loops,
     }
 
 
-def _too_large(message: str) -> dict[str, Any]:
-    """What a program would need, from the compiler's own words.
+def _needed(message: str) -> float:
+    """The bytes a program wants of a chip, arguments included, from the compiler's own words.
 
     Raises:
       UserError: the compiler failed for another reason.
     """
-    sizes = re.search(r"\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)", message)
-    if sizes is None:
-        used = re.search(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm", message)
-        if used is None:
-            line = " ".join(message.split())[:400]
-            raise UserError(f"the TPU compiler failed: {line}")
-        sizes = used
-    unit = {"K": 2**10, "M": 2**20, "G": 2**30}
-    return {
-        "needs": float(sizes[1]) * unit[sizes[2]],
-        "available": float(sizes[3]) * unit[sizes[4]],
-    }
+    size = re.search(r"\(([\d.]+)([KMG])\) exceeds available HBM", message) or re.search(
+        r"Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm", message
+    )
+    if size is None:
+        raise UserError(f"the TPU compiler failed: {' '.join(message.split())[:400]}")
+    return float(size[1]) * {"K": 2**10, "M": 2**20, "G": 2**30}[size[2]]
 
 
 if __name__ == "__main__":

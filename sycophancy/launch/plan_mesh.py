@@ -1,4 +1,4 @@
-"""The mesh that is planned for; as `training.sharding`, without JAX and devices."""
+"""The mesh that is planned for: the rules of `training.sharding`, without JAX and its devices."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import math
 from sycophancy.config import Config
 from sycophancy.errors import UserError
 from sycophancy.launch import plan_work as work
-from sycophancy.launch.plan_chips import Slice
-
-Mesh = tuple[int, int, int]
+from sycophancy.launch.plan_chips import Mesh, Slice
 
 
 def chosen(config: Config, place: Slice) -> Mesh:

@@ -8,11 +8,7 @@ from sycophancy.launch import plan_work as work
 from sycophancy.launch.plan import Plan, Program
 from sycophancy.launch.plan_chips import GIB
 
-_WHAT = {
-    "train": "training step",
-    "score": "scoring, parameters whole on every chip",
-    "score_sharded": "scoring, parameters split as in training (the stages do not do this yet)",
-}
+_WHAT = {"train": "training step", "score": "scoring, parameters split as in training"}
 
 
 def lines(plan: Plan) -> Iterator[str]:
@@ -22,12 +18,12 @@ def lines(plan: Plan) -> Iterator[str]:
     parameters = work.parameters(config.model.network)
     yield (
         f"{config.model.name} ({parameters / 1e6:,.0f} M parameters) on {place.name}: "
-        f"{place.chips} chips of {place.chip.hbm_bytes / GIB:.0f} GiB ({place.topology}), "
+        f"{place.chips} chips of {place.chip.hbm_bytes / GIB:.2f} GiB ({place.topology}), "
         f"mesh {data} data x {fsdp} fsdp x {model} model, recipe {config.recipe}"
     )
     if not place.is_tpu:
         yield "an estimate: there is no compiler for this chip here, memory is arithmetic only"
-    for program in plan.programs.values():
+    for program in plan.programs:
         yield ""
         yield from _program_lines(plan, program)
     yield ""
@@ -39,13 +35,13 @@ def _program_lines(plan: Plan, program: Program) -> Iterator[str]:
     yield f"{_WHAT[program.name]}: {program.rows} rows"
     if program.cpu_seconds:
         yield (
-            f"  compiled    in {program.seconds:.0f} s ({program.cpu_seconds:.0f} s of processor "
-            "time); the answer is kept"
+            f"  compiler    asked for {program.seconds:.0f} s ({program.cpu_seconds:.0f} s of "
+            "processor time); the answer is kept"
         )
     if not program.fits:
         yield (
             f"  memory      does NOT fit: {_gib(program.needs)} needed, "
-            f"{_gib(program.available)} a chip available"
+            f"{_gib(plan.place.chip.hbm_bytes)} a chip available"
         )
         return
     parts = ", ".join(f"{name} {_gib(size)}" for name, size in program.parts.items())
@@ -54,7 +50,13 @@ def _program_lines(plan: Plan, program: Program) -> Iterator[str]:
     if program.name == "train":
         yield (
             f"  operations  {plan.model_flops:.3g} a step, {plan.done_flops:.3g} with "
-            "rematerialisation" + _checked(plan, program)
+            "rematerialisation" + _checked(program, plan.done_flops)
+        )
+    elif program.times:
+        flops = work.forward_flops(plan.config.model.network, program.rows, *work.CLAIM_SHAPE).total
+        yield (
+            f"  operations  {flops:.3g} a batch, each in {work.FLOAT32_PASSES} passes for float32"
+            + _checked(program, flops)
         )
     for found in program.collectives:
         yield (
@@ -67,6 +69,8 @@ def _program_lines(plan: Plan, program: Program) -> Iterator[str]:
             f"{times.compute * 1e3:.3g}, memory {times.memory * 1e3:.3g}, interconnect "
             f"{times.interconnect * 1e3:.3g}; {times.serial * 1e3:.3g} if nothing overlaps"
         )
+        if program.name == "score":
+            yield f"  prompts     {program.rows / times.best:,.0f} a second at most"
     if program.name == "train" and plan.utilisation is not None and times:
         yield (
             f"  MFU         {plan.utilisation:.0%} at most, "
@@ -74,42 +78,36 @@ def _program_lines(plan: Plan, program: Program) -> Iterator[str]:
         )
 
 
-def _checked(plan: Plan, program: Program) -> str:
+def _checked(program: Program, flops: float) -> str:
     if not program.matmul_flops:
         return ""
-    return f" (the compiled program: {program.matmul_flops / plan.done_flops:.1%} of that)"
+    return f" (the compiled program: {program.matmul_flops / flops:.1%} of that)"
 
 
 def _hours(plan: Plan) -> Iterator[str]:
     claims, held_out = work.prompts(plan.config)
     steps = plan.config.training.finetune_steps
+    both = plan.hours("evaluate")
     wanted = {
-        "filter": (f"filtration of {claims:,} claims", 1),
-        "train": (f"{steps:,} steps", 1),
-        "evaluate": (f"two evaluations of {held_out:,} prompts", 2),
+        f"filtration of {claims:,} claims": plan.hours("filter"),
+        f"{steps:,} steps": plan.hours("finetune"),
+        f"two evaluations of {held_out:,} prompts": None if both is None else 2 * both,
     }
-    for name, (words, times) in wanted.items():
-        hours = plan.hours(name) if name == "train" or plan.has_scoring else None
+    for words, hours in wanted.items():
         if hours is not None:
-            yield f"{words + ':':<42} {_duration(hours * times)} at best"
+            yield f"{words + ':':<42} {duration(hours)} at best"
 
 
 def _verdict(plan: Plan) -> str:
-    bad = [program for program in plan.programs.values() if not program.fits]
+    bad = [program.name for program in plan.programs if not program.fits]
     if not bad:
         return "fits: yes"
-    advice = advice_of(plan) if not plan.programs["train"].fits else []
-    if any(program.name == "score" for program in bad):
-        rescued = plan.programs.get("score_sharded")
-        advice.append(
-            "scoring needs chips with more memory, or parameters split as in training"
-            + (" (which fits)" if rescued and rescued.fits else "")
-        )
-    return "fits: NO; " + "; ".join(advice)
+    whose = "scoring does not; " if bad == ["score"] else ""
+    return f"fits: NO; {whose}" + "; ".join(advice_of(plan))
 
 
 def advice_of(plan: Plan) -> list[str]:
-    """What to change, the most telling first, when the training step does not fit."""
+    """What to change, the most telling first, when something does not fit."""
     training, network = plan.config.training, plan.config.model.network
     data, fsdp, model = plan.mesh
     state = work.state_bytes(network) / (fsdp * model)
@@ -126,6 +124,8 @@ def advice_of(plan: Plan) -> list[str]:
     )
     if more:
         advice.append(f"more fsdp: --mesh data=-1,fsdp={more},model={model}")
+    if plan.train.fits:  # what follows is for training only
+        return advice or ["a larger slice, or more model in --mesh"]
     if network.remat_policy != "full":
         advice.append("rematerialise: --set \"REMAT_POLICY='full'\"")
     parts = training.microbatches * 2
@@ -140,7 +140,8 @@ def _gib(size: float) -> str:
     return f"{size / GIB:.2f} GiB"
 
 
-def _duration(hours: float) -> str:
+def duration(hours: float) -> str:
+    """In the unit that suits it: hours, minutes or seconds."""
     if hours >= 1:
         return f"{hours:.1f} h"
     return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"

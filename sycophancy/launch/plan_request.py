@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sycophancy.launch.plan_chips import Slice
 # What decides a compiled program besides the request.
 _CODE = (
     "sycophancy/launch/plan_compile.py",
+    "sycophancy/launch/plan_dump.py",
     "sycophancy/launch/plan_hlo.py",
     "sycophancy/model/network.py",
     "sycophancy/model/checkpoints/layout.py",
@@ -74,8 +76,9 @@ def answer_of(
         "code": dict(fingerprint.of_code(*_CODE)),
         "versions": versions(),
     }
-    if name == "score":  # neither the recipe nor the mesh matters
-        request |= {"training": {}, "mesh": None}
+    if name == "score":  # which overrides these, and does not ask for the recipe
+        of_training = {"dtype": "float32", "remat_policy": "none", "dropout_rate": 0.0}
+        request |= {"training": {}, "network": request["network"] | of_training}
     text = json.dumps(request, sort_keys=True)
     kept = cache_folder() / f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.json"
     if kept.exists():
@@ -83,7 +86,8 @@ def answer_of(
         return found
     if only_cached:
         raise UserError(f"{name} on {place.name} was not compiled yet")
-    answer = _ask_compiler({**request, "mesh": mesh, "operative": config.operative}, place)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as dump:
+        answer = _ask_compiler({**request, "operative": config.operative, "dump": dump}, place)
     kept.parent.mkdir(parents=True, exist_ok=True)
     new = kept.with_suffix(f".{os.getpid()}.new")
     new.write_text(json.dumps({"request": request, "answer": answer}, indent=1))

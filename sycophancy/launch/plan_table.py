@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from sycophancy.config import Config, load_config
 from sycophancy.errors import UserError
 from sycophancy.launch import plan_work as work
-from sycophancy.launch.plan import Plan, make_plan
+from sycophancy.launch.plan import Plan, Program, make_plan
 from sycophancy.launch.plan_chips import GIB, Slice, parse_slice
+from sycophancy.launch.plan_report import duration
 
 SIZES = ("flan_t5_small", "flan_t5_base", "flan_t5_large", "flan_t5_xl", "flan_t5_xxl")
 SLICES = (
-    *("v4-8", "v4-16", "v4-32", "v4-64", "v4-128"),
-    *("v5e-16", "v5e-64", "v5e-256"),
-    *("v5p-8", "v5p-32", "v5p-128"),
-    *("v6e-16", "v6e-64", "v6e-256"),
+    *("v4-32", "v4-8", "v4-128"),
+    *("v5e-8", "v5e-64", "v5e-256"),
+    *("v5p-8", "v5p-64"),
+    *("v6e-8", "v6e-64"),
 )
 _HEAD = (
-    "| model | slice | chips | data x fsdp x model | rematerialised | microbatches | memory a chip "
-    "| step at best | bound by | MFU at most | if nothing overlaps | all steps | compiled in |"
+    "| model | slice | mesh | rematerialised | memory a chip | step at best | bound by | MFU "
+    "| all steps | scoring: memory a chip | prompts a second | filtration, two evaluations "
+    "| compiler |"
 )
 
 
@@ -33,8 +36,8 @@ def lines(
 ) -> Iterator[str]:
     """The table's lines, one a size and slice, each as soon as it is known.
 
-    A cell is compiled with the lightest settings of `_settings` that fit. One that fails says why
-    and does not stop the others; compiled programs are kept, so the same command continues.
+    A line has the first settings of `_settings` that fit training. One that fails says why and
+    does not stop the others; compiled programs are kept, so the same command continues.
 
     Args:
       model: only this one.
@@ -49,25 +52,21 @@ def lines(
     for place in places:
         for name in (model,) if model else SIZES:
             try:
-                yield _line(*_lightest(name, recipe, bindings, place, only_cached))
+                yield _line(_lightest(name, recipe, bindings, place, only_cached))
             except UserError as error:
                 if not only_cached:
-                    yield f"| {name} | {place.name} | {place.chips} | {error} |" + " |" * 9
+                    yield f"| {name} | {place.name} | {error} |" + " |" * (_HEAD.count("|") - 4)
 
 
 def _lightest(
     model: str, recipe: str, bindings: Sequence[str], place: Slice, only_cached: bool
-) -> tuple[Config, Plan]:
+) -> Plan:
     """The plan of the first settings that fit, or else of the last."""
-    tried = None
     for settings in _settings(load_config(model, recipe, bindings), place):
         config = load_config(model, recipe, [*bindings, *settings])
-        tried = config, make_plan(config, place, scoring=False, only_cached=only_cached)
-        if tried[1].programs["train"].fits:
+        if make_plan(config, place, scoring=False, only_cached=only_cached).train.fits:
             break
-    if tried is None:
-        raise UserError(f"BATCH_SIZE does not divide among {place.chips} chips in any way")
-    return tried
+    return make_plan(config, place, only_cached=only_cached)
 
 
 def _settings(config: Config, place: Slice) -> Iterator[list[str]]:
@@ -78,16 +77,11 @@ def _settings(config: Config, place: Slice) -> Iterator[list[str]]:
     chip. Rematerialisation is tried first where the closed form says that nothing else will fit.
     """
     training, network = config.training, config.model.network
-    ways = next(
-        (n for n in range(place.chips, 0, -1) if not (place.chips % n or training.batch_size % n)),
-        1,
-    )
+    ways = math.gcd(place.chips, training.batch_size)
     split = 2 * work.state_bytes(network) > place.chip.hbm_bytes / 4
     mesh = (1, ways, place.chips // ways) if split else (ways, 1, place.chips // ways)
-    kept = work.saved_activation_bytes(
-        network, training.batch_size // ways, training.input_length, training.target_length
-    )
     rows = training.batch_size // ways
+    kept = work.saved_activation_bytes(network, rows, training.input_length, training.target_length)
     if kept / mesh[2] < 0.7 * place.chip.hbm_bytes:
         yield [f"MESH={mesh}"]
     yield [f"MESH={mesh}", "REMAT_POLICY='full'"]
@@ -95,26 +89,42 @@ def _settings(config: Config, place: Slice) -> Iterator[list[str]]:
         yield [f"MESH={mesh}", "REMAT_POLICY='full'", f"MICROBATCHES={rows}"]
 
 
-def _line(config: Config, plan: Plan) -> str:
-    train, network = plan.programs["train"], config.model.network
+def _line(plan: Plan) -> str:
+    config, train, score = plan.config, plan.train, plan.score
+    assert score is not None
+    parts = config.training.microbatches
+    saved = {"none": "no", "full": "layers", "dots": "attention"}[config.model.network.remat_policy]
     cells = [
         config.model.name,
         plan.place.name,
-        str(plan.place.chips),
         " x ".join(map(str, plan.mesh)),
-        {"none": "no", "full": "layers", "dots": "attention"}[network.remat_policy],
-        str(config.training.microbatches),
+        saved if parts == 1 else f"{saved}, {parts} microbatches",
+        _memory(train, plan.place),
     ]
     if train.times is None or plan.utilisation is None:
-        cells += [f"**does not fit**: {train.needs / GIB:.1f} GiB", *"-----"]
+        cells += ["-"] * 4
     else:
         best, serial = train.times.best, train.times.serial
         cells += [
-            f"{train.needs / GIB:.1f} GiB ({train.needs / plan.place.chip.hbm_bytes:.0%})",
             f"{best * 1e3:.1f} ms",
             train.times.bound,
-            f"{plan.utilisation:.0%}",
-            f"{plan.utilisation * best / serial:.0%}",
-            f"{best * config.training.finetune_steps / 60:.1f} min",
+            f"{plan.utilisation * best / serial:.0%} to {plan.utilisation:.0%}",
+            duration(plan.hours("finetune") or 0),
         ]
-    return f"| {' | '.join(cells)} | {train.seconds:.0f} s ({train.cpu_seconds:.0f} s CPU) |"
+    cells += [_memory(score, plan.place)]
+    if score.times is None:
+        cells += ["-"] * 2
+    else:
+        cells += [
+            f"{score.rows / score.times.best:,.0f}",
+            f"{duration(plan.hours('filter') or 0)}, {duration(2 * (plan.hours('evaluate') or 0))}",
+        ]
+    cells += [f"{train.cpu_seconds + score.cpu_seconds:.0f} s"]
+    return f"| {' | '.join(cells)} |"
+
+
+def _memory(program: Program, place: Slice) -> str:
+    size = f"{program.needs / GIB:.1f} GiB"
+    if not program.fits:
+        return f"**does not fit**: {size}"
+    return f"{size} ({program.needs / place.chip.hbm_bytes:.0%})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from sycophancy.config import Config, NetworkConfig, TrainingConfig
+from sycophancy.launch.plan_chips import Mesh
 
 # The stages' shapes as the planner takes them. Prompts of the paper's claims are about 100 tokens,
 # a survey's with its biography about 200; two choices of three tokens with their ends.
@@ -130,25 +131,34 @@ def saved_activation_bytes(network: NetworkConfig, rows: int, inputs: int, targe
     return rows * (carried + products + norms + pairs * (4 + width + 2) + logits)
 
 
-def step_bytes(config: Config, ways: int, fsdp_model: int) -> float:
+def step_bytes(config: Config, mesh: Mesh) -> float:
     """Bytes a chip moves to and from its memory in a training step, at least.
 
     Its share of the parameters is read for forward, backward and update and written once; the
-    gradients are written and read; gathered bfloat16 copies and what is kept of the forward pass
-    are written once and read once.
-
-    Args:
-      config: the run.
-      ways: devices that share the batch's rows.
-      fsdp_model: devices that share the parameters.
+    gradients are written and read; copies in the activations' dtype and what is kept of the forward
+    pass are written once and read once.
     """
     network, training = config.model.network, config.training
-    rows = training.batch_size / ways
-    activations = rows * saved_activation_bytes(
-        network, 1, training.input_length, training.target_length
-    )
-    gathered = 2 * 2 * parameters(network) * training.microbatches
-    return 6 * state_bytes(network) / fsdp_model + gathered + 2 * activations
+    data, fsdp, model = mesh
+    kept = saved_activation_bytes(network, 1, training.input_length, training.target_length)
+    width = 2 if network.dtype == "bfloat16" else 4
+    copies = training.microbatches * width * parameters(network) / model
+    rows = training.batch_size / (data * fsdp)
+    return 6 * state_bytes(network) / (fsdp * model) + 2 * (copies + rows * kept / model)
+
+
+def scoring_bytes(network: NetworkConfig, mesh: Mesh) -> float:
+    """Bytes a chip moves to and from its memory for a batch of prompts, at least.
+
+    The parameters are read; where they are split over fsdp, what was gathered is written before.
+    """
+    _, fsdp, model = mesh
+    return (1 if fsdp == 1 else 2) * state_bytes(network) / model
+
+
+def scoring_flops(network: NetworkConfig, rows: int, shape: tuple[int, int]) -> float:
+    """Operations of a batch of prompts, as the matrix units do them: in float32."""
+    return FLOAT32_PASSES * forward_flops(network, rows, *shape).total
 
 
 def prompts(config: Config) -> tuple[int, int]:
