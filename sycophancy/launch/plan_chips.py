@@ -94,8 +94,16 @@ class Slice:
         """As clouds spell it, such as `v4-32`; that counts cores for v4 and v5p, else chips."""
         return f"{self.kind}-{self.chips * self.chip.cores_per_name}"
 
-    def ring_bandwidth(self, group: int) -> float:
-        """Bytes a second that leave a chip in a collective of `group` chips.
+    def bandwidth(self, kind: str, group: int) -> float:
+        """Bytes a second that leave a chip in collectives of a kind (`plan_hlo.KINDS`) and size.
+
+        Permutes go to two neighbours at most, so over two links.
+        """
+        ring = self._ring_bandwidth(group)
+        return min(ring, 2 * self.chip.link_bandwidth) if kind == "collective-permute" else ring
+
+    def _ring_bandwidth(self, group: int) -> float:
+        """Bytes a second that leave a chip in rings of `group` chips.
 
         A group that is the whole slice uses every axis longer than one, a smaller one is taken to
         lie on one. An axis is used in both directions where it closes to a ring: all of a v4 or v5p

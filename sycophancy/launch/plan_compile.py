@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -151,7 +152,11 @@ def _scored_rows(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int]) -> 
 
 
 def _lowered_scoring(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int, int]) -> Any:
-    """As `scoring.score` compiles it for one shape of row, with parameters as in training."""
+    """As `scoring.score` compiles it for one shape of row, with parameters as in training.
+
+    Without the rules XLA keeps the parameters where they are and sums activations among all chips:
+    for flan_t5_xl on v4-32 fifty times the communication, and eight times the temporaries.
+    """
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
     by_row = NamedSharding(mesh, PartitionSpec(scoring.DATA_AXES, None))
     rows, inputs, targets = shape
@@ -161,7 +166,8 @@ def _lowered_scoring(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int, 
     ]
     ask: Any = scoring._compiled(network, mesh)
     params = sharding.sharded_params(network, mesh)
-    return ask.trace(params, *batch).lower(lowering_platforms=("tpu",))
+    with jax.set_mesh(mesh), nn.logical_axis_rules(sharding.logical_rules(network, mesh)):
+        return ask.trace(params, *batch).lower(lowering_platforms=("tpu",))
 
 
 def _verdict(lowered: Any, chips: int, dump: Path) -> dict[str, Any]:

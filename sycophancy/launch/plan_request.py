@@ -98,6 +98,7 @@ def answer_of(
 def _ask_compiler(request: Mapping[str, Any], place: Slice) -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {
         "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",  # a program from there is not written down
         "TPU_ACCELERATOR_TYPE": place.name.replace("v5e", "v5litepod"),
         "TPU_WORKER_HOSTNAMES": "localhost",
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # nothing here touches a TPU, so none is locked

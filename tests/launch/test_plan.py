@@ -365,8 +365,9 @@ def test_memory_is_read_from_what_the_compiler_wrote_down(tmp_path):
 )
 def test_an_axis_counts_twice_where_it_closes_to_a_ring(topology, whole, part):
     place = parse_slice(topology)
-    assert place.ring_bandwidth(place.chips) == whole
-    assert place.ring_bandwidth(2) == part
+    assert place.bandwidth("all-gather", place.chips) == whole
+    assert place.bandwidth("all-gather", 2) == part
+    assert place.bandwidth("collective-permute", place.chips) == 2 * 4.5e10
 
 
 def test_the_table_reports_a_cell_that_fails_and_goes_on(asked, monkeypatch):
