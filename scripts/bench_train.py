@@ -8,7 +8,6 @@ machine that does something else too.
 
 import argparse
 import contextlib
-import dataclasses
 import itertools
 import time
 
@@ -16,11 +15,9 @@ import jax
 
 from sycophancy.config import load_config
 from sycophancy.model.checkpoints import load_checkpoint
-from sycophancy.model.network import Transformer
 from sycophancy.training import sharding
 from sycophancy.training.feed import Feed, open_dataset
-from sycophancy.training.optimizer import adafactor
-from sycophancy.training.step import init_state, make_step, sharded_state
+from sycophancy.training.step import make_program
 
 
 @contextlib.contextmanager
@@ -56,45 +53,29 @@ def main() -> None:
     examples = sum((batch["decoder_target_tokens"] == 1).sum() for batch in seen) / steps
     print(f"{positions:.0f} prompt positions, {real:.0f} tokens, {examples:.0f} examples a batch")
 
-    mesh = sharding.make_mesh(training.mesh)
-    network = dataclasses.replace(config.model.network, dropout_rate=training.dropout_rate)
-    optimizer = adafactor(training.learning_rate)
-    expected = sharded_state(network, optimizer, mesh)
-    placement = sharding.shardings_of(expected)
-    step = jax.jit(
-        make_step(
-            Transformer(network),
-            optimizer,
-            z_loss=training.z_loss,
-            seed=training.seed,
-            microbatches=training.microbatches,
-            rules=sharding.logical_rules(network, mesh),
-        ),
-        donate_argnums=0,
-        out_shardings=(placement, sharding.replicated(mesh)),
-    )
-    params = sharding.put(load_checkpoint(config.model), placement.params)
+    mesh = sharding.make_mesh(sharding.resolve(training.mesh, config.model.network))
+    program = make_program(config.model.network, training, mesh)
+    placement = sharding.shardings_of(program.state.params)
+    params = sharding.put(load_checkpoint(config.model), placement)
     with measured("first state"):
-        state = jax.block_until_ready(
-            jax.jit(lambda tree: init_state(tree, optimizer), out_shardings=placement)(params)
-        )
+        state = jax.block_until_ready(program.start(params))
     with jax.set_mesh(mesh):
         with measured("trace the step"):
-            lowered = step.lower(state, sharding.put_batch(seen[0], mesh))
+            lowered = program.step.lower(state, sharding.put_batch(seen[0], mesh))
         with measured("compile the step"):
             lowered.compile()
-        state, loss = step(state, sharding.put_batch(seen[0], mesh))
+        state, loss = program.step(state, sharding.put_batch(seen[0], mesh))
         loss.block_until_ready()
         with measured("step alone", steps):
             for batch in seen:
-                state, loss = step(state, sharding.put_batch(batch, mesh))
+                state, loss = program.step(state, sharding.put_batch(batch, mesh))
                 loss.block_until_ready()
         dataset, told = open_dataset(training, arguments.data_dir, config.model.vocabulary)
         with Feed(dataset, told) as feed:
             next(feed)
             with measured("step with its feed", steps):
                 for batch in itertools.islice(feed, steps):
-                    state, loss = step(state, sharding.put_batch(batch, mesh))
+                    state, loss = program.step(state, sharding.put_batch(batch, mesh))
                     loss.block_until_ready()
 
 

@@ -26,7 +26,7 @@ import optax
 from flax import linen as nn
 from flax import serialization
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config import NetworkConfig, load_config
 from sycophancy.data.miniature.curriculum import Curriculum
 from sycophancy.data.miniature.pieces import build_model
 from sycophancy.data.miniature.questionnaires import SURVEYS
@@ -40,11 +40,7 @@ TARGET_LENGTH = 2  # every answer is one piece, then the end of sequence
 EXAMPLES_PER_ROUND = 1_024
 MEASURED = 400  # held-out examples per family and measurement
 
-SIZES = {
-    "mini_small": {"emb_dim": 32, "head_dim": 8, "mlp_dim": 64, "num_encoder_layers": 2},
-    "mini_base": {"emb_dim": 96, "head_dim": 24, "mlp_dim": 192, "num_encoder_layers": 3},
-    "mini_large": {"emb_dim": 160, "head_dim": 40, "mlp_dim": 320, "num_encoder_layers": 4},
-}
+SIZES = ("mini_small", "mini_base", "mini_large")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,6 +224,12 @@ class Pretraining:
         """Writes the Hugging Face folder that the package reads."""
         huggingface.save(folder, self.params, self.config, self.vocabulary.path)
 
+    def publish(self, name: str) -> None:
+        """Exports what there is under its name, with its model card."""
+        self.export(self.out / name)
+        (self.out / name / "README.md").write_text(card(self, name))
+        print(f"wrote {self.out / name}; to ship it: cp it to sycophancy/models/{name}", flush=True)
+
     def restore(self, path: Path) -> None:
         template = {"params": self.params, "optimizer": self.optimizer_state, "progress": ""}
         state = serialization.from_bytes(template, path.read_bytes())
@@ -350,7 +352,7 @@ def card(run: Pretraining, name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=SIZES, default="mini_base")
+    parser.add_argument("--model", choices=SIZES, default="mini_base", help="whose gin file")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -363,14 +365,8 @@ def main() -> None:
     if not (args.out / "spiece.model").exists():
         (args.out / "spiece.model").write_bytes(build_model())
     pieces = Vocabulary(str(args.out / "spiece.model")).size
-    config = NetworkConfig(
-        vocab_size=-(-pieces // 64) * 64,
-        num_decoder_layers=1,
-        num_heads=4,
-        mlp_activations=("relu", "linear"),
-        **SIZES[args.model],
-    )
-    (args.out / "network.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
+    config = load_config(args.model, "paper").model.network
+    config = dataclasses.replace(config, dropout_rate=0.0)
     run = Pretraining(config, args.out, args)
     count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
     print(f"{args.model}: {count:,} parameters, {pieces} pieces", flush=True)
@@ -388,9 +384,9 @@ def main() -> None:
         run.save()
         stage_copy = args.out / f"stage_{number}.msgpack"
         stage_copy.write_bytes((args.out / "state.msgpack").read_bytes())
-    run.export(args.out / "model")
-    (args.out / "model" / "README.md").write_text(card(run, args.model))
-    print(f"wrote {args.out / 'model'}; to ship it: cp it to sycophancy/models/{args.model}")
+        if number == len(STAGES) - 2:
+            run.publish(f"{args.model}_pretrained")
+    run.publish(args.model)
 
 
 if __name__ == "__main__":

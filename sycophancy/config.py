@@ -78,8 +78,10 @@ class TrainingConfig:
     microbatches: int = 1
     mixture_or_task_name: str = "sycophancy_mix"
     mixture_ratio: tuple[float, float] = (5.0, 1.0)  # intervention : instruction tuning
-    save_period: int = 250
-    keep_checkpoints: int | None = 1
+    save_period: int = 250  # steps
+    save_minutes: float | None = None  # saves at a logged step, too, when so long ago was the last
+    keep_checkpoints: int | None = 1  # the latest so many; None: all
+    keep_period: int | None = None  # and every one whose step this divides
     log_period: int = 20
     mesh: tuple[int, int, int] = (-1, 1, 1)  # data, fsdp, model; -1: the rest; (-1, -1, 1): auto
     seed: int = 0
@@ -104,9 +106,11 @@ _PACKAGE = "package:"  # a path that starts so lies inside the installed package
 _COUNTS = frozenset(
     """VOCAB_SIZE EMBED_DIM NUM_HEADS NUM_ENCODER_LAYERS NUM_DECODER_LAYERS HEAD_DIM MLP_DIM
     NUM_EXAMPLES NUM_INSTRUCTIONS NUM_VALIDATION NUM_SURVEY_ITEMS FINETUNE_STEPS BATCH_SIZE
-    MICROBATCHES SAVE_PERIOD KEEP_CHECKPOINTS LOG_PERIOD""".split()
+    MICROBATCHES SAVE_PERIOD KEEP_CHECKPOINTS KEEP_PERIOD LOG_PERIOD""".split()
 )
-_RATES = frozenset({"PRETRAINED_STEP", "SEED", "DROPOUT_RATE", "LEARNING_RATE", "Z_LOSS"})
+_RATES = frozenset(
+    {"PRETRAINED_STEP", "SEED", "DROPOUT_RATE", "LEARNING_RATE", "Z_LOSS", "SAVE_MINUTES"}
+)
 
 
 @functools.cache

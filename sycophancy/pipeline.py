@@ -27,7 +27,7 @@ Files = Callable[[Config, RunFolder], Mapping[str, Any]]
 Work = Callable[[Config, RunFolder, Any, Meter], Mapping[str, Any]]
 
 # Macros of training that decide how it goes about, not what comes out.
-_IDLE = ("MESH", "LOG_PERIOD", "SAVE_PERIOD", "KEEP_CHECKPOINTS")
+_IDLE = ("MESH", "LOG_PERIOD", "SAVE_PERIOD", "SAVE_MINUTES", "KEEP_CHECKPOINTS", "KEEP_PERIOD")
 _UNKNOWN = Ingredients({}, {}, {})  # to all but the process that keeps the run folder
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}
 

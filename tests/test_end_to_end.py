@@ -3,14 +3,19 @@
 import dataclasses
 import json
 import os
+import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
+from sycophancy.model.checkpoints import open_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -44,12 +49,14 @@ class Run:
         assert process.returncode == 0, err
         return out, err
 
-    def stop_at(self, path: str, how: signal.Signals) -> tuple[int, str]:
-        """Starts, sends a signal once something is there, and returns exit code and last words."""
+    def stop_at(self, pattern: str, how: signal.Signals, delay: float = 0.0) -> tuple[int, str]:
+        """Starts, sends a signal once something new is there, returns exit code and last words."""
+        old = set(self.folder.glob(pattern))
         with self.start() as process:
-            while not (self.folder / path).exists():
+            while set(self.folder.glob(pattern)) <= old:
                 assert process.poll() is None, process.stderr.read()
-                time.sleep(0.002)
+                time.sleep(0.001)
+            time.sleep(delay)
             process.send_signal(how)
             _, err = process.communicate()
         return process.returncode, err
@@ -104,23 +111,33 @@ def test_a_second_start_has_nothing_to_do(undisturbed):
 
 
 def test_killed_again_and_again_it_gives_the_same_numbers(undisturbed, micro, tmp_path):
+    """Also in the middle of saves, which take a few milliseconds here, and at drawn instants."""
     run = Run(tmp_path / "run", micro())
+    draw = random.Random(0)
+    saving = "finetune/checkpoints/*tmp*"
     moments = [
-        (".prepare.unfinished", signal.SIGKILL),
-        (".filter.unfinished", signal.SIGKILL),
-        ("finetune/checkpoints/2", signal.SIGKILL),
-        (f"finetune/checkpoints/{STEPS // 2}", signal.SIGTERM),
-        (".evaluate_before.unfinished/predictions.parquet", signal.SIGKILL),
-        (".evaluate_after.unfinished", signal.SIGKILL),
+        (".prepare.unfinished", signal.SIGKILL, 0.0),
+        (".filter.unfinished", signal.SIGKILL, 0.0),
+        (saving, signal.SIGKILL, 0.0),
+        (saving, signal.SIGKILL, draw.uniform(0.0, 0.05)),
+        ("finetune/checkpoints/[0-9]", signal.SIGKILL, draw.uniform(0.0, 0.3)),
+        ("finetune/checkpoints/[0-9]*", signal.SIGTERM, draw.uniform(0.0, 0.1)),
+        (".evaluate_before.unfinished/predictions.parquet", signal.SIGKILL, 0.0),
+        (".evaluate_after.unfinished", signal.SIGKILL, 0.0),
     ]
-    for path, how in moments:
-        code, err = run.stop_at(path, how)
+    for pattern, how, delay in moments:
+        code, err = run.stop_at(pattern, how, delay)
         if how == signal.SIGTERM:
             assert code == 0, err
             assert "the same command continues" in err.splitlines()[-1]
         else:
             assert code == -how
+        for saved in (run.folder / "finetune/checkpoints").glob("[0-9]*"):
+            if saved.name.isdigit():
+                assert contents(saved).keys() == contents(last_checkpoint(undisturbed)).keys()
     run.finish()
+    found, expected = contents(last_checkpoint(run)), contents(last_checkpoint(undisturbed))
+    assert not [name for name in expected if not np.array_equal(found[name], expected[name])]
     for name in ("evaluate_before", "evaluate_after"):
         here, there = (
             pq.read_table(folder / name / "predictions.parquet")
@@ -132,8 +149,43 @@ def test_killed_again_and_again_it_gives_the_same_numbers(undisturbed, micro, tm
     ).read_text()
 
 
+def last_checkpoint(run: Run) -> Path:
+    steps = (p for p in (run.folder / "finetune/checkpoints").iterdir() if p.name.isdigit())
+    return max(steps, key=lambda path: int(path.name))
+
+
+def contents(checkpoint: Path) -> dict[str, np.ndarray]:
+    """Every parameter and moment, read."""
+    opened = open_checkpoint(checkpoint)
+    return {name: np.asarray(leaf) for name, leaf in (opened.params | opened.moments).items()}
+
+
+def test_a_full_disk_stops_the_run_and_harms_nothing(undisturbed, micro, tmp_path):
+    """A limit on the size of files stands for the disk: saves fail in the kernel."""
+    run = Run(tmp_path / "run", micro())
+    with run.start("finetune") as process:
+        first = run.folder / "finetune/checkpoints/2"
+        while not first.exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.001)
+        _, most = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, most))
+        out, err = process.communicate()
+    assert process.returncode == 2, err
+    last = err.splitlines()[-1]
+    assert last.startswith("sycophancy: ")
+    assert "checkpoint" in last
+    assert "File too large" in last
+    assert "Traceback" not in err
+    saved = last_checkpoint(run)
+    assert contents(saved).keys() == contents(last_checkpoint(undisturbed)).keys()
+    run.finish("finetune")
+    found, expected = contents(last_checkpoint(run)), contents(last_checkpoint(undisturbed))
+    assert not [name for name in expected if not np.array_equal(found[name], expected[name])]
+
+
 def test_another_checkpoint_can_be_asked(undisturbed):
-    last = max((undisturbed.folder / "finetune" / "checkpoints").glob("[0-9]*"))
+    last = last_checkpoint(undisturbed)
     out, _ = undisturbed.finish("evaluate", "--checkpoint", str(last))
     found = json.loads(Path(out.splitlines()[-1]).read_text())
     assert found == json.loads((undisturbed.folder / "metrics.json").read_text())["after"]

@@ -246,7 +246,10 @@ def test_the_stages_of_a_run_and_the_macros_they_depend_on():
     # Everything that can be set changes some stage, or else says only where and how.
     every = {name for stage in stages.values() for name in stage.settings}
     places = {"DATA_MIRROR", "SURVEYS", "INSTRUCTIONS", "INITIAL_CHECKPOINT_PATH", "VOCABULARY"}
-    manner = {"MESH", "LOG_PERIOD", "SAVE_PERIOD", "KEEP_CHECKPOINTS", "REMAT_POLICY"}
+    manner = {
+        *("MESH", "LOG_PERIOD", "REMAT_POLICY"),
+        *("SAVE_PERIOD", "SAVE_MINUTES", "KEEP_CHECKPOINTS", "KEEP_PERIOD"),
+    }
     labels = {"MODEL_NAME", "RECIPE", "PRETRAINED_STEP"}
     assert every | places | manner | labels == set(config.macro_types())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,8 +14,11 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config import NetworkConfig, TrainingConfig
+from sycophancy.model.network import Transformer
+from sycophancy.training import sharding
 from sycophancy.training.loss import LossSums, cross_entropy
+from sycophancy.training.optimizer import adafactor
 from sycophancy.training.sharding import Rules, like_params, sharded_params
 
 Batch = Mapping[str, Int[Array, "batch length"]]
@@ -153,6 +157,46 @@ def make_step(
         return after, sums.loss / jnp.maximum(sums.tokens, 1.0)
 
     return step
+
+
+class Program(NamedTuple):
+    """A finetuning on a mesh, as `jit` compiles it.
+
+    Attributes:
+      state: what a state looks like, as `jax.ShapeDtypeStruct` with shardings.
+      start: parameters to the state before the first step.
+      step: a state, which is used up, and a batch to the next state and the batch's loss.
+    """
+
+    state: TrainState
+    start: Callable[[Any], TrainState]
+    step: Any
+
+
+def make_program(network: NetworkConfig, training: TrainingConfig, mesh: Mesh) -> Program:
+    """Everything of a finetuning that runs on devices; nothing is compiled yet.
+
+    Raises:
+      UserError: BATCH_SIZE does not fit the mesh.
+    """
+    sharding.check_batch(training.batch_size, training.microbatches, mesh)
+    network = dataclasses.replace(network, dropout_rate=training.dropout_rate)
+    optimizer = adafactor(training.learning_rate)
+    state = sharded_state(network, optimizer, mesh)
+    placement = sharding.shardings_of(state)
+    step = make_step(
+        Transformer(network),
+        optimizer,
+        z_loss=training.z_loss,
+        seed=training.seed,
+        microbatches=training.microbatches,
+        rules=sharding.logical_rules(network, mesh),
+    )
+    return Program(
+        state=state,
+        start=jax.jit(lambda params: init_state(params, optimizer), out_shardings=placement),
+        step=jax.jit(step, donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh))),
+    )
 
 
 def _all_finite(tree: Any) -> Array:

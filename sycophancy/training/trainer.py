@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
+import time
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from sycophancy.config import Config, TrainingConfig
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import layout, load_checkpoint, orbax
-from sycophancy.model.network import Transformer
+from sycophancy.model.checkpoints import load_checkpoint, orbax
 from sycophancy.training import sharding
 from sycophancy.training.feed import Feed, open_dataset
 from sycophancy.training.journal import Journal, Pace, Report, metrics_of
-from sycophancy.training.optimizer import adafactor
 from sycophancy.training.preemption import Preempted, watch_sigterm
-from sycophancy.training.step import (
-    GOOD,
-    TrainState,
-    empty_window,
-    init_state,
-    make_step,
-    sharded_state,
-)
+from sycophancy.training.step import GOOD, Program, TrainState, empty_window, make_program
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +62,12 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
 
     # ---- mesh ------------------------------------------------------------------------------------
     mesh = sharding.make_mesh(sharding.resolve(training.mesh, model.network))
-    sharding.check_batch(training.batch_size, training.microbatches, mesh)
 
-    with orbax.Checkpoints(Path(out) / "checkpoints", training.keep_checkpoints) as checkpoints:
+    # ---- model, optimizer, step ------------------------------------------------------------------
+    program = make_program(model.network, training, mesh)
+
+    folder = Path(out) / "checkpoints"
+    with orbax.Checkpoints(folder, training.keep_checkpoints, training.keep_period) as checkpoints:
         start = checkpoints.latest_step() or 0
         if start >= steps:
             return Path(checkpoints.path(start))
@@ -82,39 +76,21 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
         # The whole batch in every process: rows are short, and the mesh decides who needs which.
         batches, told = open_dataset(training, data_dir, model.vocabulary, start=start)
 
-        # ---- model and optimizer -----------------------------------------------------------------
-        network = dataclasses.replace(model.network, dropout_rate=training.dropout_rate)
-        optimizer = adafactor(training.learning_rate)
-        expected = sharded_state(network, optimizer, mesh)
-
-        # ---- step --------------------------------------------------------------------------------
-        train_step = jax.jit(
-            make_step(
-                Transformer(network),
-                optimizer,
-                z_loss=training.z_loss,
-                seed=training.seed,
-                microbatches=training.microbatches,
-                rules=sharding.logical_rules(network, mesh),
-            ),
-            donate_argnums=0,
-            out_shardings=(sharding.shardings_of(expected), sharding.replicated(mesh)),
-        )
-
         # ---- restore -----------------------------------------------------------------------------
         if start:
-            state = _continued(checkpoints, start, expected, training)
+            state = _continued(checkpoints, start, program.state, training)
         else:
-            state = _begun(config, optimizer, expected)
+            state = _begun(config, program)
         journal = Journal(Path(out), start, report)
         pace = Pace(start)
+        saved_at = time.monotonic()
         loss = jnp.zeros([])
 
         # ---- loop --------------------------------------------------------------------------------
         with journal, Feed(batches, told) as feed, _watch() as sigterm, jax.set_mesh(mesh):
             for step, batch in zip(range(start + 1, steps + 1), feed, strict=False):
                 before = loss
-                state, loss = train_step(state, sharding.put_batch(batch, mesh))
+                state, loss = program.step(state, sharding.put_batch(batch, mesh))
                 before.block_until_ready()  # the host stays one step ahead, not more
                 pace.tick(step)
 
@@ -122,6 +98,7 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
                 last = step == steps
                 log = step % training.log_period == 0 or last
                 save = step % training.save_period == 0 or last or stop
+                save = save or (log and _is_due(saved_at, training.save_minutes))
                 if log or save:
                     _check_finite(state)
                 if log:
@@ -131,6 +108,7 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
                     state = state._replace(window=_fresh_window(mesh))
                 if save:
                     _save(checkpoints, step, state, config)
+                    saved_at = time.monotonic()
                 if stop and not last:
                     checkpoints.wait()
                     raise Preempted(step, steps)
@@ -140,17 +118,10 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
         return Path(checkpoints.path(steps))
 
 
-def _begun(
-    config: Config, optimizer: optax.GradientTransformation, expected: TrainState
-) -> TrainState:
+def _begun(config: Config, program: Program) -> TrainState:
     """The state before the first step, on its devices."""
-    params = load_checkpoint(config.model)
-    layout.check_shapes(params, expected.params, config.model.checkpoint)
-    on_devices = sharding.put(params, sharding.shardings_of(expected.params))
-    start = jax.jit(
-        lambda tree: init_state(tree, optimizer), out_shardings=sharding.shardings_of(expected)
-    )
-    return start(on_devices)
+    params = load_checkpoint(config.model)  # refuses another shape
+    return program.start(sharding.put(params, sharding.shardings_of(program.state.params)))
 
 
 def _continued(
@@ -197,6 +168,16 @@ def _stop(sigterm: Event, step: int) -> bool:
     if jax.process_count() == 1:
         return sigterm.is_set()
     return bool(multihost_utils.reached_preemption_sync_point(step))
+
+
+def _is_due(saved_at: float, minutes: float | None) -> bool:
+    """Whether so many minutes have passed since the last save, by the first process's clock."""
+    if minutes is None:
+        return False
+    due = time.monotonic() - saved_at >= 60 * minutes
+    if jax.process_count() == 1:
+        return due
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(due)))
 
 
 def _check_finite(state: TrainState) -> None:

@@ -23,6 +23,8 @@ UNUSED = {
     "TRAINER": "says that it is T5X",
     "REMAT_POLICY": "T5X's network keeps every activation",
     "FILTRATION": "a stage before training",
+    "SAVE_MINUTES": "T5X saves by steps alone",
+    "KEEP_PERIOD": "T5X keeps the latest alone",
     **dict.fromkeys(
         """DATA_ORIGIN DATA_MIRROR SURVEYS INSTRUCTIONS DATA_SETS NUM_EXAMPLES NUM_INSTRUCTIONS
         NUM_VALIDATION NUM_SURVEY_ITEMS CLAIM_MODE SAMPLING""".split(),

@@ -11,9 +11,12 @@ A folder PATH is a checkpoint when it holds
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+import logging
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orbax.checkpoint as ocp
@@ -27,6 +30,11 @@ from sycophancy.model.checkpoints.leaf import Leaf
 
 FORMAT = 1
 PARAMS, STATE, METADATA = "params", "state", "metadata"
+_TALKING = tuple(map(logging.getLogger, ("absl", "asyncio")))
+_WRITING = (
+    "the checkpoints before it are as they were, and the same command continues from the last"
+)
+_READING = "delete its folder to continue from the checkpoint before it, or from the start"
 
 
 def is_checkpoint(path: epath.PathLike) -> bool:
@@ -130,21 +138,36 @@ class Checkpoints:
     Args:
       folder: holds one folder a step; made if need be.
       keep: the latest so many are kept; None keeps all.
+      keep_period: besides them, those whose step it divides.
     """
 
-    def __init__(self, folder: epath.PathLike, keep: int | None) -> None:
+    def __init__(
+        self, folder: epath.PathLike, keep: int | None, keep_period: int | None = None
+    ) -> None:
         self.folder = epath.Path(trees.absolute(epath.Path(folder)))
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
+            max_to_keep=keep,
+            keep_period=keep_period,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
         )
         names = (PARAMS, STATE, METADATA)
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=names)
 
     def __enter__(self) -> Checkpoints:
+        self._echo = _silenced()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            with _told(f"a checkpoint in {self.folder} cannot be written", _WRITING):
+                self._manager.close()
+        except UserError:
+            if kind is None:  # else it is known, or the lesser problem
+                raise
+            return
+        if kind is None or not issubclass(kind, UserError):
+            self._echo.close()
 
     def latest_step(self) -> int | None:
         """The last step that was saved completely."""
@@ -160,7 +183,7 @@ class Checkpoints:
         Raises:
           UserError: this write, or an earlier one, failed.
         """
-        try:
+        with _told(f"checkpoint {self.path(step)} cannot be written", _WRITING):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -171,8 +194,6 @@ class Checkpoints:
                     }
                 ),
             )
-        except OSError as error:
-            raise UserError(f"cannot write checkpoint {self.path(step)}: {error}") from error
 
     def wait(self) -> None:
         """Until all writes are complete.
@@ -180,10 +201,8 @@ class Checkpoints:
         Raises:
           UserError: one failed.
         """
-        try:
+        with _told(f"a checkpoint in {self.folder} cannot be written", _WRITING):
             self._manager.wait_until_finished()
-        except OSError as error:
-            raise UserError(f"cannot write a checkpoint in {self.folder}: {error}") from error
 
     def restore(self, step: int, params: Any, state: Any) -> tuple[Any, Any]:
         """Parameters and state of a step, as `params` and `state` say.
@@ -192,17 +211,49 @@ class Checkpoints:
           step: which.
           params: tree of `jax.ShapeDtypeStruct` with shardings.
           state: likewise.
+
+        Raises:
+          UserError: it is damaged.
         """
-        found = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                **{
-                    PARAMS: ocp.args.StandardRestore(params),
-                    STATE: ocp.args.StandardRestore(state),
-                }
-            ),
-        )
+        items = {
+            PARAMS: ocp.args.StandardRestore(params),
+            STATE: ocp.args.StandardRestore(state),
+        }
+        with _told(f"checkpoint {self.path(step)} cannot be read", _READING):
+            found = self._manager.restore(step, args=ocp.args.Composite(**items))
         return found[PARAMS], found[STATE]
+
+
+@contextlib.contextmanager
+def _told(what: str, way_out: str) -> Iterator[None]:
+    """What the disk refuses, as one line; TensorStore raises ValueError for that."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        if len(reason) > 300:  # TensorStore names the place three times before it says why
+            reason = f"... {reason[-300:]}"
+        raise UserError(f"{what}: {reason}; {way_out}") from error
+
+
+def _silenced() -> contextlib.ExitStack:
+    """Keeps a failed write from being told by each of Orbax's and TensorStore's threads as well.
+
+    Closing what is returned ends it. After a failure it stays: the threads go on for a while.
+    """
+    undo = contextlib.ExitStack()
+    for logger in _TALKING:
+        undo.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL)
+    before = sys.unraisablehook
+
+    def hook(problem: sys.UnraisableHookArgs) -> None:
+        if str(problem.exc_value) != "Event loop is closed":  # with which a write was given up
+            before(problem)
+
+    undo.callback(setattr, sys, "unraisablehook", before)
+    sys.unraisablehook = hook
+    return undo
 
 
 def _network(about: Mapping[str, Any], folder: epath.Path) -> NetworkConfig:
