@@ -407,18 +407,18 @@ def test_advice_ends_with_a_larger_slice():
 @needs_libtpu
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_tpu_compiler_agrees_with_the_closed_form(micro, tmp_path, monkeypatch):
+def test_the_tpu_compiler_agrees_with_the_closed_forms(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    config = load_config(
-        str(micro()), "paper", ["TASK_FEATURE_LENGTHS={'inputs':128,'targets':128}"]
-    )
-    plan = make_plan(config, parse_slice("v5e:2x2"))
+    config = load_config("flan_t5_small", "paper")
+    plan = make_plan(config, parse_slice("v4-32"))
     train, score = plan.programs
     assert train.fits
-    assert train.matmul_flops == pytest.approx(plan.done_flops, rel=0.02)
-    assert {found.kind for found in train.collectives} == {"all-reduce"}
-    scored = work.forward_flops(config.model.network, score.rows, *work.CLAIM_SHAPE).total
-    assert score.matmul_flops == pytest.approx(scored, rel=0.02)
-    # The arguments are the parameters, Adafactor's factored moments and the batch.
+    assert score.fits
+    assert train.matmul_flops == plan.done_flops
+    asked = work.forward_flops(config.model.network, score.rows, *work.CLAIM_SHAPE)
+    assert score.matmul_flops == asked.total
+    # Arguments are the parameters, Adafactor's factored moments and a batch; tiles pad a little.
     state = work.state_bytes(config.model.network)
-    assert state < score.parts["arguments"] < train.parts["arguments"] < 1.2 * state
+    for program in plan.programs:
+        assert state < program.parts["arguments"] < 1.01 * state
+    assert {found.kind for found in train.collectives} == {"all-reduce"}
