@@ -144,4 +144,7 @@ def duration(hours: float) -> str:
     """In the unit that suits it: hours, minutes or seconds."""
     if hours >= 1:
         return f"{hours:.1f} h"
-    return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"
+    seconds = 3600 * hours
+    if seconds >= 60:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
