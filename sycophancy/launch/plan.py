@@ -58,10 +58,11 @@ class Program:
       needs: bytes of memory a chip, arguments included; where the parameters alone are too large,
         only theirs.
       parts: `needs` by what it is for; empty where the compiler says that it does not fit.
-      rows: of a batch, on the whole slice.
+      rows: of a batch, on the whole slice; 0 if that is not known.
       times: of a batch; None where it does not fit, and for GPUs.
       collectives: of a batch.
       matmul_flops: of a batch on the whole slice, from the program; 0 if it was not compiled.
+      unknown_loops: loops that were counted once, because how often they run could not be read.
       seconds: to trace and compile; cpu_seconds: of processor time.
     """
 
@@ -73,6 +74,7 @@ class Program:
     times: Times | None = None
     collectives: Sequence[Collective] = ()
     matmul_flops: float = 0.0
+    unknown_loops: Sequence[str] = ()
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -191,7 +193,7 @@ def _compiled(
     """What the compiler says, unless the parameters alone are more than a chip holds."""
     least = work.state_bytes(config.model.network) / (mesh[1] * mesh[2])
     if least > place.chip.hbm_bytes:
-        return Program(name, False, least, {"parameters alone": least}, 0)
+        return Program(name, False, least, {"parameters": least}, 0)
     found = answer_of(config, place, mesh, name, only_cached)
     rows, memory = found["rows"], found.get("memory", {})
     collectives = tuple(Collective(**fields) for fields in found.get("collectives", ()))
@@ -204,6 +206,7 @@ def _compiled(
         times=_times(config, place, mesh, name, done, rows, collectives) if memory else None,
         collectives=collectives,
         matmul_flops=found.get("matmul_flops", 0.0) * place.chips,
+        unknown_loops=found.get("unknown_loops", ()),
         seconds=sum(found["seconds"]),
         cpu_seconds=found["cpu_seconds"],
     )

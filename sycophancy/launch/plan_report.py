@@ -32,15 +32,16 @@ def lines(plan: Plan) -> Iterator[str]:
 
 
 def _program_lines(plan: Plan, program: Program) -> Iterator[str]:
-    yield f"{_WHAT[program.name]}: {program.rows} rows"
+    yield _WHAT[program.name] + (f": {program.rows} rows" if program.rows else "")
     if program.cpu_seconds:
         yield (
             f"  compiler    asked for {program.seconds:.0f} s ({program.cpu_seconds:.0f} s of "
             "processor time); the answer is kept"
         )
     if not program.fits:
+        whose = "for the parameters alone" if list(program.parts) == ["parameters"] else "needed"
         yield (
-            f"  memory      does NOT fit: {_gib(program.needs)} needed, "
+            f"  memory      does NOT fit: {_gib(program.needs)} {whose}, "
             f"{_gib(plan.place.chip.hbm_bytes)} a chip available"
         )
         return
@@ -63,6 +64,8 @@ def _program_lines(plan: Plan, program: Program) -> Iterator[str]:
             f"  {found.kind:<18} {found.count:5d} times among {found.group} chips, "
             f"{found.bytes / 2**20:,.0f} MiB, {found.sent / 2**20:,.0f} MiB sent"
         )
+    if program.unknown_loops:
+        yield f"  counted once, their length is unknown: loops {', '.join(program.unknown_loops)}"
     if times := program.times:
         yield (
             f"  time        {times.best * 1e3:.3g} ms at best, bound by {times.bound}: compute "

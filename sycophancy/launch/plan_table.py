@@ -73,12 +73,13 @@ def _settings(config: Config, place: Slice) -> Iterator[list[str]]:
     """Meshes and memory savings to try, the fastest first.
 
     Rows are shared by as many chips as the batch divides among; the others split the matrices.
-    Parameters are split (fsdp) where a copy of them and of the gradients would take a quarter of a
-    chip. Rematerialisation is tried first where the closed form says that nothing else will fit.
+    Parameters are split (fsdp) where they and the gradients would take more than half of a chip, as
+    by `--mesh auto`, but then among all that share the rows.
+    Rematerialisation is tried first where the closed form says that nothing else will fit.
     """
     training, network = config.training, config.model.network
     ways = math.gcd(place.chips, training.batch_size)
-    split = 2 * work.state_bytes(network) > place.chip.hbm_bytes / 4
+    split = 2 * work.state_bytes(network) > place.chip.hbm_bytes / 2
     mesh = (1, ways, place.chips // ways) if split else (ways, 1, place.chips // ways)
     rows = training.batch_size // ways
     kept = work.saved_activation_bytes(network, rows, training.input_length, training.target_length)

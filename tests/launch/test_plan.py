@@ -315,6 +315,7 @@ def test_scoring_that_does_not_fit_is_said(asked):
     plan = make_plan(load_config("flan_t5_xxl", "paper", ["MESH=(1,16,1)"]), parse_slice("v4-32"))
     text = "\n".join(lines(plan))
     assert "5.00 GiB a chip" in text
+    assert "loops" not in text
     assert "does NOT fit: 40.00 GiB needed" in text
     assert "fits: NO; scoring does not; a larger slice" in text
 
@@ -325,6 +326,7 @@ def test_parameters_larger_than_a_chip_need_no_compiler(asked):
     assert not asked
     assert not plan.train.fits
     assert plan.train.needs == 4 * work.parameters(config.model.network)
+    assert "41.48 GiB for the parameters alone" in "\n".join(lines(plan))
 
 
 DUMPED = """BufferAssignment:
