@@ -13,6 +13,8 @@ _BYTES = {"pred": 1, "s4": 1, "u4": 1, "c64": 8}  # else the digits: bf16, f32, 
 _HEADER = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{\s*$")
 _SHAPE = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,]*)\]")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
+# One collective, fused in pieces with what it overlaps; each piece prints the whole of it.
+_CHAIN = re.compile(r'\bchannel_id=(\d+),.*\bchain_id="(\d+)"')
 _CALLED = re.compile(r"\b(?:to_apply|calls|branch_computations)=\{?(%?[\w.-]+(?:, %?[\w.-]+)*)\}?")
 
 
@@ -77,10 +79,15 @@ class Program:
     def collectives(self, chips: int) -> list[Collective]:
         """What chips hand each other in one run; groups of one chip are left out."""
         found: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
+        chains: set[tuple[str, ...]] = set()
         for instruction, runs in self._each():
             opcode = instruction.opcode.removesuffix("-start")
             if opcode not in KINDS or (group := _group(instruction.rest, chips)) == 1:
                 continue
+            if chain := _CHAIN.search(instruction.rest):
+                if chain.groups() in chains:
+                    continue
+                chains.add(chain.groups())
             size = _shape_bytes(instruction.shape)
             if instruction.opcode.endswith("-start") and opcode != "all-reduce":
                 size = _largest(instruction.shape)  # the result's tuple holds the argument too

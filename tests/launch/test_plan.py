@@ -152,6 +152,18 @@ def test_collectives_and_products_in_a_loop_count_once_a_trip():
     assert program.unknown_loops == []
 
 
+def test_a_collective_that_is_fused_in_pieces_counts_once():
+    whole = "%alone = f32[4,4]{1,0} all-reduce(%g), replica_groups={{0},{1}}, to_apply=%add"
+    piece = (
+        "%piece.0 = f32[8,4]{1,0} all-gather(%g), channel_id=7, replica_groups={{0,1},{2,3}}, "
+        'dimensions={0}, frontend_attributes={chain_id="2"}'
+    )
+    pieces = "\n  ".join(piece.replace(".0", f".{number}") for number in range(3))
+    other = piece.replace(".0", ".9").replace("channel_id=7", "channel_id=8")
+    found = Hlo(HLO.replace(whole, f"{pieces}\n  {other}")).collectives(16)
+    assert Collective("all-gather", 2, 24 + 2, 24 * 16 * 16 * 2 + 2 * 8 * 4 * 4) in found
+
+
 def test_a_loop_with_another_condition_is_named_and_counts_once():
     program = Hlo(HLO.replace("direction=LT", "direction=NE"))
     assert program.unknown_loops == ["loop"]
