@@ -112,7 +112,10 @@ class Plan:
         claims, held_out = work.prompts(self.config)
         network, one = self.config.model.network, work.CLAIM_SHAPE
         count, shape = (claims, one) if stage == "filter" else (held_out, work.EVALUATION_SHAPE)
-        longer = work.scoring_flops(network, 1, shape) / work.scoring_flops(network, 1, one)
+        longer = (
+            work.forward_flops(network, 1, *shape).total
+            / work.forward_flops(network, 1, *one).total
+        )
         return math.ceil(count / program.rows) * longer * program.times.best / 3600
 
     @property
@@ -144,7 +147,7 @@ def make_plan(
     def program(name: Name) -> Program:
         if not place.is_tpu:
             return _estimated(config, place, mesh, name)
-        return _compiled(config, place, mesh, name, done, only_cached)
+        return _compiled(config, place, mesh, name, only_cached)
 
     train = program("train")
     return Plan(config, place, mesh, needed, done, train, program("score") if scoring else None)
@@ -187,25 +190,23 @@ def _estimated(config: Config, place: Slice, mesh: Mesh, name: Name) -> Program:
     return Program(name, needs <= place.chip.hbm_bytes, needs, parts, rows)
 
 
-def _compiled(
-    config: Config, place: Slice, mesh: Mesh, name: Name, done: float, only_cached: bool
-) -> Program:
+def _compiled(config: Config, place: Slice, mesh: Mesh, name: Name, only_cached: bool) -> Program:
     """What the compiler says, unless the parameters alone are more than a chip holds."""
     least = work.state_bytes(config.model.network) / (mesh[1] * mesh[2])
     if least > place.chip.hbm_bytes:
         return Program(name, False, least, {"parameters": least}, 0)
     found = answer_of(config, place, mesh, name, only_cached)
-    rows, memory = found["rows"], found.get("memory", {})
+    memory, flops = found.get("memory", {}), found.get("matmul_flops", 0.0) * place.chips
     collectives = tuple(Collective(**fields) for fields in found.get("collectives", ()))
     return Program(
         name=name,
         fits="needs" not in found,
         needs=found.get("needs", sum(memory.values())),
         parts=memory,
-        rows=rows,
-        times=_times(config, place, mesh, name, done, rows, collectives) if memory else None,
+        rows=found["rows"],
+        times=_times(config, place, mesh, name, flops, collectives) if memory else None,
         collectives=collectives,
-        matmul_flops=found.get("matmul_flops", 0.0) * place.chips,
+        matmul_flops=flops,
         unknown_loops=found.get("unknown_loops", ()),
         seconds=sum(found["seconds"]),
         cpu_seconds=found["cpu_seconds"],
@@ -217,16 +218,15 @@ def _times(
     place: Slice,
     mesh: Mesh,
     name: Name,
-    done: float,
-    rows: int,
+    flops: float,
     collectives: Sequence[Collective],
 ) -> Times:
-    chip, network = place.chip, config.model.network
+    chip = place.chip
     if name == "train":
-        flops, moved = done, work.step_bytes(config, mesh)
+        moved = work.step_bytes(config, mesh)
     else:
-        flops = work.scoring_flops(network, rows, work.CLAIM_SHAPE)
-        moved = work.scoring_bytes(network, mesh)
+        moved = work.scoring_bytes(config.model.network, mesh)
+        flops *= work.FLOAT32_PASSES
     return Times(
         compute=flops / place.chips / chip.peak_flops,
         memory=moved / chip.hbm_bandwidth,

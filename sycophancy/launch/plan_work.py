@@ -156,11 +156,6 @@ def scoring_bytes(network: NetworkConfig, mesh: Mesh) -> float:
     return (1 if fsdp == 1 else 2) * state_bytes(network) / model
 
 
-def scoring_flops(network: NetworkConfig, rows: int, shape: tuple[int, int]) -> float:
-    """Operations of a batch of prompts, as the matrix units do them: in float32."""
-    return FLOAT32_PASSES * forward_flops(network, rows, *shape).total
-
-
 def prompts(config: Config) -> tuple[int, int]:
     """How many prompts filtration asks, and one evaluation; the latter is done twice."""
     data = config.data
