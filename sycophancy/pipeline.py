@@ -305,7 +305,7 @@ class Pipeline:
             self.stages["evaluate_before"],
             name=f"evaluate_{Path(checkpoint).name}_{digest}",
             files=lambda _, run: {**stages.evaluation_files(run), **stages.model_files(model)},
-            work=lambda _, run, out, meter: stages.evaluate(model, run, out, meter),
+            work=lambda config, run, out, meter: stages.evaluate(config, model, run, out, meter),
         )
         self.until(*stage.after)
         self._bring_up_to_date(stage)

@@ -17,7 +17,8 @@ from typing import Any, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from sycophancy.batching import Question, Shape, plan
@@ -26,8 +27,8 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Prediction
 from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
+from sycophancy.training import sharding
 
-DATA_AXES = ("data", "fsdp")  # mesh axes that a batch is split over, where the mesh has them
 BATCH_TOKENS = {"cpu": 2_048}  # encoder positions a device and batch; small fits a CPU's caches
 BATCH_TOKENS_ACCELERATOR = 16_384
 MAX_PROMPT_TOKENS = 2_048  # end of sequence included
@@ -66,14 +67,15 @@ def score(
 
     Args:
       params: the network's own (stacked) tree, float32. NumPy arrays, and Leafs of a checkpoint,
-        which are read one by one, are copied to every device of the mesh; JAX arrays stay where
-        they are, so that they may be sharded over it.
+        which are read one by one, are split over the mesh as in training; JAX arrays stay where
+        they are.
       network: its shape; dropout and the dtype of activations are overridden.
       vocabulary: the model's.
       items: what to ask. Prompts may repeat.
-      mesh: batches are split over its axes `data` and `fsdp`; by default all devices of all
-        processes lie on one `data` axis. With several processes each calls this with the same
-        items, computes what falls on its devices, and gets every prediction.
+      mesh: data x fsdp x model, as `sharding.make_mesh` makes it; batches are split over the first
+        two. By default all devices of all processes lie on `data`. With several processes each
+        calls this with the same items, computes what falls on its devices, and gets every
+        prediction.
       batch_tokens: encoder positions a device and batch; by default what suits the device.
       max_prompt_tokens: prompts are never truncated; longer ones are refused.
       progress: called with the items done so far and their number.
@@ -87,16 +89,18 @@ def score(
             f"the vocabulary has {vocabulary.size} pieces, the network {network.vocab_size}; "
             "set VOCABULARY to the one the checkpoint was trained with"
         )
-    mesh = mesh or Mesh(np.array(jax.devices()), ("data",))
+    mesh = mesh or sharding.make_mesh((-1, 1, 1))
     if batch_tokens is None:
         batch_tokens = BATCH_TOKENS.get(mesh.devices.flat[0].platform, BATCH_TOKENS_ACCELERATOR)
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
     questions = read_questions(items, vocabulary, max_prompt_tokens)
-    params = placed(params, mesh)
-    splits = math.prod(mesh.shape[axis] for axis in _data_axes(mesh))
+    params = placed(params, network, mesh)
+    ask = make_program(network, mesh)
+    by_row = sharding.batch_sharding(mesh)
+    splits = math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
     done = 0
     for batch, outcome in _overlapped(
-        (batch, _ask(params, network, mesh, *arrays(batch, shape, rows)))
+        (batch, _ask(ask, params, by_row, *arrays(batch, shape, rows)))
         for shape, rows, batch in plan(
             list(questions.values()), splits, batch_tokens, network.vocab_size
         )
@@ -162,53 +166,51 @@ def arrays(
     return prompts, targets, segments
 
 
-def placed(params: Mapping[str, Any], mesh: Mesh) -> Any:
-    """Parameters on the mesh: host arrays copied to every device, JAX arrays as they are."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
+def placed(params: Mapping[str, Any], network: NetworkConfig, mesh: Mesh) -> Any:
+    """Parameters on the mesh: host arrays as in training, JAX arrays as they are."""
 
-    def place(leaf: Any) -> Array:
-        return leaf if isinstance(leaf, jax.Array) else jax.device_put(np.asarray(leaf), everywhere)
+    def place(leaf: Any, like: Any) -> Array:
+        return leaf if isinstance(leaf, jax.Array) else sharding.put(leaf, like.sharding)
 
-    return jax.tree.map(place, params)
-
-
-def _data_axes(mesh: Mesh) -> tuple[str, ...]:
-    return tuple(axis for axis in DATA_AXES if axis in mesh.axis_names)
+    return jax.tree.map(place, params, sharding.sharded_params(network, mesh))
 
 
 def _ask(
-    params: Any, network: NetworkConfig, mesh: Mesh, *batch: Int[np.ndarray, "rows positions"]
+    ask: Callable[..., Any], params: Any, by_row: Any, *batch: Int[np.ndarray, "rows positions"]
 ) -> tuple[Float[Array, "rows targets"], Bool[Array, "rows targets"]]:
     """Starts the computation of a batch; every process holds only its own rows of the inputs."""
-    by_row = NamedSharding(mesh, PartitionSpec(_data_axes(mesh), None))
-    on_devices = (
-        jax.make_array_from_callback(array.shape, by_row, array.__getitem__) for array in batch
-    )
-    return _compiled(network, mesh)(params, *on_devices)
+    with jax.set_mesh(by_row.mesh):
+        return ask(params, *(sharding.put(array, by_row) for array in batch))
 
 
 @functools.cache
-def _compiled(network: NetworkConfig, mesh: Mesh) -> Callable[..., Any]:
-    """`token_outcomes` for a network; the outcomes come back whole to every process."""
+def make_program(network: NetworkConfig, mesh: Mesh) -> Any:
+    """`token_outcomes` for a network, jitted; the outcomes come back whole to every process."""
+    rules = sharding.logical_rules(network, mesh)
     return jax.jit(
-        functools.partial(token_outcomes, network),
-        out_shardings=NamedSharding(mesh, PartitionSpec()),
+        functools.partial(token_outcomes, network, rules),
+        out_shardings=sharding.replicated(mesh),
     )
 
 
 def token_outcomes(
     network: NetworkConfig,
+    rules: sharding.Rules,
     params: Any,
     prompts: Int[Array, "rows inputs"],
     targets: Int[Array, "rows targets"],
     segments: Int[Array, "rows targets"],
 ) -> tuple[Float[Array, "rows targets"], Bool[Array, "rows targets"]]:
-    """Each target token's log-likelihood (float32), and whether it is the argmax."""
+    """Each target token's log-likelihood (float32), and whether it is the argmax.
+
+    Without the rules XLA leaves split parameters where they are and sums activations among all
+    devices instead, which is far slower.
+    """
     model = Transformer(network)
     starts = segments != jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
     shifted = jnp.where(starts, 0, jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1])
     # Without this, accelerators multiply float32 matrices in fewer bits.
-    with jax.default_matmul_precision("float32"):
+    with jax.default_matmul_precision("float32"), nn.logical_axis_rules(rules):
         encoded = model.apply({"params": params}, prompts, method=model.encode)
         logits: Any = model.apply(
             {"params": params},

@@ -59,7 +59,7 @@ def filter_rows(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mappi
     from sycophancy import filtration
     from sycophancy.evaluation.items import write_predictions
 
-    predictions = _score(config.model, filtration.filtration_items(rows), meter)
+    predictions = _score(config, config.model, filtration.filtration_items(rows), meter)
     kept, summary = filtration.filter_rows(rows, predictions)
     write_predictions(out / "predictions.parquet", predictions)
     pq.write_table(kept, out / "kept.parquet")
@@ -112,7 +112,7 @@ def before_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
 
 
 def evaluate_before(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
-    return evaluate(config.model, run, out, meter)
+    return evaluate(config, config.model, run, out, meter)
 
 
 def after_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
@@ -120,7 +120,7 @@ def after_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
 
 
 def evaluate_after(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
-    return evaluate(finetuned(config, run), run, out, meter)
+    return evaluate(config, finetuned(config, run), run, out, meter)
 
 
 def finetuned(config: Config, run: RunFolder) -> ModelConfig:
@@ -156,14 +156,16 @@ def check_model(model: ModelConfig) -> None:
     open_checkpoint(model.checkpoint).check(model.network)
 
 
-def evaluate(model: ModelConfig, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
+def evaluate(
+    config: Config, model: ModelConfig, run: RunFolder, out: Any, meter: Meter
+) -> Mapping[str, Any]:
     """Asks a checkpoint every held-out item; writes predictions and metrics."""
     from sycophancy.evaluation.items import read_items, write_predictions
     from sycophancy.evaluation.metrics import compute_metrics
 
     folder = run.path / "prepare" / "evaluation"
     items = [item for path in sorted(folder.rglob("*.parquet")) for item in read_items(path)]
-    predictions = _score(model, items, meter)
+    predictions = _score(config, model, items, meter)
     write_predictions(out / "predictions.parquet", predictions)
     metrics = compute_metrics(items, predictions)
     _write_json(
@@ -179,14 +181,18 @@ def write_report(run: RunFolder) -> None:
     page.write_report(run.path)
 
 
-def _score(model: ModelConfig, items: Sequence[Item], meter: Meter) -> list[Prediction]:
+def _score(
+    config: Config, model: ModelConfig, items: Sequence[Item], meter: Meter
+) -> list[Prediction]:
     from sycophancy.model.checkpoints import load_checkpoint
     from sycophancy.model.vocabulary import Vocabulary
     from sycophancy.scoring import score
+    from sycophancy.training import sharding
 
     vocabulary = Vocabulary(model.vocabulary)
     params = load_checkpoint(model)
-    return score(params, model.network, vocabulary, items, progress=meter)
+    mesh = sharding.make_mesh(sharding.resolve(config.training.mesh, model.network))
+    return score(params, model.network, vocabulary, items, mesh=mesh, progress=meter)
 
 
 def _write_json(path: Any, value: Any) -> None:

@@ -170,7 +170,7 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(undisturbed, micro, tmp_pat
             time.sleep(0.001)
         _, most = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, most))
-        out, err = process.communicate()
+        _, err = process.communicate()
     assert process.returncode == 2, err
     last = err.splitlines()[-1]
     assert last.startswith("sycophancy: ")

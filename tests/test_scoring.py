@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sycophancy import scoring
 from sycophancy.config import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item
 from sycophancy.model.network import Transformer
+from sycophancy.training.sharding import make_mesh
 
 NETWORK = NetworkConfig(
     vocab_size=48,
@@ -183,26 +183,29 @@ def test_choices_do_not_see_each_other():
 
 
 def test_the_mesh_does_not_matter():
-    """One device; eight on one axis; two data axes and a third with sharded parameters."""
-    devices = np.array(jax.devices())
+    """One device; eight on one axis, or on another; all three, with split parameters."""
+    devices = jax.devices()
     assert len(devices) == 8
-    reference = score(mixed_items(), mesh=Mesh(devices[:1], ("data",)))
+    reference = score(mixed_items(), mesh=make_mesh((1, 1, 1), devices[:1]))
     assert_same(score(mixed_items()), reference)
-    mesh = Mesh(devices.reshape(2, 2, 2), ("data", "fsdp", "model"))
+    for shape in ((2, 2, 2), (1, 8, 1), (1, 1, 8)):
+        assert_same(score(mixed_items(), mesh=make_mesh(shape)), reference)
 
-    def shard(leaf):
-        axis = "model" if leaf.shape[-1] % 2 == 0 else None
-        spec = PartitionSpec(*[None] * (leaf.ndim - 1), axis)
-        return jax.device_put(leaf, NamedSharding(mesh, spec))
 
-    assert_same(score(mixed_items(), jax.tree.map(shard, params()), mesh=mesh), reference)
+def test_a_mesh_that_splits_parameters_holds_each_once():
+    """As a model must that fits no single device."""
+    mesh = make_mesh((1, 4, 2))
+    found = scoring.placed(params(), NETWORK, mesh)["encoder"]["layers"]["mlp"]["wi_0"]["kernel"]
+    assert found.addressable_shards[0].data.size == found.size // 8
 
 
 def test_tied_logits_are_scored_too():
     network = dataclasses.replace(NETWORK, logits_via_embedding=True)
     items = [item("1", "abc", "x", "y"), item("2", "bcd", "z", "q")]
-    for one, prediction in zip(items, score(items, network=network), strict=True):
-        likely, _ = by_forward_pass(one, params(), network)
+    decoder = {name: leaf for name, leaf in params()["decoder"].items() if name != "logits_dense"}
+    tied = {**params(), "decoder": decoder}
+    for one, prediction in zip(items, score(items, tied, network=network), strict=True):
+        likely, _ = by_forward_pass(one, tied, network)
         assert prediction.log_likelihoods == pytest.approx(likely, abs=1e-4, rel=1e-5)
 
 

@@ -22,9 +22,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from sycophancy import batching, scoring
 from sycophancy.config import Config, NetworkConfig, load_operative
@@ -32,10 +31,8 @@ from sycophancy.errors import UserError
 from sycophancy.launch import plan_dump
 from sycophancy.launch.plan_chips import parse_slice
 from sycophancy.launch.plan_hlo import Program
-from sycophancy.model.network import Transformer
 from sycophancy.training import sharding
-from sycophancy.training.optimizer import adafactor
-from sycophancy.training.step import make_step, sharded_state
+from sycophancy.training.step import make_program
 
 _POLL = 0.2  # seconds
 
@@ -108,22 +105,7 @@ def compiled(
 def _lowered_training(config: Config, mesh: Mesh) -> Any:
     """As `training.trainer` compiles it."""
     training = config.training
-    sharding.check_batch(training.batch_size, training.microbatches, mesh)
-    network = dataclasses.replace(config.model.network, dropout_rate=training.dropout_rate)
-    optimizer = adafactor(training.learning_rate)
-    state = sharded_state(network, optimizer, mesh)
-    step = jax.jit(
-        make_step(
-            Transformer(network),
-            optimizer,
-            z_loss=training.z_loss,
-            seed=training.seed,
-            microbatches=training.microbatches,
-            rules=sharding.logical_rules(network, mesh),
-        ),
-        donate_argnums=0,
-        out_shardings=(sharding.shardings_of(state), sharding.replicated(mesh)),
-    )
+    program = make_program(config.model.network, training, mesh)
     lengths = {"encoder": training.input_length, "decoder": training.target_length}
     names = ["encoder_input_tokens"]
     names += [f"decoder_{name}" for name in ("input_tokens", "target_tokens", "loss_weights")]
@@ -137,7 +119,7 @@ def _lowered_training(config: Config, mesh: Mesh) -> Any:
         for name in names
     }
     with jax.set_mesh(mesh):
-        return step.trace(state, batch).lower(lowering_platforms=("tpu",))
+        return program.step.trace(program.state, batch).lower(lowering_platforms=("tpu",))
 
 
 def _scored_rows(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int]) -> int:
@@ -145,7 +127,7 @@ def _scored_rows(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int]) -> 
     inputs, targets = shape
     choices = {name: np.zeros(targets // 2, np.int32) for name in "ab"}
     question = batching.Question(np.zeros(inputs, np.int32), choices)
-    splits = math.prod(mesh.shape[axis] for axis in scoring.DATA_AXES)
+    splits = math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
     tokens = scoring.BATCH_TOKENS_ACCELERATOR
     many = [question] * (splits * tokens // inputs)
     return next(batching.plan(many, splits, tokens, network.vocab_size))[1]
@@ -158,16 +140,16 @@ def _lowered_scoring(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int, 
     for flan_t5_xl on v4-32 fifty times the communication, and eight times the temporaries.
     """
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
-    by_row = NamedSharding(mesh, PartitionSpec(scoring.DATA_AXES, None))
+    by_row = sharding.batch_sharding(mesh)
     rows, inputs, targets = shape
     batch = [
         jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=by_row)
         for length in (inputs, targets, targets)
     ]
-    ask: Any = scoring._compiled(network, mesh)
     params = sharding.sharded_params(network, mesh)
-    with jax.set_mesh(mesh), nn.logical_axis_rules(sharding.logical_rules(network, mesh)):
-        return ask.trace(params, *batch).lower(lowering_platforms=("tpu",))
+    with jax.set_mesh(mesh):
+        traced = scoring.make_program(network, mesh).trace(params, *batch)
+        return traced.lower(lowering_platforms=("tpu",))
 
 
 def _verdict(lowered: Any, chips: int, dump: Path) -> dict[str, Any]:
