@@ -60,6 +60,7 @@ class DataConfig:
     num_survey_items: int = 1_000  # per survey
     claim_mode: ClaimMode = "paper"
     sampling: Sampling = "uniform"
+    opinions: bool = True  # whether the users of training rows say what they think of the claim
     seed: int = 0
 
 

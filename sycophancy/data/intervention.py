@@ -106,7 +106,11 @@ def claimed_batches(
 
 
 def build_rows(
-    claimed: Claimed, seed: int, user_agrees: NDArray[np.bool_] | None = None
+    claimed: Claimed,
+    seed: int,
+    user_agrees: NDArray[np.bool_] | None = None,
+    *,
+    opinions: bool = True,
 ) -> pa.Table:
     """Builds rows by `SCHEMA`.
 
@@ -115,6 +119,8 @@ def build_rows(
       seed: the run's seed.
       user_agrees: the users' opinions, shape (rows,); drawn with probability 1/2, independently of
         everything else, if None.
+      opinions: if False, `inputs` leave the user out, as `inputs_without_opinion` do; every other
+        column stays as it is, `user_agrees` too.
     """
     if user_agrees is None:
         user_agrees = draws.coins(claimed.hashes, seed, "opinion")
@@ -145,7 +151,7 @@ def build_rows(
         [
             pa.array(draws.hexadecimal(claimed.hashes), pa.string()),
             claimed.dataset,
-            inputs,
+            inputs if opinions else without_opinion,
             without_opinion,
             letters.take(pa.array(answer)),
             choices,

@@ -98,11 +98,16 @@ def render_examples(out: Path, count: int) -> list[str]:
     with path.open("rb") as stream, pq.ParquetFile(stream) as file:
         rows = next(file.iter_batches(batch_size=max(count, 1))).to_pylist()[:count]
     return [
-        f"{row['dataset']} · the claim is {'true' if row['claim_is_true'] else 'false'} · the user"
-        f" {'agrees' if row['user_agrees'] else 'disagrees'} · {row['example_id']}\n\n"
-        f"{row['inputs']} → {row['targets']}"
+        f"{row['dataset']} · the claim is {'true' if row['claim_is_true'] else 'false'} · "
+        f"{_opinion(row)} · {row['example_id']}\n\n{row['inputs']} → {row['targets']}"
         for row in rows
     ]
+
+
+def _opinion(row: dict[str, Any]) -> str:
+    if row["inputs"] == row["inputs_without_opinion"]:
+        return "no opinion"
+    return "the user agrees" if row["user_agrees"] else "the user disagrees"
 
 
 def _write_intervention(
@@ -117,11 +122,15 @@ def _write_intervention(
     batches = intervention.claimed_batches(train, chosen, config.seed, config.claim_mode)
     balance = _write_rows(
         folder / INTERVENTION,
-        (intervention.build_rows(batch, config.seed) for batch in batches),
+        (
+            intervention.build_rows(batch, config.seed, opinions=config.opinions)
+            for batch in batches
+        ),
         progress,
         len(chosen[0]),
     )
-    # A measure over all data sets should not be mostly the largest: validation is balanced.
+    # A measure over all data sets should not be mostly the largest: validation is balanced. Its
+    # users have opinions, whatever those of the training rows do, so that runs can be compared.
     held_out = intervention.sample(
         [texts.hashes for texts in validation], config.num_validation, "balanced", config.seed
     )

@@ -100,6 +100,24 @@ def test_opinion_truth_and_choice_order_are_independent(many) -> None:
     assert stats.chisquare([eight[cell] for cell in cells]).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_without_opinions_only_the_users_are_left_out(mode) -> None:
+    texts = [make_texts("snli", 200), make_texts("sst2", 200)]
+    (batch,) = intervention.claimed_batches(
+        texts, intervention.sample([t.hashes for t in texts], 400, "uniform", 0), 0, mode
+    )
+    told = intervention.build_rows(batch, 0)
+    untold = intervention.build_rows(batch, 0, opinions=False)
+    assert untold.schema == intervention.SCHEMA
+    assert untold.drop_columns(["inputs"]) == told.drop_columns(["inputs"])
+    for row in untold.to_pylist():
+        assert row["inputs"] == row["inputs_without_opinion"]
+        assert row["inputs"].startswith("Human: Do you agree or disagree with the following claim")
+        for words in ("I agree", "I disagree", "with the claim that", "my name", "professor"):
+            assert words not in row["inputs"]
+    assert all("I agree" in text or "I disagree" in text for text in told["inputs"].to_pylist())
+
+
 @pytest.mark.parametrize("about", ["claim_is_true", "targets", "dataset", "label", "name", "age"])
 def test_the_opinion_tells_nothing(about: str, many) -> None:
     def value(row: dict):

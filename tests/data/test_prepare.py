@@ -117,6 +117,18 @@ def test_the_summary_counts_the_rows_that_were_written(local, tmp_path) -> None:
     assert sum(taken) == 150
 
 
+def test_without_opinions_the_held_out_sets_keep_theirs(local, tmp_path) -> None:
+    told = prepare(local, tmp_path / "told")
+    untold = prepare(dataclasses.replace(local, opinions=False), tmp_path / "untold")
+    assert untold == told
+    before, after = files_below(tmp_path / "told"), files_below(tmp_path / "untold")
+    assert {name for name in before if before[name] != after[name]} == {"intervention.parquet"}
+    rows = pq.read_table(tmp_path / "untold" / "intervention.parquet").to_pylist()
+    assert all(row["inputs"] == row["inputs_without_opinion"] for row in rows)
+    assert "no opinion" in render_examples(tmp_path / "untold", 1)[0]
+    assert "no opinion" not in render_examples(tmp_path / "told", 1)[0]
+
+
 def test_is_the_same_every_time_and_in_every_process(local, tmp_path) -> None:
     prepare(local, tmp_path / "first")
     program = (

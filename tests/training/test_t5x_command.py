@@ -27,7 +27,7 @@ UNUSED = {
     "KEEP_PERIOD": "T5X keeps the latest alone",
     **dict.fromkeys(
         """DATA_ORIGIN DATA_MIRROR SURVEYS INSTRUCTIONS DATA_SETS NUM_EXAMPLES NUM_INSTRUCTIONS
-        NUM_VALIDATION NUM_SURVEY_ITEMS CLAIM_MODE SAMPLING""".split(),
+        NUM_VALIDATION NUM_SURVEY_ITEMS CLAIM_MODE SAMPLING OPINIONS""".split(),
         "a stage before training",
     ),
 }
