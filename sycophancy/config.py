@@ -174,7 +174,9 @@ def load_config(
     settings = {
         "MODEL_NAME": macros.Setting(named.short_name(model), f"--model {model}"),
         **of_model,
-        "RECIPE": macros.Setting(recipe_file.stem, f"--recipe {recipe}"),
+        "RECIPE": macros.Setting(
+            recipe_file.stem if recipe.endswith(".gin") else recipe, f"--recipe {recipe}"
+        ),
         **macros.read_file(recipe_file),
     }
     return _build(_amend(settings, bindings, overrides), f"model {model} and recipe {recipe}")

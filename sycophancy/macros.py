@@ -56,7 +56,8 @@ def find(kind: str, name: str) -> Path:
 
     Args:
         kind: "model" or "recipe".
-        name: a shipped name such as "mini_base", or a path that ends in `.gin`.
+        name: a shipped name such as "mini_base" or "ablations/no_filtration", or a path that ends
+            in `.gin`.
 
     Raises:
         UserError: there is no such file.
@@ -65,7 +66,11 @@ def find(kind: str, name: str) -> Path:
         if not (path := Path(name)).is_file():
             raise errors.UserError(f"{kind} file {name} does not exist")
         return path
-    shipped = {path.stem: path for path in sorted((root() / f"{kind}s").glob("*.gin"))}
+    folder = root() / f"{kind}s"
+    shipped = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for path in sorted(folder.rglob("*.gin"))
+    }
     if name not in shipped:
         raise errors.UserError(
             f"unknown {kind} '{name}'{closest(name, shipped)} "

@@ -133,6 +133,7 @@ class Pipeline:
         screen: where to say what is going on.
         any_code: accept complete stages that other code made.
         crew: the processes that do the run; by default this one alone.
+        shelf: other runs, whose complete stages are taken over where they are what this run needs.
     """
 
     def __init__(
@@ -143,8 +144,10 @@ class Pipeline:
         *,
         any_code: bool = False,
         crew: Crew | None = None,
+        shelf: Sequence[RunFolder] = (),
     ) -> None:
         self.config, self.run, self.screen, self.any_code = config, run, screen, any_code
+        self.shelf = tuple(shelf)
         self.crew = crew or Crew()
         self.stages = all_stages()
 
@@ -205,7 +208,7 @@ class Pipeline:
             self.screen.note(f"{stage.name}: note: {note}")
 
     def _is_up_to_date(self, stage: Stage, ingredients: Ingredients) -> bool:
-        """Whether there is nothing to do; says why there is."""
+        """Whether there is nothing to do, perhaps thanks to the shelf; says why there is."""
         reasons = self.run.stale(stage.name, ingredients, any_code=self.any_code)
         if not reasons:
             self.screen.note(f"{stage.name}: up to date")
@@ -214,6 +217,20 @@ class Pipeline:
             self.screen.note(f"{stage.name}: again, because {_shortened(reasons)}")
         if stage.name in self.stages:  # and not another checkpoint's evaluation
             self.run.forget_results()
+        return self._take_over(stage, ingredients)
+
+    def _take_over(self, stage: Stage, ingredients: Ingredients) -> bool:
+        """Whether another run on the shelf had the stage ready.
+
+        A stage that saves as it goes is not shared: it writes into its files when it goes on.
+        """
+        if stage.grows:
+            return False
+        for other in self.shelf:
+            stale = other.stale(stage.name, ingredients, any_code=self.any_code)
+            if not stale and self.run.take_over(stage.name, other):
+                self.screen.note(f"{stage.name}: taken over from {other.path}")
+                return True
         return False
 
     def _work(self, stage: Stage, ingredients: Ingredients) -> Mapping[str, Any]:

@@ -183,14 +183,35 @@ class RunFolder:
         self, stage: str, ingredients: Ingredients, counts: Mapping[str, Any], seconds: float
     ) -> None:
         """Gives a stage's folder its final name and writes its manifest."""
-        out, unfinished = self.stage(stage), self._unfinished(stage)
-        if unfinished.exists():
-            _remove(out)
-            unfinished.rename(out)
+        out = self._give_final_name(stage)
         outputs = [
             str(path.relative_to(self.path)) for path in sorted(out.iterdir()) if not _hidden(path)
         ]
         self._write_manifest(stage, ingredients, outputs, counts, seconds)
+
+    def take_over(self, stage: str, other: RunFolder) -> bool:
+        """Makes a complete stage of another run this one's, too; says whether it could.
+
+        The files are hard links where links are possible, else copies: nothing may write into them
+        in place. The manifest is the other's, and says so in `taken_from`.
+        """
+        manifest = other.manifest(stage)
+        source, unfinished = other.stage(stage), self.begin(stage)
+        try:
+            if manifest is None or not (isinstance(source, Path) and isinstance(unfinished, Path)):
+                raise FileNotFoundError(stage)
+            _link(source, unfinished)
+            if other.manifest(stage) != manifest:  # the other run does it again just now
+                raise FileNotFoundError(stage)
+        except OSError:
+            self.abandon(stage)
+            return False
+        (unfinished / "manifest.json").unlink()
+        out = self._give_final_name(stage)
+        origin = os.path.relpath(source.parent, unfinished.parent)
+        text = json.dumps({**manifest, "taken_from": origin}, indent=1)
+        write_atomically(out / "manifest.json", text)
+        return True
 
     def complete_results(
         self, stage: str, ingredients: Ingredients, outputs: list[str], seconds: float
@@ -219,6 +240,15 @@ class RunFolder:
             with contextlib.suppress(OSError):  # something of the user's lies there
                 self.path.rmdir()
 
+    def _give_final_name(self, stage: str) -> Path | epath.Path:
+        """To a stage that is whole; the earlier one goes, its manifest first."""
+        out, unfinished = self.stage(stage), self._unfinished(stage)
+        if unfinished.exists():
+            (out / "manifest.json").unlink(missing_ok=True)
+            _remove(out)
+            unfinished.rename(out)
+        return out
+
     def _unfinished(self, stage: str) -> Path | epath.Path:
         return self.path / f".{stage}.unfinished"
 
@@ -245,6 +275,21 @@ class RunFolder:
 
 def _hidden(path: Any) -> bool:
     return bool(path.name.startswith(".") or path.name in ("manifest.json", "begun.json"))
+
+
+def _link(source: Path, destination: Path) -> None:
+    """Fills a folder with another's files, as links where that is possible."""
+    for path in source.iterdir():
+        if path.is_dir():
+            (destination / path.name).mkdir()
+            _link(path, destination / path.name)
+            continue
+        try:
+            os.link(path, destination / path.name)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another file system, or one that has no links
+            shutil.copy2(path, destination / path.name)
 
 
 def _read_json(path: Any) -> dict[str, Any] | None:
