@@ -1,0 +1,121 @@
+"""Models that differ in size alone, and which recipes play which part for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from sycophancy.errors import UserError
+
+EVALUATE_ONLY = "evaluate_only"
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """One size of a family.
+
+    Attributes:
+      label: what it is called beside a picture.
+      model: the instruction-tuned model, in Flan-PaLM's part.
+      pretrained: the same before instruction tuning, in PaLM's part; None if there is none.
+    """
+
+    label: str
+    model: str
+    pretrained: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """The sizes of a model, smallest first, and the recipes of its experiments.
+
+    Attributes:
+      main: the recipe that every other is compared with.
+      paper_claims: the recipe with the paper's claims, which `not` alone decides.
+      balanced_claims: the recipe with claims that it does not decide.
+      ablated: position of the one size that the smaller ablations run on.
+      others: the recipes of the other experiments, by what they change; absent ones are not run.
+    """
+
+    name: str
+    sizes: tuple[Size, ...]
+    main: str
+    paper_claims: str
+    balanced_claims: str
+    ablated: int
+    others: tuple[tuple[str, str], ...] = ()
+
+    def recipe(self, part: str) -> str | None:
+        """The recipe that changes this, or None."""
+        return dict(self.others).get(part)
+
+
+FAMILIES = {
+    "mini": Family(
+        name="mini",
+        sizes=tuple(
+            Size(size, f"mini_{size}", f"mini_{size}_pretrained")
+            for size in ("small", "base", "large")
+        ),
+        main="demo",
+        paper_claims="ablations/paper_claims",
+        balanced_claims="demo",
+        ablated=1,
+        others=tuple(
+            (part, f"ablations/{part}")
+            for part in (
+                "no_filtration",
+                "ratio_1_0",
+                "ratio_1_1",
+                "ratio_0_1",
+                "steps",
+                "no_opinions",
+                "balanced_sampling",
+            )
+        ),
+    ),
+    # The ablations are recipes of the miniature's sizes; for these models there are none yet, and
+    # t5_*_lm_adapt, which would play PaLM's part, are not among the models.
+    "flan_t5": Family(
+        name="flan_t5",
+        sizes=tuple(
+            Size(size, f"flan_t5_{size}") for size in ("small", "base", "large", "xl", "xxl")
+        ),
+        main="paper",
+        paper_claims="paper",
+        balanced_claims="balanced",
+        ablated=2,
+    ),
+}
+
+
+def family_named(name: str) -> Family:
+    """The family of this name.
+
+    Raises:
+      UserError: there is none.
+    """
+    if name not in FAMILIES:
+        raise UserError(f"no family {name!r}; there are {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def family_of(models: Iterable[str]) -> Family:
+    """The family that most of these models belong to.
+
+    Raises:
+      UserError: none of them is in any.
+    """
+    asked = list(models)
+
+    def known(family: Family) -> int:
+        own = {name for size in family.sizes for name in (size.model, size.pretrained)}
+        return sum(model in own for model in asked)
+
+    best = max(FAMILIES.values(), key=known)
+    if not known(best):
+        raise UserError(
+            f"none of the models {', '.join(sorted(set(asked))) or '(none)'} belongs to a family; "
+            f"the families are {', '.join(FAMILIES)}"
+        )
+    return best
