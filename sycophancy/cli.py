@@ -21,6 +21,7 @@ from sycophancy.errors import UserError
 from sycophancy.launch.commands import app as launch
 from sycophancy.launch.plan_command import plan
 from sycophancy.options import RunOptions
+from sycophancy.sweep_command import sweep
 
 if typing.TYPE_CHECKING:
     from sycophancy.pipeline import Pipeline
@@ -242,6 +243,7 @@ def doctor(
 
 
 app.command()(plan)
+app.command()(sweep)
 
 
 @app.callback(invoke_without_command=True)
