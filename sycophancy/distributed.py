@@ -88,7 +88,9 @@ def assemble(environment: Mapping[str, str] = os.environ) -> Crew:
 
     SYCOPHANCY_COORDINATOR (host:port), SYCOPHANCY_NUM_PROCESSES and SYCOPHANCY_PROCESS_ID say it
     everywhere; SLURM with several tasks, a TPU pod and Open MPI say it in their own words, which
-    `jax.distributed` knows. Must come before JAX is used.
+    `jax.distributed` knows. SYCOPHANCY_COORDINATOR=auto leaves it to `jax.distributed` also where
+    the environment shows nothing, as on the hosts of a TPU pod, which ask Google's metadata server.
+    Must come before JAX is used.
 
     Raises:
       UserError: the variables do not fit each other, or the processes do not meet.
@@ -116,6 +118,8 @@ def assemble(environment: Mapping[str, str] = os.environ) -> Crew:
 
 def _said(environment: Mapping[str, str]) -> dict[str, Any] | None:
     """Arguments for `jax.distributed.initialize`; None where there is one process."""
+    if environment.get(COORDINATOR) == "auto":
+        return {}
     given = [name for name in (COORDINATOR, COUNT, INDEX) if environment.get(name)]
     if given:
         if len(given) < 3:

@@ -41,6 +41,7 @@ def _raise():
         ({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "2"}, {}),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, {}),
         ({"OMPI_COMM_WORLD_SIZE": "8"}, {}),
+        ({"SYCOPHANCY_COORDINATOR": "auto"}, {}),  # a TPU pod's own metadata
     ],
 )
 def test_launchers_are_known(environment, arguments):

@@ -11,8 +11,8 @@ from sycophancy.config import Config
 from sycophancy.launch import plan_work as work
 from sycophancy.launch.plan_chips import Mesh, Slice
 from sycophancy.launch.plan_hlo import Collective
-from sycophancy.launch.plan_mesh import check_batch, chosen, resolved
 from sycophancy.launch.plan_request import answer_of
+from sycophancy.training.mesh import check_batch, chosen, filled
 
 Name = Literal["train", "score"]
 
@@ -140,8 +140,9 @@ def make_plan(
       UserError: a mesh or batch that does not fit the slice; libtpu is missing; the compiler
         failed for another reason than memory.
     """
-    mesh = resolved(chosen(config, place), place.chips)
-    check_batch(config, mesh)
+    training, state = config.training, 2 * work.state_bytes(config.model.network)
+    mesh = filled(chosen(training.mesh, state, place.chip.hbm_bytes), place.chips)
+    check_batch(training.batch_size, training.microbatches, mesh)
     needed, done = work.step_flops(config.model.network, config.training)
 
     def program(name: Name) -> Program:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,63 +11,38 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sycophancy.config import NetworkConfig
-from sycophancy.errors import UserError
 from sycophancy.model.network import Transformer
+from sycophancy.training.mesh import AUTO, AXES, Shape, chosen, filled
 
-AXES = ("data", "fsdp", "model")
 BATCH_AXES = ("data", "fsdp")
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
 
-def make_mesh(shape: tuple[int, int, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(shape: Shape, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh `shape` = (data, fsdp, model) of all devices; -1 takes what the others leave.
 
     Raises:
       UserError: the shape does not use up the devices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = list(shape)
-    unknown = [axis for axis, size in enumerate(sizes) if size == -1]
-    known = math.prod(size for size in sizes if size != -1)
-    if len(unknown) == 1 and known > 0 and len(devices) % known == 0:
-        sizes[unknown[0]] = len(devices) // known
-    if min(sizes) < 1 or math.prod(sizes) != len(devices):
-        raise UserError(
-            f"MESH {tuple(shape)} ({' x '.join(AXES)}) does not fit {len(devices)} devices; "
-            "the product must be their number, and at most one size may be -1"
-        )
-    return Mesh(np.asarray(devices).reshape(sizes), AXES)
+    return Mesh(np.asarray(devices).reshape(filled(shape, len(devices))), AXES)
 
 
-def resolve(
-    shape: tuple[int, int, int],
-    network: NetworkConfig,
-    devices: Sequence[jax.Device] | None = None,
-    memory: int | None = None,
-) -> tuple[int, int, int]:
-    """`shape` itself, or for (-1, -1, 1) a mesh that a finetuning of `network` fits on.
-
-    As little fsdp as holds parameters and gradients (4 bytes each; Adafactor's state is small) in
-    half of a device's memory.
+def resolve(shape: Shape, network: NetworkConfig, memory: int | None = None) -> Shape:
+    """`shape` itself, or for (-1, -1, 1) what `mesh.chosen` takes for a finetuning of `network`.
 
     Args:
-      shape: (data, fsdp, model).
+      shape: data, fsdp, model.
       network: what is trained.
-      devices: by default all.
-      memory: bytes of a device; by default what it says. Where nothing says, fsdp stays 1.
+      memory: bytes of a device; by default what the first says.
     """
-    if shape != (-1, -1, 1):
+    if shape != AUTO:
         return shape
-    devices = jax.devices() if devices is None else devices
-    if memory is None:
-        memory = (devices[0].memory_stats() or {}).get("bytes_limit")
-    needed = 2 * sum(leaf.size * 4 for leaf in jax.tree.leaves(nn.unbox(abstract_params(network))))
-    count = len(devices)
-    sizes = [size for size in range(1, count + 1) if count % size == 0]
-    fits = [size for size in sizes if memory is None or needed / size <= memory / 2]
-    fsdp = fits[0] if fits else count
-    return (count // fsdp, fsdp, 1)
+    if memory is None:  # another process's devices do not tell
+        memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    params = jax.tree.leaves(nn.unbox(abstract_params(network)))
+    return chosen(shape, 2 * sum(4 * leaf.size for leaf in params), memory)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -79,21 +53,6 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same on every device."""
     return NamedSharding(mesh, PartitionSpec())
-
-
-def check_batch(batch_size: int, microbatches: int, mesh: Mesh) -> None:
-    """Refuses a batch whose rows cannot be dealt out evenly.
-
-    Raises:
-      UserError: naming BATCH_SIZE, MICROBATCHES and the mesh.
-    """
-    parts = microbatches * mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size < 1 or microbatches < 1 or batch_size % parts:
-        raise UserError(
-            f"BATCH_SIZE {batch_size} does not divide by {parts}: the mesh is "
-            f"{mesh.shape['data']} data x {mesh.shape['fsdp']} fsdp x {mesh.shape['model']} model, "
-            f"MICROBATCHES {microbatches}; choose a multiple of {parts}"
-        )
 
 
 def logical_rules(network: NetworkConfig, mesh: Mesh) -> Rules:

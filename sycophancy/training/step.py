@@ -18,6 +18,7 @@ from sycophancy.config import NetworkConfig, TrainingConfig
 from sycophancy.model.network import Transformer
 from sycophancy.training import sharding
 from sycophancy.training.loss import LossSums, cross_entropy
+from sycophancy.training.mesh import check_batch
 from sycophancy.training.optimizer import adafactor
 from sycophancy.training.sharding import Rules, like_params, sharded_params
 
@@ -179,7 +180,8 @@ def make_program(network: NetworkConfig, training: TrainingConfig, mesh: Mesh) -
     Raises:
       UserError: BATCH_SIZE does not fit the mesh.
     """
-    sharding.check_batch(training.batch_size, training.microbatches, mesh)
+    sizes = (mesh.shape["data"], mesh.shape["fsdp"], mesh.shape["model"])
+    check_batch(training.batch_size, training.microbatches, sizes)
     network = dataclasses.replace(network, dropout_rate=training.dropout_rate)
     optimizer = adafactor(training.learning_rate)
     state = sharded_state(network, optimizer, mesh)

@@ -17,7 +17,6 @@ from sycophancy.launch.plan import Plan, Program, Times, make_plan
 from sycophancy.launch.plan_chips import GIB, parse_slice
 from sycophancy.launch.plan_hlo import Collective
 from sycophancy.launch.plan_hlo import Program as Hlo
-from sycophancy.launch.plan_mesh import resolved
 from sycophancy.launch.plan_report import advice_of, lines
 
 needs_libtpu = pytest.mark.skipif(
@@ -224,13 +223,6 @@ def test_slices_by_name_and_shape(text, topology, chips, name):
 def test_an_unknown_slice_is_one_line_that_names_the_chips_or_shapes(text):
     with pytest.raises(UserError, match=r"^--topology [^\n]*$"):
         parse_slice(text)
-
-
-def test_meshes_are_read_and_filled_in():
-    assert resolved((-1, 4, 2), 16) == (2, 4, 2)
-    assert resolved((1, -1, 2), 16) == (1, 8, 2)
-    with pytest.raises(UserError, match="16 chips"):
-        resolved((3, 1, -1), 16)
 
 
 def test_gpus_are_estimated_and_said_to_be(sycophancy):

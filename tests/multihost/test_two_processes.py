@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -95,13 +97,23 @@ def losses(run: Path) -> np.ndarray:
     return np.array([json.loads(line)["loss"] for line in lines])
 
 
+WITHOUT_DROPOUT = ("--set", "DROPOUT_RATE=0")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    """The run of two processes that the first test makes; the last one stops on its way there."""
+    return tmp_path_factory.mktemp("two") / "run"
+
+
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(micro, tmp_path, start):
-    one, two = tmp_path / "one", tmp_path / "two"
-    without = ("--set", "DROPOUT_RATE=0")
-    (alone,) = start(*words(micro, one, *without), processes=1, devices=4).ended()
+def test_two_processes_do_what_one_does(micro, tmp_path, start, uninterrupted):
+    one, two = tmp_path / "one", uninterrupted
+    (alone,) = start(*words(micro, one, *WITHOUT_DROPOUT), processes=1, devices=4).ended()
     assert alone.code == 0, alone.err
-    leader, other = start(*words(micro, two, *without), processes=2, devices=2).ended()
+    # A mesh of its own choosing is the same one here, where no device tells its memory.
+    said = words(micro, two, *WITHOUT_DROPOUT, "--mesh", "auto")
+    leader, other = start(*said, processes=2, devices=2).ended()
     assert leader.code == 0, leader.err
     assert other.code == 0, other.err
     assert other.out.count("\n") <= other.out.count("[Gloo]")  # it says nothing of its own
@@ -150,3 +162,35 @@ def test_bad_input_ends_every_process_with_the_same_line(micro, tmp_path, start)
     assert lines[0] == lines[1]
     assert "vocabulary gone: no such file" in lines[0][0]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_told_to_stop_one_process_stops_all_and_they_continue_bit_for_bit(
+    micro, tmp_path, start, uninterrupted
+):
+    """SIGTERM reaches one host, as when it is preempted, long before training: while JAX starts."""
+    if not uninterrupted.exists():
+        pytest.skip("the test that makes the run to compare with was left out")
+    run = tmp_path / "run"
+    crew = start(*words(micro, run, *WITHOUT_DROPOUT), processes=2, devices=2)
+    deadline = time.monotonic() + SECONDS
+    while not (run / "filter/manifest.json").exists() and time.monotonic() < deadline:
+        assert all(process.poll() is None for process in crew.processes)
+        time.sleep(0.01)
+    crew.processes[1].send_signal(signal.SIGTERM)
+    leader, other = crew.ended()
+    assert leader.code == other.code == 0, leader.err + other.err
+    stopped = re.search(r"stopped by SIGTERM after step (\d) of 6", leader.err)
+    assert stopped, leader.err
+    saved = [path.name for path in (run / "finetune/checkpoints").iterdir() if path.name.isdigit()]
+    assert max(saved) == stopped[1]
+
+    again = start(*words(micro, run, *WITHOUT_DROPOUT), processes=2, devices=2).ended()
+    assert [ended.code for ended in again] == [0, 0], again[0].err
+    assert list(losses(run)) == list(losses(uninterrupted))
+    found, expected = (
+        open_checkpoint(folder / "finetune/checkpoints") for folder in (run, uninterrupted)
+    )
+    for kind in ("params", "moments"):
+        for path, leaf in getattr(expected, kind).items():
+            np.testing.assert_array_equal(getattr(found, kind)[path], leaf, err_msg=path)

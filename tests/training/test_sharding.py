@@ -8,6 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from sycophancy.errors import UserError
 from sycophancy.training import sharding
+from sycophancy.training.mesh import check_batch
 from sycophancy.training.optimizer import adafactor
 from sycophancy.training.step import sharded_state
 
@@ -34,10 +35,9 @@ def test_one_device_is_a_mesh():
 
 @pytest.mark.parametrize(("batch", "micro"), [(6, 1), (8, 4), (4, 2), (0, 1)])
 def test_a_batch_that_does_not_divide_is_refused(batch, micro):
-    mesh = sharding.make_mesh((2, 2, 2))
     with pytest.raises(UserError, match=rf"BATCH_SIZE {batch} .*2 data x 2 fsdp x 2 model"):
-        sharding.check_batch(batch, micro, mesh)
-    sharding.check_batch(8, 2, mesh)
+        check_batch(batch, micro, (2, 2, 2))
+    check_batch(8, 2, (2, 2, 2))
 
 
 def test_parameters_and_moments_are_split(network):
@@ -71,9 +71,9 @@ def test_put_keeps_the_values():
 
 @pytest.mark.parametrize(
     ("memory", "expected"),
-    [(None, (8, 1, 1)), (2.0, (8, 1, 1)), (1.0, (4, 2, 1)), (0.3, (1, 8, 1)), (0.01, (1, 8, 1))],
+    [(None, (-1, 1, 1)), (2.0, (-1, 1, 1)), (1.0, (1, -1, 1)), (0.01, (1, -1, 1))],
 )
-def test_auto_takes_as_little_fsdp_as_fits(network, memory, expected):
+def test_auto_splits_parameters_only_where_they_must_be(network, memory, expected):
     """Memory in units of parameters and gradients."""
     leaves = jax.tree.leaves(nn.unbox(sharding.abstract_params(network)))
     needed = 8 * sum(leaf.size for leaf in leaves)
