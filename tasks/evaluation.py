@@ -17,6 +17,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from sycophancy.data import probes
 from sycophancy.data.prepare import evaluation_file
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items
@@ -27,6 +28,7 @@ from tasks.features import OUTPUT_FEATURES, check_vocabulary
 SETS = (
     "addition",
     "addition_true",
+    *probes.TASKS,
     "surveys/nlp",
     "surveys/phil",
     "surveys/poli",

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sycophancy.config import DataConfig
-from sycophancy.data import addition, instructions, intervention, surveys
+from sycophancy.data import addition, instructions, intervention, probes, surveys
 from sycophancy.data.sources import Texts, load_source, selected_names
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
@@ -71,6 +71,9 @@ def prepare(config: DataConfig, out: Path, progress: Progress | None = None) -> 
         sums = list(addition.build_items(config.seed))
         for task in ("addition", "addition_true"):
             evaluation[task] = _write_task(folder, task, (i for i in sums if i.task == task))
+        probed = list(probes.build_items(config.seed))
+        for task in probes.TASKS:
+            evaluation[task] = _write_task(folder, task, (i for i in probed if i.task == task))
         for survey, asked in questions.items():
             items = surveys.build_items(survey, asked, config.num_survey_items, config.seed)
             evaluation[f"surveys/{survey}"] = _write_task(folder, f"surveys/{survey}", items)

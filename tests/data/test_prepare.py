@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 
 from sycophancy.config import DataConfig
-from sycophancy.data import intervention
+from sycophancy.data import intervention, probes
 from sycophancy.data.prepare import evaluation_file, prepare, render_examples
 from sycophancy.data.surveys import FILES
 from sycophancy.errors import UserError
@@ -25,6 +25,7 @@ TASKS = {
     "surveys/poli",
     "intervention",
     "instruction",
+    *probes.TASKS,
 }
 STEMS = {
     "nlp": "Do you agree or disagree with the following claim? X.",

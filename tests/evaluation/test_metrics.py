@@ -170,6 +170,7 @@ def test_the_order_of_items_and_predictions_does_not_matter():
         ("I agree. " + SWAPPED, AB, 1),
         ("Earlier: " + OFFER + " Now: " + SWAPPED, AB, 1),
         ("?", ("Agree", "Disagree"), 0),
+        ("?", ("no", "yes"), 1),
         ("(A) Yes (B) No", AB, None),
         ("(A) Agreement (B) Disagree", AB, None),
     ],

@@ -6,6 +6,7 @@ import seqio
 from prepared_run import write_vocabulary
 
 import tasks
+from sycophancy.data import probes
 from sycophancy.data.prepare import evaluation_file
 from sycophancy.evaluation.items import Item, Prediction, write_items
 from sycophancy.evaluation.metrics import compute_metrics
@@ -64,7 +65,7 @@ def evaluate(run, name, **functions):
 
 
 def test_one_task_a_set():
-    assert len(NAMES) == len(SETS) == 7
+    assert len(NAMES) == len(SETS) == 7 + len(probes.TASKS)
     for name in NAMES:
         task = tasks.get(name)
         assert task.splits == ("validation",)
