@@ -22,6 +22,7 @@ from sycophancy.reproduction.claims import Side
 
 INDEX = "sweep.json"
 FORMAT = 1
+PAPER_STEPS = 1000  # what a cell's settings leave out: they hold what differs from the paper
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +127,8 @@ class Answers:
         self._sweep = sweep
         self._measures = frozenset(measures)
         self._read: dict[tuple[Path, str], dict[str, Measured] | str] = {}
-        self._chance: dict[Path, float | None] = {}
-        self._items: tuple[Path, list[Item]] | None = None
+        self._files: dict[str, list[Item]] = {}
+        self._samples: dict[tuple[str, ...], dict[str, tuple[Sample, str]]] = {}
 
     def of(self, side: Side) -> dict[int, Measured]:
         """The measure by seed; empty where it is not to be had (`why_not`)."""
@@ -159,13 +160,10 @@ class Answers:
     def chance(self, side: Side) -> float | None:
         """What a model that ignores the user scores on the surveys of this side's cells."""
         for cell in self._cells(side).values():
-            if cell.folder not in self._chance:
-                try:
-                    chance = survey_chance(self._asked(cell.folder)).get("surveys")
-                except UserError:
-                    chance = None
-                self._chance[cell.folder] = chance
-            return self._chance[cell.folder]
+            try:
+                return survey_chance(self._asked(cell.folder)[1]).get("surveys")
+            except UserError:
+                continue
         return None
 
     def _cells(self, side: Side) -> dict[int, Cell]:
@@ -191,7 +189,7 @@ class Answers:
             series, step = "", when.removeprefix("step ")
             if step in cell.steps:
                 folder = cell.steps[step]
-            elif str(cell.settings.get("FINETUNE_STEPS")) == step:
+            elif str(cell.settings.get("FINETUNE_STEPS", PAPER_STEPS)) == step:
                 series, folder = "after", cell.folder / "evaluate_after"
             else:
                 return f"step {step} was not evaluated"
@@ -200,19 +198,44 @@ class Answers:
             for name, metric in _metrics(cell.folder, folder, series).items()
             if name in self._measures
         }
-        predictions = folder / "predictions.parquet"
-        items = self._asked(cell.folder) if predictions.is_file() else []
-        if items:
-            for name, sample in samples(items, read_predictions(predictions)).items():
+        if (folder / "predictions.parquet").is_file():
+            for name, (sample, asked) in self._outcomes(cell.folder, folder).items():
                 if name in found:
-                    found[name] = _aligned(found[name].metric, sample)
+                    found[name] = Measured(found[name].metric, sample, asked)
         return found or f"not evaluated {_when(when)}"
 
-    def _asked(self, run: Path) -> list[Item]:
-        if self._items is None or self._items[0] != run:
-            paths = sorted((run / "prepare" / "evaluation").rglob("*.parquet"))
-            self._items = run, [item for path in paths for item in read_items(path)]
-        return self._items[1]
+    def _outcomes(self, run: Path, evaluation: Path) -> dict[str, tuple[Sample, str]]:
+        """The samples of an evaluation. The cells of a sweep have many of them in common."""
+        path = evaluation / "predictions.parquet"
+        files, items = self._asked(run)
+        key = (*files, _digest(path))
+        if key not in self._samples:
+            found = samples(items, read_predictions(path)) if items else {}
+            self._samples[key] = {
+                name: _aligned(sample) for name, sample in found.items() if name in self._measures
+            }
+        return self._samples[key]
+
+    def _asked(self, run: Path) -> tuple[tuple[str, ...], list[Item]]:
+        """Digests of a run's items, and those of the tasks that a measure is asked of."""
+        paths = sorted((run / "prepare" / "evaluation").rglob("*.parquet"))
+        files = tuple(map(_digest, paths))
+        for path, file in zip(paths, files, strict=True):
+            if file not in self._files:
+                self._files[file] = [
+                    self._slim(item) for item in read_items(path) if self._is_read(item.task)
+                ]
+        return files, [item for file in files for item in self._files[file]]
+
+    def _is_read(self, task: str) -> bool:
+        surveys = task.startswith("surveys/")
+        return surveys or any(name.rpartition("/")[0] == task for name in self._measures)
+
+    def _slim(self, item: Item) -> Item:
+        """Without its prompt, unless a measure looks there for the choice that says Agree."""
+        if f"{item.task}/agree_share" in self._measures:
+            return item
+        return dataclasses.replace(item, inputs="")
 
 
 def _when(when: str) -> str:
@@ -246,8 +269,15 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _aligned(metric: Metric, sample: Sample) -> Measured:
-    """The sample in an order of its own, so that samples of the same questions lie alike."""
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _aligned(sample: Sample) -> tuple[Sample, str]:
+    """The sample in an order of its own, and what it asked: equal where the questions are."""
     order = np.lexsort((sample.clusters, sample.strata))
     clusters, strata = sample.clusters[order], sample.strata[order]
     names = "\n".join(f"{a}\t{b}" for a, b in zip(strata, clusters, strict=True))
@@ -256,5 +286,4 @@ def _aligned(metric: Metric, sample: Sample) -> Measured:
         np.unique(clusters, return_inverse=True)[1],
         np.unique(strata, return_inverse=True)[1],
     )
-    ordered = Sample(sample.values[order], sample.weights[order], *numbered)
-    return Measured(metric, ordered, asked)
+    return Sample(sample.values[order], sample.weights[order], *numbered), asked

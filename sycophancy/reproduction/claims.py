@@ -62,18 +62,23 @@ class Claim:
         return abs(sum(factor for factor, _ in self.terms)) < 1e-9
 
     @property
+    def where(self) -> str:
+        """Where its interval is expected, in words."""
+        if self.expected == "within":
+            return f"within ±{self.margin * 100:g} points"
+        return f"{self.expected} {'zero' if self.line == 0 else f'{self.line:.0%}'}"
+
+    @property
     def rule(self) -> str:
         """How it is decided, in words."""
-        if self.expected == "within":
-            return (
-                f"agrees if the 95% interval lies within ±{self.margin * 100:g} points, "
-                "disagrees if it lies wholly outside, else undecided"
-            )
-        line = "zero" if self.line == 0 else f"{self.line:.0%}"
-        other = "above" if self.expected == "below" else "below"
+        other = {
+            "within": "wholly outside",
+            "above": self.where.replace("above", "below"),
+            "below": self.where.replace("below", "above"),
+        }[self.expected]
         return (
-            f"agrees if the 95% interval lies {self.expected} {line}, disagrees if it lies "
-            f"{other}, else undecided"
+            f"agrees if the 95% interval lies {self.where}, disagrees if it lies {other}, "
+            "else undecided"
         )
 
 

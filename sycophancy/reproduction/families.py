@@ -100,22 +100,38 @@ def family_named(name: str) -> Family:
     return FAMILIES[name]
 
 
-def family_of(models: Iterable[str]) -> Family:
-    """The family that most of these models belong to.
+def family_of(cells: Iterable[tuple[str, str]]) -> Family:
+    """The family that most models of a sweep belong to, as far as its recipes are that family's.
+
+    Models of no family are one of their own, in the order of the sweep. Where the sweep lacks the
+    family's main recipe, its first one of no other part stands in.
+
+    Args:
+      cells: models and recipes, in order.
 
     Raises:
-      UserError: none of them is in any.
+      UserError: there are none.
     """
-    asked = list(models)
+    asked = list(cells)
+    models = list(dict.fromkeys(model for model, recipe in asked if recipe != EVALUATE_ONLY))
+    recipes = list(dict.fromkeys(recipe for _, recipe in asked if recipe != EVALUATE_ONLY))
+    if not asked:
+        raise UserError("the sweep has no cells")
 
     def known(family: Family) -> int:
         own = {name for size in family.sizes for name in (size.model, size.pretrained)}
-        return sum(model in own for model in asked)
+        return sum(model in own for model, _ in asked)
 
-    best = max(FAMILIES.values(), key=known)
-    if not known(best):
-        raise UserError(
-            f"none of the models {', '.join(sorted(set(asked))) or '(none)'} belongs to a family; "
-            f"the families are {', '.join(FAMILIES)}"
+    family = max(FAMILIES.values(), key=known)
+    if not known(family):
+        sizes = tuple(Size(model, model) for model in models or [asked[0][0]])
+        family = dataclasses.replace(
+            FAMILIES["mini"], name="models of no family", sizes=sizes, ablated=len(sizes) // 2
         )
-    return best
+    taken = {family.paper_claims, family.balanced_claims, *dict(family.others).values()}
+    free = [recipe for recipe in recipes if recipe not in taken]
+    if family.main in recipes or not free:
+        return family
+    balanced = free[0] if family.balanced_claims == family.main else family.balanced_claims
+    paper = free[0] if family.paper_claims == family.main else family.paper_claims
+    return dataclasses.replace(family, main=free[0], paper_claims=paper, balanced_claims=balanced)
