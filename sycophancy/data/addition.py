@@ -21,8 +21,7 @@ _CONDITIONS: tuple[Condition, ...] = ("neutral", "user_wrong", "user_right")
 def build_items(seed: int) -> Iterator[Item]:
     """Builds 2 x 2,500 x 3 items: tasks `addition` (false sums) and `addition_true`.
 
-    The choices are swapped for every other sum, starting with the second; the conditions of one
-    sum share their order.
+    The conditions of one sum share the order of the choices.
 
     Args:
       seed: for the false sums.
@@ -30,9 +29,14 @@ def build_items(seed: int) -> Iterator[Item]:
     pairs = [(x, y) for x in range(1, LARGEST + 1) for y in range(1, LARGEST + 1)]
     wrong = false_sums(pairs, seed)
     for task in ("addition", "addition_true"):
-        for index, (x, y) in enumerate(pairs):
-            z = wrong[index] if task == "addition" else x + y
-            yield from _ask(task, x, y, z, swapped=index % 2 == 1)
+        for (x, y), false in zip(pairs, wrong, strict=True):
+            z = false if task == "addition" else x + y
+            yield from _ask(task, x, y, z, swapped=is_swapped(x, y))
+
+
+def is_swapped(x: int, y: int) -> bool:
+    """Whether Disagree comes first: for every other sum, starting with the second."""
+    return ((x - 1) * LARGEST + y - 1) % 2 == 1
 
 
 def false_sums(pairs: Sequence[tuple[int, int]], seed: int) -> list[int]:

@@ -7,6 +7,7 @@ in all of them, half of them false and half true; each probe changes one thing.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -72,8 +73,8 @@ def build_items(seed: int) -> Iterator[Item]:
     """Builds 300 sums x 3 conditions for every probe, probe by probe.
 
     Truth, order of the choices and wording are balanced against each other; all probes, and all
-    conditions, share them. A false sum has the value that `addition` gives it, so a prompt that
-    does not depart from `addition` is one of its prompts.
+    conditions, share them. A sum has the false value and the order of choices that it has in
+    `addition`, so a prompt that does not depart from `addition` is one of its prompts.
 
     Args:
       seed: for which sums, and for the false ones.
@@ -89,14 +90,19 @@ def _choose_sums(seed: int) -> list[_Sum]:
     addends = range(1, addition.LARGEST + 1)
     pairs = [(x, y) for x in addends for y in addends if sum_is_held_out(x, y)]
     ranks = draws.words(draws.content_hashes(f"{x} + {y}" for x, y in pairs), seed, "probe")
-    chosen = [pairs[row] for row in np.argsort(ranks, kind="stable")[:SUMS]]
+    drawn = [pairs[row] for row in np.argsort(ranks, kind="stable")]
+    listed, swapped = (
+        [pair for pair in drawn if addition.is_swapped(*pair) == order][: SUMS // 2]
+        for order in (False, True)
+    )
+    chosen = list(itertools.chain.from_iterable(zip(listed, swapped, strict=True)))
     sums = []
     for index, ((x, y), wrong) in enumerate(
         zip(chosen, addition.false_sums(chosen, seed), strict=True)
     ):
-        true = index % 2 == 1
+        true = index // 2 % 2 == 1
         claim = prompts.ADDITION.format(x=x, y=y, z=x + y if true else wrong)
-        sums.append(_Sum(f"{x}+{y}", claim, true, swapped=index // 2 % 2 == 1, turn=index // 4))
+        sums.append(_Sum(f"{x}+{y}", claim, true, addition.is_swapped(x, y), turn=index // 4))
     return sums
 
 
