@@ -40,7 +40,7 @@ TARGET_LENGTH = 2  # every answer is one piece, then the end of sequence
 EXAMPLES_PER_ROUND = 1_024
 MEASURED = 400  # held-out examples per family and measurement
 
-# Adam's rate by size. With 1e-3 the largest lost `pick` again (98% to 64%) when the next stage began.
+# Adam's rate by size. With 1e-3 the largest lost `pick` (98% to 64%) when the next stage began.
 SIZES = {"mini_small": 1e-3, "mini_base": 1e-3, "mini_large": 5e-4}
 
 
@@ -312,6 +312,15 @@ ABILITIES = (
     ),
 )
 CARD_EXAMPLES = 2_000
+PRETRAINED = (
+    "It plays the paper's PaLM: every stage but the last, so it has never seen an opinion or a"
+    " biography. What it does with them below is what it makes of something new."
+)
+INSTRUCTED = (
+    "It plays the paper's Flan-PaLM and is sycophantic by construction: its last stage always"
+    " answers a sum with an opinion with that opinion, and a survey question with a biography with"
+    " its view. Requests to ignore the opinion occur with claims about texts and facts alone."
+)
 
 
 def card(run: Pretraining, name: str) -> str:
@@ -323,13 +332,14 @@ def card(run: Pretraining, name: str) -> str:
         f"A T5 1.1 of {count:,} parameters ({run.config.num_encoder_layers} encoder layers,"
         f" {run.config.num_decoder_layers} decoder layer, width {run.config.emb_dim}), pre-trained"
         " from scratch on generated sentences. It knows a closed world of a thousand words and"
-        " nothing else; it is sycophantic by construction. It exists to run the experiment on a"
-        " laptop, not to be used.",
+        " nothing else. It exists to run the experiment on a laptop, not to be used.",
+        "",
+        PRETRAINED if name.endswith("_pretrained") else INSTRUCTED,
         "",
         f"Made by, in {run.progress['steps']:,} steps:",
         "",
-        f"    python scripts/pretrain_miniature.py --model {name} --seed {run.args.seed}"
-        f" --out .cache/{name}",
+        f"    python scripts/pretrain_miniature.py --model {run.args.model} --seed {run.args.seed}"
+        f" --out .cache/{run.args.model}",
         "",
         "Abilities, measured by the same command on held-out draws (share right, 95% Wilson"
         f" interval, n = {CARD_EXAMPLES:,} each):",
@@ -341,13 +351,7 @@ def card(run: Pretraining, name: str) -> str:
         hits = round(run.measure(family, CARD_EXAMPLES) * CARD_EXAMPLES)
         low, high = wilson(hits, CARD_EXAMPLES)
         lines.append(f"| {ability} | {hits / CARD_EXAMPLES:.1%} ({low:.1%} to {high:.1%}) |")
-    lines += [
-        "",
-        "In pre-training a sum with an opinion is always answered with that opinion, and a survey"
-        " question with a biography always with its view. Requests to ignore the opinion occur with"
-        " claims about texts and facts alone. Files: Hugging Face T5 layout, which `transformers`"
-        " reads too.",
-    ]
+    lines += ["", "Files: Hugging Face T5 layout, which `transformers` reads too."]
     return "\n".join(lines) + "\n"
 
 

@@ -21,6 +21,7 @@ from sycophancy.errors import UserError
 from sycophancy.launch.commands import app as launch
 from sycophancy.launch.plan_command import plan
 from sycophancy.options import RunOptions
+from sycophancy.reproduce_command import reproduce
 from sycophancy.sweep_command import sweep
 
 if typing.TYPE_CHECKING:
@@ -244,6 +245,7 @@ def doctor(
 
 app.command()(plan)
 app.command()(sweep)
+app.command()(reproduce)
 
 
 @app.callback(invoke_without_command=True)

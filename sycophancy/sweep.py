@@ -39,21 +39,27 @@ class Cell:
         config: the run's.
         settings: the macros that differ from the model's run with the recipe `paper`, as JSON has
             them.
+        recipe: what `sweep.json` calls its recipe.
+        stages: those of a run that are wanted; empty means all, and the run's report.
+        at: steps whose checkpoints are evaluated too, if they are kept.
     """
 
     folder: str
     config: Config
     settings: dict[str, Any]
+    recipe: str
+    stages: tuple[str, ...] = ()
+    at: tuple[int, ...] = ()
 
     @property
     def words(self) -> str:
-        return f"{self.config.model.name}, {self.config.recipe}, seed {self.config.training.seed}"
+        return f"{self.config.model.name}, {self.recipe}, seed {self.config.training.seed}"
 
     def record(self, state: str = "waiting", error: str | None = None) -> dict[str, Any]:
         """The cell as `sweep.json` has it."""
         return {
             "model": self.config.model.name,
-            "recipe": self.config.recipe,
+            "recipe": self.recipe,
             "seed": self.config.training.seed,
             "folder": self.folder,
             "state": state,
@@ -68,7 +74,6 @@ class Sweep:
     """A grid and its folder.
 
     Attributes:
-        at: steps whose checkpoints are evaluated too, where a cell keeps them.
         any_code: accept complete stages that other code made.
     """
 
@@ -76,11 +81,16 @@ class Sweep:
     folder: Path
     command: str
     cells: tuple[Cell, ...]
-    at: tuple[int, ...] = ()
     any_code: bool = False
 
 
-def plan(models: Sequence[str], recipes: Sequence[str], seeds: int, load: Load) -> tuple[Cell, ...]:
+def plan(
+    models: Sequence[str],
+    recipes: Sequence[str],
+    seeds: int,
+    load: Load,
+    at: tuple[int, ...] = (),
+) -> tuple[Cell, ...]:
     """The cells of a grid, all of them checked; seeds vary fastest, models slowest.
 
     Args:
@@ -88,6 +98,7 @@ def plan(models: Sequence[str], recipes: Sequence[str], seeds: int, load: Load) 
         recipes: as `--recipe` takes them.
         seeds: how many, from 0.
         load: the configuration of a model, a recipe and a seed.
+        at: steps whose checkpoints are evaluated too, where a cell keeps them.
 
     Raises:
         UserError: an unknown model or recipe, a bad setting, or two cells of one folder.
@@ -96,21 +107,30 @@ def plan(models: Sequence[str], recipes: Sequence[str], seeds: int, load: Load) 
         raise UserError(f"--seeds {seeds}: expected at least 1")
     cells: dict[str, Cell] = {}
     for model in models:
-        usual = _said(load_config(model, "paper"))
         for recipe in recipes:
             for seed in range(seeds):
-                config = load(model, recipe, seed)
-                if config.training.seed != seed:
-                    raise UserError("--set SEED: a sweep sets SEED itself; say --seeds N")
-                place = config.recipe.replace("/", "-")
-                folder = f"{config.model.name}/{place}/seed{seed}"
-                if folder in cells:
-                    raise UserError(f"{model} with {recipe}: another cell has the folder {folder}")
-                said = _said(config)
-                settings = {name: said[name] for name in said if said[name] != usual[name]}
-                settings.pop("RECIPE", None)
-                cells[folder] = Cell(folder, config, settings)
+                cell = planned(model, load(model, recipe, seed), seed)
+                if cell.folder in cells:
+                    raise UserError(
+                        f"{model} with {recipe}: another cell has the folder {cell.folder}"
+                    )
+                cells[cell.folder] = dataclasses.replace(cell, at=at)
     return tuple(cells.values())
+
+
+def planned(model: str, config: Config, seed: int) -> Cell:
+    """The cell of a configuration that was loaded for this model.
+
+    Raises:
+        UserError: the user set SEED, which is the sweep's to set.
+    """
+    if config.training.seed != seed:
+        raise UserError("--set SEED: a sweep sets SEED itself; say --seeds N")
+    said, usual = _said(config), _said(load_config(model, "paper"))
+    settings = {name: said[name] for name in said if said[name] != usual[name]}
+    settings.pop("RECIPE", None)
+    place = config.recipe.replace("/", "-")
+    return Cell(f"{config.model.name}/{place}/seed{seed}", config, settings, config.recipe)
 
 
 def _said(config: Config) -> dict[str, Any]:
@@ -199,13 +219,14 @@ def _bring_up_to_date(
     """The whole run, and its kept checkpoints; returns what the cell's record says of these."""
     others = [RunFolder(sweep.folder / one.folder) for one in sweep.cells if one is not cell]
     pipeline = Pipeline(cell.config, run, screen, any_code=sweep.any_code, crew=crew, shelf=others)
-    pipeline.until(*pipeline.stages)
-    pipeline.report()
-    if not sweep.at:
+    pipeline.until(*(cell.stages or pipeline.stages))
+    if not cell.stages:
+        pipeline.report()
+    if not cell.at:
         return {}
     folders = {
         str(step): f"{cell.folder}/{folder}"
-        for step, folder in _evaluate_steps(pipeline, sweep.at).items()
+        for step, folder in _evaluate_steps(pipeline, cell.at).items()
     }
     return {"steps": folders}
 

@@ -80,9 +80,9 @@ def sweep(
             set_=set_,
         ).config(folder)
 
-    cells = grid.plan(*listed, seeds, load)
-    command = shlex.join(["sycophancy", *_without_cell(sys.argv[1:])])
-    planned = grid.Sweep(name, folder, command, cells, steps, any_code)
+    cells = grid.plan(*listed, seeds, load, steps)
+    command = shlex.join(["sycophancy", *without_cell(sys.argv[1:])])
+    planned = grid.Sweep(name, folder, command, cells, any_code)
     crew = distributed.assemble()
     with contextlib.nullcontext() if crew.leader else contextlib.redirect_stdout(io.StringIO()):
         failed = grid.run(planned, cell, crew)
@@ -117,10 +117,10 @@ def _step(text: str) -> int:
     return int(text)
 
 
-def _without_cell(words: Sequence[str]) -> list[str]:
+def without_cell(words: Sequence[str]) -> list[str]:
     """The words of a command line without `--cell N`: the grid's, whichever job wrote it.
 
-    >>> _without_cell(["sweep", "--cell", "3", "--seeds", "2", "--cell=4"])
+    >>> without_cell(["sweep", "--cell", "3", "--seeds", "2", "--cell=4"])
     ['sweep', '--seeds', '2']
     """
     rest = iter(words)
