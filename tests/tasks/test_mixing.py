@@ -33,6 +33,7 @@ def share_of_intervention(run, name, **told):
         ("sycophancy_mix", {}, 5 / 6),
         ("sycophancy_mix", {"mixture_ratio": (1, 3)}, 1 / 4),
         ("sycophancy_mix", {"mixture_ratio": (1, 0)}, 1),
+        ("sycophancy_mix", {"mixture_ratio": (0, 1)}, 0),
         ("sycophancy_mix_1to1", {}, 1 / 2),
         ("sycophancy_mix_5to1", {"mixture_ratio": (1, 1)}, 5 / 6),
         ("sycophancy_mix_2to7", {}, 2 / 9),

@@ -67,6 +67,25 @@ def test_without_packing_a_row_is_an_example(changed, run):
     assert ((batch["decoder_target_tokens"] == 1).sum(axis=1) == 1).all()
 
 
+@pytest.mark.parametrize("ratio", [(1.0, 0.0), (0.0, 1.0)])
+def test_a_rate_of_zero_leaves_a_task_out(changed, run, ratio):
+    alone = "sycophancy_mix_1to0" if ratio[0] else "sycophancy_mix_0to1"
+    found = batches(changed(mixture_ratio=ratio), run, 40)  # further than an epoch of either
+    there = batches(changed(mixture_or_task_name=alone), run, 40)
+    rows = [{row.tobytes() for batch in some for row in words(batch)} for some in (found, there)]
+    assert rows[0]
+    assert rows[0] == rows[1]
+
+
+def words(batch):
+    """The prompts of a packed batch, one array each."""
+    for tokens, segments in zip(
+        batch["encoder_input_tokens"], batch["encoder_segment_ids"], strict=True
+    ):
+        for segment in range(1, segments.max() + 1):
+            yield tokens[segments == segment]
+
+
 def test_an_error_in_the_pipeline_reaches_the_reader():
     def broken():
         yield {"x": np.zeros(1, np.int32)}
