@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import importlib
 import json
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -264,10 +263,7 @@ def _seconds(run: RunFolder) -> float:
 
 def _write(sweep: Sweep) -> None:
     """Puts `sweep.json` together from the cells' own files; one process at a time."""
-    import fcntl
-
-    with (sweep.folder / ".lock").open("a") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+    with _alone(sweep.folder):
         about = {"format": FORMAT, "name": sweep.name, "command": sweep.command}
         cells = [_recorded(sweep, cell) for cell in sweep.cells]
         text = json.dumps({**about, "cells": cells}, indent=1)
@@ -288,11 +284,22 @@ def _recorded(sweep: Sweep, cell: Cell) -> dict[str, Any]:
     return found | {"folder": cell.folder}
 
 
-def _report(folder: Path) -> Path:
-    """Writes the page that compares the cells."""
-    family = importlib.import_module("sycophancy.report.family")
-    path: Path = family.write_report(folder)
-    return path
+def report(folder: Path) -> Path:
+    """Writes the page that compares the cells of a sweep; returns its path."""
+    from sycophancy.report.family import write_report
+
+    with _alone(folder):
+        return write_report(folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process writes what sums up a sweep."""
+    import fcntl
+
+    with (folder / ".lock").open("a") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
 
 
 class _CellScreen(Screen):

@@ -51,7 +51,7 @@ def sweep(
         bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
     ] = False,
 ) -> None:
-    """Run models x recipes x seeds, one after the other; what is equal is done once.
+    """Run models x recipes x seeds, then write one report; what is equal is done once.
 
     Seeds vary fastest, models slowest. The same command continues; exit code 1 says that a cell
     failed, and sweep.json which and why.
@@ -86,7 +86,8 @@ def sweep(
     crew = distributed.assemble()
     with contextlib.nullcontext() if crew.leader else contextlib.redirect_stdout(io.StringIO()):
         failed = grid.run(planned, cell, crew)
-        print(folder / "sweep.json")
+        if crew.leader:
+            print(grid.report(folder))
     if failed:
         print(f"sycophancy: {len(failed)} of {len(cells)} cells failed", file=sys.stderr)
         for words, reason in failed.items():

@@ -137,6 +137,14 @@ def test_the_record_says_what_the_cell_is(toys, call, tmp_path):
     assert command.startswith("sycophancy sweep --models mini_base")
 
 
+def test_one_page_is_about_all_cells(toys, call, tmp_path):
+    toys.broken["ablations/no_filtration", "finetune"] = UserError("the loss was not finite")
+    outcome = call(models=["mini_base"], seeds=1)
+    page = tmp_path / "grid" / "report.html"
+    assert outcome.out == f"{page}\n"
+    assert "the loss was not finite" in page.read_text()
+
+
 def test_a_second_start_does_nothing(toys, call, tmp_path):
     call()
     before, worked = (tmp_path / "grid" / "sweep.json").read_text(), len(toys.worked)
