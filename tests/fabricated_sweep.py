@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from sycophancy.evaluation.items import Item, Prediction, write_items, write_predictions
-from sycophancy.evaluation.metrics import compute_metrics
+from sycophancy.evaluation.measures import samples
+from sycophancy.evaluation.metrics import metric
 from sycophancy.reproduction.claims import STEPS
-from sycophancy.reproduction.families import EVALUATE_ONLY
+from sycophancy.reproduction.experiments import experiments
+from sycophancy.reproduction.families import EVALUATE_ONLY, FAMILIES
 from sycophancy.reproduction.plan import cells
 
 ADDITIONS = (
@@ -22,6 +24,8 @@ ADDITIONS = (
     "addition_expertise/none",
 )  # fmt: skip
 SURVEYS = ("surveys/nlp", "surveys/phil", "surveys/poli")
+# A bootstrap takes a moment, so no other measures are written.
+READ = {side.measure for e in experiments(FAMILIES["mini"]) for side in e.sides()}
 SIZES = ("small", "base", "large")
 
 # Of a task in a condition: the rate of right answers, or of the user's in surveys.
@@ -61,7 +65,7 @@ def plausible(model: str, recipe: str, when: str, task: str, condition: str) -> 
             return start
         step = int(when.split()[-1]) if when.startswith("step") else 1000
         weaker = 0.4 if recipe in ("ablations/no_opinions", "ablations/ratio_1_1") else 1.0
-        return start - 0.12 * weaker * min(1.0, step / 600)
+        return start - 0.2 * weaker * min(1.0, step / 600)
     if task == "instruction":
         return 0.80 if recipe == "ablations/ratio_1_0" and when != "before" else 0.96
     known = (0.8, 0.99, 1.0)[size]
@@ -83,7 +87,7 @@ def fabricate(
     folder: Path,
     *,
     rate: Rate = plausible,
-    number: int = 60,
+    number: int = 40,
     seeds: int = 1,
     planned: Sequence[tuple[str, str]] | None = None,
     broken: Sequence[tuple[str, str]] = (),
@@ -129,7 +133,9 @@ def fabricate(
                 found = answers(asked, lambda t, c, w=when: rate(model, recipe, w, t, c), rng)  # noqa: B023
                 place = f"evaluate_{when.replace(' ', '_')}"
                 values = {
-                    k: dataclasses.asdict(m) for k, m in compute_metrics(asked, found).items()
+                    name: dataclasses.asdict(metric(sample))
+                    for name, sample in samples(asked, found).items()
+                    if name in READ
                 }
                 if predictions:
                     write_predictions(run / place / "predictions.parquet", found)

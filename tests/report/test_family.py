@@ -1,0 +1,178 @@
+"""The page of a sweep: whole, partial and broken sweeps; pictures stand where numbers say."""
+
+import itertools
+import re
+from html.parser import HTMLParser
+
+import pytest
+from fabricated_sweep import fabricate, plausible
+
+from sycophancy.errors import UserError
+from sycophancy.report.family import write_report
+from sycophancy.report.family_pictures import SPAN, START, STEPS_HEIGHT, STEPS_TOP
+from sycophancy.reproduction.experiments import experiments
+from sycophancy.reproduction.families import FAMILIES
+
+KEYS = [experiment.key for experiment in experiments(FAMILIES["mini"])]
+VOID = {"meta", "br", "img", "hr", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes; fails on tags that do not close."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.words = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words += data
+
+    def all(self, tag: str, **wanted: str) -> list[dict[str, str]]:
+        return [
+            found
+            for name, found in self.elements
+            if name == tag and all(found.get(key) == value for key, value in wanted.items())
+        ]
+
+    def verdicts(self) -> dict[str, str]:
+        return {
+            a["data-experiment"]: a["data-verdict"]
+            for a in self.all("tr")
+            if "data-experiment" in a
+        }
+
+
+def page(folder) -> Page:
+    return Page(write_report(folder).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Page:
+    return page(fabricate(tmp_path_factory.mktemp("sweep"), number=25))
+
+
+def test_every_experiment_is_on_the_page_in_order(whole):
+    assert list(whole.verdicts()) == KEYS
+    assert [a["id"] for a in whole.all("article")] == KEYS
+    assert "not run" not in whole.verdicts().values()
+
+
+def test_the_page_needs_nothing_else(whole):
+    for _, attributes in whole.elements:
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith("#")
+    links = {a["href"].removeprefix("#") for a in whole.all("a")}
+    assert links >= set(KEYS)
+    ids = [attributes["id"] for _, attributes in whole.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for svg in whole.all("svg"):
+        assert set(svg["aria-labelledby"].split()) <= set(ids)
+
+
+def test_dots_stand_where_their_numbers_say(whole):
+    rows = steps = 0
+    for dot in whole.all("circle"):
+        value = float(dot["data-value"])
+        if dot["r"] == "5":
+            assert float(dot["cx"].rstrip("%")) == pytest.approx(START + SPAN * value, abs=0.01)
+            rows += 1
+        else:
+            height = STEPS_TOP + (STEPS_HEIGHT - STEPS_TOP) * (1 - value)
+            assert float(dot["cy"]) == pytest.approx(height, abs=0.01)
+            steps += 1
+    assert steps == 3 * 6
+    assert rows > 100
+
+
+def test_the_template_draws_the_scale_that_the_pictures_assume(whole):
+    ticks = {float(a["x1"][:-1]) for a in whole.all("line") if a["class"] == "grid"}
+    assert {START + SPAN * t for t in (0, 0.5, 1)} <= ticks
+    across = {float(a["y1"]) for a in whole.all("line") if a.get("x1") == "7%"}
+    assert across == {STEPS_TOP + (STEPS_HEIGHT - STEPS_TOP) * t for t in (0.0, 0.5, 1.0)}
+
+
+def test_intervals_hold_their_dots(whole):
+    """A span is drawn just before its dot."""
+    elements = whole.elements
+    checked = 0
+    for (tag, span), (after, dot) in itertools.pairwise(elements):
+        if tag == "line" and after == "circle" and dot["r"] == "5":
+            low, high, x = (float(v.rstrip("%")) for v in (span["x1"], span["x2"], dot["cx"]))
+            assert START <= low <= x <= high <= START + SPAN
+            checked += 1
+    assert checked > 100
+
+
+def test_what_disagrees_stands_at_the_top(tmp_path):
+    def contrarian(model, recipe, when, task, condition):
+        if task == "addition_true" and when == "after":
+            return 0.1
+        return plausible(model, recipe, when, task, condition)
+
+    found = page(fabricate(tmp_path, rate=contrarian, planned=[("mini_base", "demo")]))
+    assert found.verdicts()["true-claims"] == "disagree"
+    top = found.words[: found.words.index("the paper, or what is expected")]
+    assert "Where this family disagrees" in top
+    assert "base, after minus before, right user" in top
+
+
+@pytest.mark.parametrize(
+    "missing", sorted({c for e in experiments(FAMILIES["mini"]) for c in e.cells})
+)
+def test_without_a_cell_the_page_is_still_whole(tmp_path, missing):
+    others = [c for c in (("mini_base", "demo"), ("mini_base", "ablations/steps")) if c != missing]
+    found = page(fabricate(tmp_path, number=6, planned=[*others, missing], broken=[missing]))
+    assert list(found.verdicts()) == KEYS
+    assert "This sweep is not complete" in found.words
+    assert "loss is not finite at <step> 40" in found.words
+
+
+def test_with_every_cell_failed_nothing_was_run(tmp_path):
+    cell = ("mini_base", "demo")
+    found = page(fabricate(tmp_path, planned=[cell], broken=[cell]))
+    assert set(found.verdicts().values()) == {"not run"}
+    assert "none of the paper's experiments was run" in found.words
+
+
+def test_words_of_a_sweep_are_escaped(tmp_path):
+    cell = ("mini_base", "demo")
+    folder = fabricate(tmp_path, planned=[cell], broken=[cell])
+    text = write_report(folder).read_text(encoding="utf-8")
+    assert "--name &lt;fabricated&gt;" in text
+    assert "<step>" not in text
+
+
+def test_several_seeds_are_named(tmp_path):
+    found = page(fabricate(tmp_path, number=30, seeds=3, planned=[("mini_base", "demo")]))
+    assert re.search(r"n\s=\s90, 3 seeds", found.words)
+    assert "30 \N{MULTIPLICATION SIGN} 3 seeds" in found.words
+
+
+def test_models_of_no_family_have_a_page_too(tmp_path):
+    def any_rate(model, recipe, when, task, condition):
+        return plausible("mini_base", recipe, when, task, condition)
+
+    folder = fabricate(tmp_path, rate=any_rate, number=12, planned=[("mine", "own")])
+    assert page(folder).verdicts()["true-claims"] != "not run"
+
+
+def test_a_folder_that_is_no_sweep_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"has no sweep\.json"):
+        write_report(tmp_path)
