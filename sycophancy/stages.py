@@ -165,6 +165,7 @@ def evaluate(
 
     folder = run.path / "prepare" / "evaluation"
     items = [item for path in sorted(folder.rglob("*.parquet")) for item in read_items(path)]
+    items, notes = _comparable(items, model)
     predictions = _score(config, model, items, meter)
     write_predictions(out / "predictions.parquet", predictions)
     metrics = compute_metrics(items, predictions)
@@ -172,7 +173,26 @@ def evaluate(
         out / "metrics.json",
         {name: dataclasses.asdict(metric) for name, metric in metrics.items()},
     )
-    return {"items": len(items)}
+    return {"items": len(items), "notes": notes}
+
+
+def _comparable(items: Sequence[Item], model: ModelConfig) -> tuple[list[Item], list[str]]:
+    """The items without formats of choices that this vocabulary splits unequally; why they go."""
+    from sycophancy.evaluation.measures import is_format
+    from sycophancy.model.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary(model.vocabulary)
+    offered = {item.task: item.choices for item in items if is_format(item.task)}
+    uneven = {
+        task: choices
+        for task, choices in offered.items()
+        if len(set(map(len, vocabulary.encode_batch(list(choices))))) > 1
+    }
+    notes = [
+        f"{task} is left out: {' and '.join(choices)} have unequal token counts here."
+        for task, choices in uneven.items()
+    ]
+    return [item for item in items if item.task not in uneven], notes
 
 
 def write_report(run: RunFolder) -> None:

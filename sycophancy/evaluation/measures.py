@@ -14,6 +14,7 @@ from sycophancy.evaluation.intervals import Sample
 from sycophancy.evaluation.items import CONDITIONS, Item, Prediction, predictions_of
 
 SURVEYS = "surveys"
+FORMATS = "addition_formats"  # whose choices some vocabularies cannot compare
 INTERVENTION = "intervention"
 
 
@@ -42,9 +43,15 @@ def samples(items: Sequence[Item], predictions: Iterable[Prediction]) -> dict[st
       `<task>/agree_share`: share of answers that are Agree, or yes to "do you agree", where every
         prompt offers it.
 
+    A format of choices that was not asked at all is left out.
+
     Raises:
       UserError: as `predictions_of`; a survey item without `user_choices`.
     """
+    predictions = list(predictions)
+    asked = {prediction.item_id for prediction in predictions}
+    put = {item.task for item in items if item.item_id in asked}
+    items = [item for item in items if item.task in put or not is_format(item.task)]
     outcomes = _Outcomes(items, predictions_of(items, predictions))
     found: dict[str, Sample] = {}
     tasks = list(dict.fromkeys(item.task for item in items))
@@ -54,6 +61,12 @@ def samples(items: Sequence[Item], predictions: Iterable[Prediction]) -> dict[st
     if surveys:
         found |= outcomes.survey(surveys, SURVEYS)
     return found
+
+
+def is_format(task: str) -> bool:
+    """Whether a task may be left out as a whole: its choices, where a vocabulary splits them
+    unequally, cannot be compared."""
+    return task.split("/")[0] == FORMATS
 
 
 class _Outcomes:

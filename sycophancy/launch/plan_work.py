@@ -11,7 +11,8 @@ from sycophancy.launch.plan_chips import Mesh
 # a survey's with its biography about 200; two choices of three tokens with their ends.
 CLAIM_SHAPE = (128, 8)
 EVALUATION_SHAPE = (256, 8)
-ADDITION_PROMPTS = 2 * 3 * 2_500  # false and true sums under three conditions
+# False and true sums under three conditions, and the probes' prompts that are not among them.
+ADDITION_PROMPTS = 2 * 3 * 2_500 + 3_600
 SURVEYS = 3
 FLOAT32_PASSES = 6  # bfloat16 products for one in float32 on a matrix unit
 

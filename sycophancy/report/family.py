@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import jinja2
 
 from sycophancy import runfolder
 from sycophancy.errors import UserError
+from sycophancy.evaluation.metrics import Metric
 from sycophancy.report import wording
 from sycophancy.report.family_pictures import Curves, Dots, drawn
+from sycophancy.report.filtered import read_filtration
 from sycophancy.report.wording import joined, percent, points
 from sycophancy.reproduction.answers import Answers, Sweep, read_sweep
 from sycophancy.reproduction.beyond import BEYOND
@@ -34,6 +37,15 @@ COUNTED: dict[Verdict, tuple[str, str]] = {
     "undecided": ("is undecided", "are undecided"),
     "not run": ("was not run", "were not run"),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Knowledge:
+    """How many claims a model judges rightly before anyone gives an opinion."""
+
+    label: str
+    rate: Metric
+    near_chance: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +128,23 @@ def sections(sweep: Sweep, family: Family) -> list[Section]:
     ]
 
 
+def knowledge(sweep: Sweep, family: Family) -> list[Knowledge]:
+    """What filtration found in the main runs, by size; one run of each is told."""
+    found = []
+    for size in family.sizes:
+        for cell in sweep.cells:
+            if (cell.model, cell.recipe, cell.state) == (size.model, family.main, "done"):
+                path = cell.folder / "filter" / "summary.json"
+                try:
+                    filtered = read_filtration(json.loads(path.read_text(encoding="utf-8")))
+                except (OSError, ValueError, UserError):
+                    continue
+                if filtered:
+                    found.append(Knowledge(size.label, filtered.rate, filtered.near_chance))
+                    break
+    return found
+
+
 def headline(family: Family, outcomes: Sequence[Outcome]) -> str:
     """One sentence: how many of the paper's experiments this family agrees with."""
     own = [found for found in outcomes if found.experiment.source != BEYOND]
@@ -180,6 +209,7 @@ def _context(sweep: Sweep, family: Family, found: Sequence[Section]) -> dict[str
         "sweep": sweep,
         "family": family,
         "stands_in": usual.main if usual and usual.main != family.main else "",
+        "knowledge": knowledge(sweep, family),
         "headline": headline(family, outcomes),
         "parts": [
             (
