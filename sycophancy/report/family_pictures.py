@@ -164,10 +164,11 @@ def _dots(picture: Rows, key: str, answers: Answers) -> Dots | None:
         y += head + DOT_STEP * len(row.dots) + ROW_GAP
     if not any(point.metric for group in groups for point in group.points):
         return None
-    reference = picture.reference
-    if reference == "chance":
+    reference = None if picture.reference == "chance" else picture.reference
+    if picture.reference == "chance":
         sides = (point.side for group in groups for point in group.points if point.metric)
-        reference = next((c for side in sides if (c := answers.chance(side)) is not None), None)
+        found_chance = (answers.chance(side) for side in sides)
+        reference = next((chance for chance in found_chance if chance is not None), None)
     return Dots(
         key, picture.title, picture.subtitle, tuple(groups), y, reference, picture.reference_name
     )
