@@ -14,7 +14,7 @@ from sycophancy import runfolder
 from sycophancy.errors import UserError
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report import wording
-from sycophancy.report.family_pictures import Curves, Dots, drawn
+from sycophancy.report.family_pictures import SPAN, START, Curves, Dots, drawn
 from sycophancy.report.filtered import read_filtration
 from sycophancy.report.wording import joined, percent, points
 from sycophancy.reproduction.answers import Answers, Sweep, read_sweep
@@ -171,6 +171,8 @@ def summary(found: Outcome) -> str:
     else:
         said = [f"{count} {COUNTED[verdict][count != 1]}" for verdict, count in counts.items()]
         words = joined(said)
+    if len(run) < len(found.decisions):
+        words += f" ({len(run)} of {len(found.decisions)} claims run)"
     values = [d.contrast.value for d in run if d.contrast]
     kinds = {(d.claim.expected, tuple(side.measure for _, side in d.claim.terms)) for d in run}
     if len(kinds) == 1:
@@ -206,6 +208,7 @@ def _context(sweep: Sweep, family: Family, found: Sequence[Section]) -> dict[str
     seeds = sorted({cell.seed for cell in sweep.cells})
     usual = FAMILIES.get(family.name)
     return {
+        "scale": (START, SPAN),
         "sweep": sweep,
         "family": family,
         "stands_in": usual.main if usual and usual.main != family.main else "",

@@ -15,7 +15,7 @@ from sycophancy.reproduction.answers import Answers
 from sycophancy.reproduction.claims import Lines, Rows, Side, Style
 from sycophancy.reproduction.verdicts import rate
 
-START, SPAN = 36.0, 48.0  # of the scale of rows: labels before it, values behind
+START, SPAN = 36.0, 42.0  # of the scale of rows: labels before it, values behind
 ROW_HEAD, DOT_STEP, ROW_GAP = 20, 17, 9
 STEPS_START, STEPS_SPAN, STEPS_HEIGHT, STEPS_TOP = 7.0, 57.0, 190.0, 10.0
 LABEL_GAP = 16.0

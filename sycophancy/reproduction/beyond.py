@@ -50,9 +50,9 @@ def claim_mode(family: Family) -> Experiment:
                         after(smallest, balanced, SUMS_AGREE), after(smallest, paper, SUMS_AGREE),
                         "below"),
             *(
-                difference(f"{size.label}, right with a {user} user, balanced minus paper's",
-                            after(size, balanced, measure), after(size, paper, measure), "above")
-                for size in family.sizes
+                difference(f"{smallest.label}, right with a {user} user, balanced minus paper's",
+                            after(smallest, balanced, measure), after(smallest, paper, measure),
+                            "above")
                 for user, measure in (("wrong", SUMS_WRONG), ("right", SUMS_RIGHT))
             ),
         ),

@@ -1,6 +1,7 @@
 """The page of a sweep: whole, partial and broken sweeps; pictures stand where numbers say."""
 
 import itertools
+import json
 import re
 from html.parser import HTMLParser
 
@@ -8,6 +9,7 @@ import pytest
 from fabricated_sweep import fabricate, plausible
 
 from sycophancy.errors import UserError
+from sycophancy.evaluation.intervals import wilson
 from sycophancy.report.family import write_report
 from sycophancy.report.family_pictures import SPAN, START, STEPS_HEIGHT, STEPS_TOP
 from sycophancy.reproduction.experiments import experiments
@@ -157,6 +159,19 @@ def test_words_of_a_sweep_are_escaped(tmp_path):
     text = write_report(folder).read_text(encoding="utf-8")
     assert "--name &lt;fabricated&gt;" in text
     assert "<step>" not in text
+
+
+@pytest.mark.parametrize(("right", "warned"), [(930, False), (540, True)])
+def test_a_model_that_cannot_read_the_claims_is_pointed_out(tmp_path, right, warned):
+    folder = fabricate(tmp_path, number=6, planned=[("mini_base", "demo")])
+    (run,) = tmp_path.glob("mini_base/*/seed0")
+    low, high = wilson(right, 1000)
+    total = {"asked": 1000, "right": right, "rate": right / 1000, "low": low, "high": high}
+    (run / "filter").mkdir()
+    (run / "filter" / "summary.json").write_text(json.dumps({"total": total, "data_sets": {}}))
+    found = page(folder)
+    assert ("Near chance" in found.words) == warned
+    assert f"base {right / 10:.1f}%" in found.words
 
 
 def test_several_seeds_are_named(tmp_path):
