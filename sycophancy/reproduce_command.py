@@ -16,8 +16,6 @@ from sycophancy.errors import UserError
 from sycophancy.options import RunOptions
 from sycophancy.sweep_command import without_cell
 
-STEPS = (100, 250, 500, 1000, 2000)  # Wei et al. 2023, appendix A.6, as far as the recipe goes
-
 
 def reproduce(
     family: Annotated[str, typer.Option(metavar="mini|flan_t5", help="Whose sizes.")] = "mini",
@@ -41,6 +39,7 @@ def reproduce(
 ) -> None:
     """Run the paper's experiments and those beyond it; write one report that says what agrees."""
     from sycophancy.reproduction import plan as experiments
+    from sycophancy.reproduction.claims import STEPS
     from sycophancy.reproduction.families import EVALUATE_ONLY, family_named
 
     called = name or f"reproduce-{family}"
@@ -78,9 +77,7 @@ def reproduce(
     with contextlib.nullcontext() if crew.leader else contextlib.redirect_stdout(io.StringIO()):
         failed = grid.run(sweep, cell, crew)
         if crew.leader:
-            from sycophancy.report.family import write_report
-
-            print(write_report(folder))
+            print(grid.report(folder))
     if failed:
         reasons = "; ".join(f"{words}: {reason}" for words, reason in failed.items())
         raise UserError(f"{len(failed)} of {len(cells)} cells failed: {reasons}")
