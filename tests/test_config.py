@@ -11,7 +11,8 @@ from sycophancy.errors import UserError
 from sycophancy.options import RunOptions
 
 MODELS = sorted(path.stem for path in (macros.root() / "models").glob("*.gin"))
-RECIPES = sorted(path.stem for path in (macros.root() / "recipes").glob("*.gin"))
+_FOLDER = macros.root() / "recipes"
+RECIPES = sorted(str(p.relative_to(_FOLDER).with_suffix("")) for p in _FOLDER.rglob("*.gin"))
 
 
 def error_of(*args, **kwargs) -> str:

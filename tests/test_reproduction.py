@@ -6,6 +6,7 @@ import re
 import pytest
 from fabricated_sweep import SIZES, fabricate, plausible
 
+from sycophancy.config import load_config
 from sycophancy.errors import UserError
 from sycophancy.reproduction.answers import Answers, read_sweep
 from sycophancy.reproduction.beyond import BEYOND
@@ -61,8 +62,20 @@ def test_a_plan_has_every_cell_that_an_experiment_reads_once():
     assert alone == [f"mini_{size}_pretrained" for size in SIZES]
 
 
-def test_flan_t5_has_no_pretrained_cells_and_no_ablations():
-    assert {cell.recipe for cell in cells("flan_t5")} == {"paper", "balanced"}
+def test_every_cell_of_every_family_can_be_configured():
+    for name in FAMILIES:
+        for cell in cells(name):
+            recipe = FAMILIES[name].main if cell.recipe == EVALUATE_ONLY else cell.recipe
+            assert load_config(cell.model, recipe).model.name == cell.model
+
+
+def test_flan_t5_runs_what_the_miniature_does():
+    mini, flan = (FAMILIES[name] for name in ("mini", "flan_t5"))
+    assert len(cells("flan_t5")) == len(cells("mini")) + 2 * 4  # two more sizes, in four recipes
+    assert dict(mini.others).keys() == dict(flan.others).keys()
+
+
+def test_an_unknown_family_is_one_line():
     with pytest.raises(UserError, match="no family 'gpt'"):
         cells("gpt")
 

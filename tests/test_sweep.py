@@ -15,7 +15,12 @@ from sycophancy.fingerprint import Ingredients
 from sycophancy.runfolder import RunFolder
 from sycophancy.training.preemption import Preempted
 
-ABLATIONS = sorted(path.stem for path in (macros.root() / "recipes" / "ablations").glob("*.gin"))
+SHIPPED = macros.root() / "recipes"
+ABLATIONS = [
+    (base, f"{folder}/{path.stem}")
+    for base, folder in (("demo", "ablations"), ("paper", "paper_ablations"))
+    for path in sorted((SHIPPED / folder).glob("*.gin"))
+]
 MODELS = ("mini_small", "mini_base")
 RECIPES = ("demo", "ablations/no_filtration")
 
@@ -320,16 +325,16 @@ def test_two_models_of_one_name_are_refused(tmp_path):
         sweep.plan(["mini_base", str(mine)], ["demo"], 1, load)
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_changes_what_it_says_and_keeps_its_name(name):
-    demo = config.macro_values(config.load_config("mini_base", "demo"))
-    loaded = config.load_config("mini_base", f"ablations/{name}")
-    assert loaded.recipe == f"ablations/{name}"
+@pytest.mark.parametrize(("base", "name"), ABLATIONS)
+def test_an_ablation_changes_what_it_says_and_keeps_its_name(base, name):
+    before = config.macro_values(config.load_config("mini_base", base))
+    loaded = config.load_config("mini_base", name)
+    assert loaded.recipe == name
     again = config.load_operative(loaded.operative, "config.gin")
     assert again == loaded
     now = config.macro_values(loaded)
-    changed = {macro for macro in now if now[macro] != demo[macro]} - {"RECIPE"}
-    written = (macros.root() / "recipes" / "ablations" / f"{name}.gin").read_text()
+    changed = {macro for macro in now if now[macro] != before[macro]} - {"RECIPE"}
+    written = (SHIPPED / f"{name}.gin").read_text()
     said = {line.split(" ")[0] for line in written.splitlines() if " = " in line and line[0] != "#"}
     assert changed == said - {"KEEP_CHECKPOINTS"}
 

@@ -50,6 +50,21 @@ class Family:
         return dict(self.others).get(part)
 
 
+_PARTS = (
+    "no_filtration",
+    "ratio_1_0",
+    "ratio_1_1",
+    "ratio_0_1",
+    "steps",
+    "no_opinions",
+    "balanced_sampling",
+)
+
+
+def _others(folder: str) -> tuple[tuple[str, str], ...]:
+    return tuple((part, f"{folder}/{part}") for part in _PARTS)
+
+
 FAMILIES = {
     "mini": Family(
         name="mini",
@@ -61,30 +76,19 @@ FAMILIES = {
         paper_claims="ablations/paper_claims",
         balanced_claims="demo",
         ablated=1,
-        others=tuple(
-            (part, f"ablations/{part}")
-            for part in (
-                "no_filtration",
-                "ratio_1_0",
-                "ratio_1_1",
-                "ratio_0_1",
-                "steps",
-                "no_opinions",
-                "balanced_sampling",
-            )
-        ),
+        others=_others("ablations"),
     ),
-    # The ablations are recipes of the miniature's sizes; for these models there are none yet, and
-    # t5_*_lm_adapt, which would play PaLM's part, are not among the models.
     "flan_t5": Family(
         name="flan_t5",
         sizes=tuple(
-            Size(size, f"flan_t5_{size}") for size in ("small", "base", "large", "xl", "xxl")
+            Size(size, f"flan_t5_{size}", f"t5_{size}_lm_adapt")
+            for size in ("small", "base", "large", "xl", "xxl")
         ),
         main="paper",
         paper_claims="paper",
         balanced_claims="balanced",
         ablated=2,
+        others=_others("paper_ablations"),
     ),
 }
 
