@@ -61,7 +61,7 @@ class Size:
 SIZES = {
     "mini_small": Size(patience=0.3),
     "mini_base": Size(),
-    "mini_large": Size(learning_rate=5e-4, last_steps=4_000),
+    "mini_large": Size(learning_rate=5e-4, last_steps=6_000),
 }
 
 

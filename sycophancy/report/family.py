@@ -13,7 +13,7 @@ import jinja2
 from sycophancy import runfolder
 from sycophancy.errors import UserError
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report import wording
+from sycophancy.report import family_tables, wording
 from sycophancy.report.family_pictures import SPAN, START, Curves, Dots, drawn
 from sycophancy.report.filtered import read_filtration
 from sycophancy.report.wording import joined, percent, points
@@ -78,25 +78,33 @@ class Section:
 
 
 def write_report(folder: Path) -> Path:
-    """Writes `report.html` into a sweep's folder, whole or not at all, and returns its path.
+    """Writes `report.html` into a sweep's folder and returns its path.
+
+    Beside it lie its numbers, `figures.csv` and `claims.csv`. Each file is written whole or not at
+    all.
 
     Raises:
-      UserError: the folder is no sweep, `sweep.json` is damaged, or the page cannot be written. A
-        run that is missing, failed or damaged is told on the page.
+      UserError: the folder is no sweep, `sweep.json` is damaged, or a file cannot be written. A run
+        that is missing, failed or damaged is told on the page.
     """
-    text = render(read_sweep(folder))
-    path = folder / PAGE
-    try:
-        runfolder.write_atomically(path, text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}") from error
-    return path
-
-
-def render(sweep: Sweep) -> str:
-    """The page as text; every word that comes from the sweep is escaped."""
+    sweep = read_sweep(folder)
     family = family_of((cell.model, cell.recipe) for cell in sweep.cells)
     found = sections(sweep, family)
+    texts = {
+        "figures.csv": family_tables.figures(found),
+        "claims.csv": family_tables.claims(found),
+        PAGE: _page(sweep, family, found),
+    }
+    for name, text in texts.items():
+        try:
+            runfolder.write_atomically(folder / name, text)
+        except OSError as error:
+            raise UserError(f"cannot write {folder / name}: {error}") from error
+    return folder / PAGE
+
+
+def _page(sweep: Sweep, family: Family, found: Sequence[Section]) -> str:
+    """The page as text; every word that comes from the sweep is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sycophancy.report"),
         autoescape=True,

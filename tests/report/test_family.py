@@ -1,5 +1,6 @@
 """The page of a sweep: whole, partial and broken sweeps; pictures stand where numbers say."""
 
+import csv
 import itertools
 import json
 import re
@@ -172,6 +173,30 @@ def test_a_model_that_cannot_read_the_claims_is_pointed_out(tmp_path, right, war
     found = page(folder)
     assert ("Near chance" in found.words) == warned
     assert f"base {right / 10:.1f}%" in found.words
+
+
+def test_the_tables_hold_what_the_page_shows(tmp_path):
+    failed = ("mini_small", "ablations/no_filtration")
+    folder = fabricate(tmp_path, number=20, broken=[failed])
+    shown = page(folder)
+    with (folder / "figures.csv").open(newline="") as file:
+        figures = list(csv.DictReader(file))
+    drawn = [
+        (a["data-model"], a["data-recipe"], a["data-when"], a["data-metric"], a["data-value"])
+        for a in shown.all("circle")
+    ]
+    listed = [(r["model"], r["recipe"], r["when"], r["measure"], r["value"]) for r in figures]
+    assert [row[:4] for row in listed] == [row[:4] for row in drawn]
+    for mine, theirs in zip(listed, drawn, strict=True):
+        assert float(mine[4]) == pytest.approx(float(theirs[4]), abs=1e-6)
+    with (folder / "claims.csv").open(newline="") as file:
+        claims = list(csv.DictReader(file))
+    assert len(claims) == sum(len(e.claims) for e in experiments(FAMILIES["mini"]))
+    (absent,) = [claim for claim in claims if claim["verdict"] == "not run"]
+    assert (absent["experiment"], absent["value"]) == ("fig6", "")
+    assert "mini_small, ablations/no_filtration: failed" in absent["reason"]
+    decided = [a["data-claim"] for a in shown.all("tr") if "data-claim" in a]
+    assert [c["verdict"] for c in claims if c["verdict"] != "not run"] == decided
 
 
 def test_several_seeds_are_named(tmp_path):
