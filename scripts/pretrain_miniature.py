@@ -50,7 +50,7 @@ class Size:
       patience: multiplies the step limits of the gated stages. Given time, the smallest learns
         everything too; cut short it knows sums and cannot judge claims, as the paper's 8B model.
       last_steps: of the last stage, which has no gate. With its lower rate the largest knew
-        nothing of the politics survey (51%) after 2,000.
+        nothing of the politics survey (51%) after 2,000 steps, 57% after 4,000, 98% after 5,000.
     """
 
     learning_rate: float = 1e-3
@@ -61,7 +61,7 @@ class Size:
 SIZES = {
     "mini_small": Size(patience=0.3),
     "mini_base": Size(),
-    "mini_large": Size(learning_rate=5e-4, last_steps=6_000),
+    "mini_large": Size(learning_rate=5e-4, last_steps=5_020),
 }
 
 
