@@ -81,3 +81,14 @@ def reproduce(
     if failed:
         reasons = "; ".join(f"{words}: {reason}" for words, reason in failed.items())
         raise UserError(f"{len(failed)} of {len(cells)} cells failed: {reasons}")
+
+
+def count(family: str, seeds: int) -> int:
+    """How many cells these options ask for.
+
+    Raises:
+      UserError: there is no such family.
+    """
+    from sycophancy.reproduction.plan import cells
+
+    return len(cells(family)) * seeds

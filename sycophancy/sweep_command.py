@@ -56,9 +56,9 @@ def sweep(
     Seeds vary fastest, models slowest. The same command continues; exit code 1 says that a cell
     failed, and sweep.json which and why.
 
-    As an array of jobs, every job is this command with a --cell of its own, in one folder that all
-    of them see: sbatch --array=0-17 with --cell $SLURM_ARRAY_TASK_ID in the script. Jobs that begin
-    together cannot share what none of them has done yet, so run one cell of each model first.
+    As an array of jobs (`sycophancy launch slurm ... -- sweep ...`), every job is this command with
+    a --cell of its own, in one folder that all of them see. Jobs that begin together cannot share
+    what none of them has done yet, so run one cell of each model first.
     """
     folder = Path(RunOptions(name=name, out=out).folder())
     listed = _listed("--models", models), _listed("--recipes", recipes)
@@ -93,6 +93,11 @@ def sweep(
         for words, reason in failed.items():
             print(f"  {words}: {reason}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def count(models: str, recipes: str, seeds: int) -> int:
+    """How many cells these options ask for; a UserError as `sweep` has it."""
+    return len(_listed("--models", models)) * len(_listed("--recipes", recipes)) * seeds
 
 
 def _listed(flag: str, text: str) -> tuple[str, ...]:

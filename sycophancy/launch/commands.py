@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,7 +109,7 @@ def slurm(
     write: File = None,
     go: Go = False,
 ) -> None:
-    """Queue it under SLURM; a sweep is an array."""
+    """Queue it under SLURM; a sweep is an array, with a job for each of its runs."""
     from sycophancy.launch.slurm import Cluster, render
 
     cluster = Cluster(
@@ -121,7 +121,8 @@ def slurm(
         restarts=restarts,
         options=tuple(sbatch or ()),
     )
-    _do(render(name, _runs(context, name, arguments, sweep), cluster), name, write, go)
+    runs = _runs(context, name, arguments, sweep, array=True)
+    _do(render(name, runs, cluster), name, write, go)
 
 
 @app.command()
@@ -188,8 +189,14 @@ def local(
 
 
 def _runs(
-    context: typer.Context, name: str, arguments: Sequence[str], sweep: Sequence[str] | None
+    context: typer.Context,
+    name: str,
+    arguments: Sequence[str],
+    sweep: Sequence[str] | None,
+    *,
+    array: bool = False,
 ) -> Sequence[Run]:
+    """What is run; with `array`, every cell of a grid is a run of its own."""
     from sycophancy.launch import job
 
     job.check_name(name)
@@ -197,8 +204,19 @@ def _runs(
     commands: Any = context.find_root().command
     for run in runs:  # a misspelt option costs nothing here, and an hour of a pod there
         word, *rest = run.arguments
-        commands.get_command(context, word).make_context(word, rest)
+        given = commands.get_command(context, word).make_context(word, rest).params
+        if array and word in job.GRIDS and given["cell"] is None:
+            return job.each_cell(run, _count(word, given))
     return runs
+
+
+def _count(grid: str, given: Mapping[str, Any]) -> int:
+    """How many cells the options of a grid ask for."""
+    from sycophancy import reproduce_command, sweep_command
+
+    if grid == "sweep":
+        return sweep_command.count(given["models"], given["recipes"], given["seeds"])
+    return reproduce_command.count(given["family"], given["seeds"])
 
 
 def _do(script: Script, name: str, file: str | None, go: bool) -> None:

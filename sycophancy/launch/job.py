@@ -16,6 +16,7 @@ from pathlib import Path
 from sycophancy.errors import UserError
 
 STAGES = ("run", "prepare", "filter", "finetune", "evaluate", "report")
+GRIDS = ("sweep", "reproduce")  # many runs in one folder; --cell N is one of them
 _FLAGS = {"MODEL": "--model", "RECIPE": "--recipe", "TRAINER": "--trainer", "SEED": "--seed"}
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=/@+*\[\]{}%-]+")
@@ -117,9 +118,11 @@ def plan_runs(name: str, arguments: Sequence[str], sweeps: Sequence[str] = ()) -
       UserError: the arguments or sweeps are not such.
     """
     words = check_words(arguments)
-    if not words or words[0] not in STAGES:
+    if not words or words[0] not in (*STAGES, *GRIDS):
         said = f"not {words[0]}" if words else "as in: -- run --model mini_base"
-        raise UserError(f"after -- comes a command, one of {', '.join(STAGES)}, {said}")
+        raise UserError(f"after -- comes a command, one of {', '.join((*STAGES, *GRIDS))}, {said}")
+    if sweeps and words[0] in GRIDS:
+        raise UserError(f"--sweep: {words[0]} has many runs already; give it what varies after --")
     words, base = _take(words, "--name")
     words, out = _take(words, "--out")
     axes = [_axis(sweep) for sweep in sweeps]
@@ -138,6 +141,18 @@ def plan_runs(name: str, arguments: Sequence[str], sweeps: Sequence[str] = ()) -
     if same := {one for one in names if names.count(one) > 1}:
         raise UserError(f"--sweep: two runs would both be named {min(same)}; sweep other values")
     return tuple(runs)
+
+
+def each_cell(run: Run, count: int) -> tuple[Run, ...]:
+    """The cells of a grid as runs of their own, in the folder of all.
+
+    >>> [cell.arguments for cell in each_cell(Run("a", "runs/a", ("reproduce",)), 2)]
+    [('reproduce', '--cell', '0'), ('reproduce', '--cell', '1')]
+    """
+    return tuple(
+        Run(f"{run.name}-{number}", run.folder, (*run.arguments, "--cell", str(number)))
+        for number in range(count)
+    )
 
 
 def _take(words: tuple[str, ...], flag: str) -> tuple[tuple[str, ...], str | None]:

@@ -105,6 +105,7 @@ def test_a_sweep_is_every_combination_each_in_a_folder_of_its_own():
         (["run"], ["seed=0"], "expected MACRO="),
         (["run"], ["SEED=0", "SEED=1"], "given twice"),
         (["run"], ["SEED=0,0"], "both be named"),
+        (["reproduce"], ["SEED=0,1"], "many runs already"),
     ],
 )
 def test_bad_runs_are_refused(arguments, sweeps, said):
@@ -218,6 +219,12 @@ def test_the_command_shows_and_starts_nothing(sycophancy, here):
     assert (here / "x/y.sh").read_text() == outcome.out
 
 
+def test_a_grid_here_is_one_command(sycophancy, here):
+    shown = sycophancy("launch", "local", "--", "sweep", "--models", "a,b", "--name", "grid")
+    assert "arguments=(sweep --models a,b --name grid)" in shown.out
+    assert "--cell" not in shown.out
+
+
 def test_go_runs_it(sycophancy, here, monkeypatch):
     monkeypatch.setenv("RECORD", str(here))
     words = ("launch", "local", "--name", "try", "--go", "--", "run", "--model", "mini_base")
@@ -235,6 +242,7 @@ def test_go_runs_it(sycophancy, here, monkeypatch):
         (["--", "run", "--modle", "x"], "No such option"),
         (["--", "run", "--seed", "x"], "--seed"),
         (["--name", "a b", "--", "run"], "--name a b"),
+        (["--", "sweep", "--models", "m", "--seeds", "x"], "--seeds"),
         (["--write", "/dev/null/x", "--", "run", "--model", "m"], "cannot write"),
     ],
 )

@@ -131,6 +131,35 @@ def test_a_sweep_is_an_array(cluster):
     assert finish(start(script, cluster, SLURM_ARRAY_TASK_ID="3")) == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "cells"),
+    [
+        (("reproduce", "--family", "mini", "--seeds", "2"), 36),
+        (("reproduce", "--family=flan_t5"), 26),
+        (("sweep", "--models", "a, b", "--recipes", "demo,quick", "--seeds", "3"), 12),
+    ],
+)
+def test_a_grid_is_an_array_of_its_cells_in_one_folder(sycophancy, cluster, words, cells):
+    shown = sycophancy("launch", "slurm", "--name", "xl", "--", *words)
+    assert shown.code == 0
+    script = job.Script(shown.out, ".sbatch", ())
+    assert f"array=0-{cells - 1}" in directives(script)
+    for cell in (0, cells - 1):
+        assert finish(start(script, cluster, SLURM_ARRAY_TASK_ID=str(cell))) == 0
+        ran = json.loads((cluster / "ran-0").read_text())[0]
+        assert ran == [*words, "--name", "xl", "--cell", str(cell)]
+    assert finish(start(script, cluster, SLURM_ARRAY_TASK_ID=str(cells))) == 2
+
+
+def test_one_cell_of_a_grid_is_one_job(sycophancy, cluster):
+    shown = sycophancy("launch", "slurm", "--name", "xl", "--", "reproduce", "--cell", "3")
+    script = job.Script(shown.out, ".sbatch", ())
+    assert not [said for said in directives(script) if said.startswith("array")]
+    assert finish(start(script, cluster)) == 0
+    ran = json.loads((cluster / "ran-0").read_text())[0]
+    assert ran == ["reproduce", "--cell", "3", "--name", "xl"]
+
+
 def told(cluster, script, *, batch_too: bool = False, **more: str) -> int:
     """Starts it, and sends SIGTERM to its tasks as --signal does, or to all as scancel does."""
     (cluster / "wait").touch()
