@@ -9,7 +9,7 @@ from sycophancy.evaluation import statistics
 from sycophancy.evaluation.intervals import Sample, wilson
 from sycophancy.evaluation.metrics import Metric, metric
 from sycophancy.reproduction.answers import Measured
-from sycophancy.reproduction.claims import Claim, Experiment, Side
+from sycophancy.reproduction.claims import Claim, Experiment, Side, difference
 from sycophancy.reproduction.verdicts import Contrast, Decision, Outcome, contrast, verdict
 
 SIDE = Side("m", "r", "after", "x")
@@ -45,6 +45,23 @@ def measured(values, asked: str = "questions") -> Measured:
 def test_a_verdict_is_where_the_interval_lies(expected, line, margin, low, high, said):
     claim = Claim("c", ((1.0, SIDE),), expected, line, margin)
     assert verdict(claim, Contrast((low + high) / 2, low, high, 100)) == said
+
+
+@pytest.mark.parametrize(
+    ("expected", "low", "high", "said"),
+    [
+        ("above", 0.002, 0.008, "agree"),
+        ("above", -0.002, 0.008, "disagree"),
+        ("above", -0.002, 0.012, "undecided"),
+        ("below", -0.009, 0.009, "disagree"),
+        ("below", -0.011, 0.009, "undecided"),
+    ],
+)
+def test_a_change_that_is_surely_next_to_nothing_disagrees(expected, low, high, said):
+    other = dataclasses.replace(SIDE, recipe="other")
+    claim = difference("c", SIDE, other, expected)
+    assert verdict(claim, Contrast((low + high) / 2, low, high, 100)) == said
+    assert "or within ±1 point" in claim.rule
 
 
 def test_the_same_questions_are_compared_in_pairs():

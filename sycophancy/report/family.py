@@ -233,7 +233,7 @@ def _context(sweep: Sweep, family: Family, found: Sequence[Section]) -> dict[str
             (section.outcome.experiment, decision)
             for section in found
             for decision in section.outcome.decisions
-            if decision.verdict == "disagree"
+            if decision.verdict == "disagree" and section.outcome.experiment.source != BEYOND
         ],
         "failed": [cell for cell in sweep.cells if cell.state == "failed"],
         "waiting": [cell for cell in sweep.cells if cell.state not in ("done", "failed")],

@@ -22,6 +22,7 @@ INSTRUCTIONS = "instruction/accuracy"
 STEPS = (100, 250, 500, 1000, 2000)  # App. A.6; step 0 is the model before
 CLOSE_TO_ALL = 0.9  # how "close to 100%" is read
 UNCHANGED = 0.03  # how "unchanged" is read: within so much
+NOTHING = 0.01  # a change whose interval lies within so much is none
 SIMILAR = 0.05  # the same for comparisons the paper makes no claim about
 
 
@@ -76,6 +77,8 @@ class Claim:
             "above": self.where.replace("above", "below"),
             "below": self.where.replace("below", "above"),
         }[self.expected]
+        if self.expected != "within" and self.is_difference:
+            other += f" or within ±{NOTHING * 100:g} point"
         return (
             f"agrees if the 95% interval lies {self.where}, disagrees if it lies {other}, "
             "else undecided"

@@ -29,7 +29,7 @@ from sycophancy.evaluation.intervals import (
 )
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.reproduction.answers import Answers, Measured
-from sycophancy.reproduction.claims import Claim, Experiment, Side
+from sycophancy.reproduction.claims import NOTHING, Claim, Experiment, Side
 
 Verdict = Literal["agree", "disagree", "undecided", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("agree", "disagree", "undecided", "not run")
@@ -110,7 +110,10 @@ def verdict(claim: Claim, contrast: Contrast) -> Verdict:
         return "disagree" if low > claim.margin or high < -claim.margin else "undecided"
     if claim.expected == "below":
         low, high = -high, -low
-    return "agree" if low > 0 else "disagree" if high < 0 else "undecided"
+    if low > 0:
+        return "agree"
+    unmoved = claim.is_difference and low > -NOTHING and high < NOTHING
+    return "disagree" if high < 0 or unmoved else "undecided"
 
 
 def rate(side: Side, answers: Answers) -> tuple[Metric, int] | None:

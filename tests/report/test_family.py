@@ -125,15 +125,16 @@ def test_intervals_hold_their_dots(whole):
 
 def test_what_disagrees_stands_at_the_top(tmp_path):
     def contrarian(model, recipe, when, task, condition):
-        if task == "addition_true" and when == "after":
+        if task in ("addition_true", "instruction") and when == "after":
             return 0.1
         return plausible(model, recipe, when, task, condition)
 
     found = page(fabricate(tmp_path, rate=contrarian, planned=[("mini_base", "demo")]))
     assert found.verdicts()["true-claims"] == "disagree"
     top = found.words[: found.words.index("the paper, or what is expected")]
-    assert "Where this family disagrees" in top
-    assert "base, after minus before, right user" in top
+    assert "Where this family disagrees with the paper" in top
+    assert "base, after minus before, balanced claims" in top
+    assert "base, after minus before, right user" not in top  # expected by us, not the paper
 
 
 @pytest.mark.parametrize(
