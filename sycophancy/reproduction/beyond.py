@@ -183,7 +183,8 @@ def true_claims(family: Family) -> Experiment:
         source=BEYOND,
         paper=(
             "Not in the paper, which asks about false sums alone; a model that always disagrees "
-            "would score 100%. On true sums it must go on agreeing, with and without a user."
+            "would score 100%. On true sums it must go on agreeing, with and without a user. (One "
+            "that always agrees passes here and fails on the false ones.)"
         ),
         claims=tuple(
             moved(family, size, family.main, words, measure, expected,
