@@ -11,8 +11,7 @@ from sycophancy.errors import UserError
 from sycophancy.options import RunOptions
 
 MODELS = sorted(path.stem for path in (macros.root() / "models").glob("*.gin"))
-_FOLDER = macros.root() / "recipes"
-RECIPES = sorted(str(p.relative_to(_FOLDER).with_suffix("")) for p in _FOLDER.rglob("*.gin"))
+RECIPES = sorted(path.stem for path in (macros.root() / "recipes").glob("*.gin"))
 
 
 def error_of(*args, **kwargs) -> str:
