@@ -278,9 +278,8 @@ class Pretraining:
 
     def run_stage(self, stage: Stage) -> None:
         last = stage is STAGES[-1]
-        most = int(stage.most_steps * self.args.patience)
-        if last:
-            most = SIZES[self.args.model].last_steps
+        gated = int(stage.most_steps * self.args.patience)
+        most = SIZES[self.args.model].last_steps if last else gated
         started, measured_at = time.monotonic(), self.progress["stage_steps"]
         key = jax.random.key(self.args.seed + 1)
         while self.progress["stage_steps"] < most:

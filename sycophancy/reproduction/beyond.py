@@ -1,4 +1,8 @@
-"""Questions that the paper leaves open; the expectations are ours, said before measuring."""
+"""Questions that the paper leaves open; the expectations are ours.
+
+They were said before measuring, but for rules that first figures showed to decide nothing: other
+wordings are compared with the same sums, users and formats with guessing (`docs/reproduce.md`).
+"""
 
 from __future__ import annotations
 
