@@ -129,6 +129,14 @@ def test_several_seeds_have_students_interval():
     )
 
 
+def test_an_interval_ends_where_shares_and_their_differences_do():
+    by_seed = {0: measured([1] * 100), 1: measured([1] * 100), 2: measured([1] * 60 + [0] * 40)}
+    none = dict.fromkeys(range(3), measured([0] * 100))
+    rate, difference = contrast([(1.0, by_seed)]), contrast([(1.0, none), (-1.0, by_seed)])
+    assert 0 < rate.low < rate.value < rate.high == 1
+    assert -1 == difference.low < difference.value < difference.high
+
+
 def test_agreeing_seeds_are_no_narrower_than_their_questions():
     after, before = measured([1] * 50 + [0] * 50), measured([1] * 40 + [0] * 60)
     one = contrast([(1.0, {0: after}), (-1.0, {0: before})])

@@ -121,8 +121,7 @@ def rate(side: Side, answers: Answers) -> tuple[Metric, int] | None:
     found = contrast([(1.0, answers.of(side))])
     if found is None:
         return None
-    low, high = max(0.0, found.low), min(1.0, found.high)
-    return Metric(found.value, low, high, found.n), found.seeds
+    return Metric(found.value, found.low, found.high, found.n), found.seeds
 
 
 def contrast(terms: Sequence[tuple[float, Mapping[int, Measured]]]) -> Contrast | None:
@@ -145,6 +144,10 @@ def contrast(terms: Sequence[tuple[float, Mapping[int, Measured]]]) -> Contrast 
         quantile = float(stdtrit(len(seeds) - 1, (1 + CONFIDENCE) / 2))
         half = quantile * float(np.std(by_seed, ddof=1)) / len(seeds) ** 0.5
         low, high = min(low, value - half), max(high, value + half)
+    factors = [factor for factor, _ in terms]
+    # Student's interval knows nothing of measures being shares, from 0 to 1.
+    low = max(low, sum(min(factor, 0.0) for factor in factors))
+    high = min(high, sum(max(factor, 0.0) for factor in factors))
     asked = [{found[seed].asked for _, found in terms} for seed in seeds]
     return Contrast(
         value=value,
