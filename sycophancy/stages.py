@@ -85,7 +85,7 @@ def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[
         with unheard():
             from sycophancy.training import trainer
 
-        last = trainer.finetune(config, run.path, out, report=meter.report)
+        last = trainer.finetune(config, run.path, out, meter.report, meter.note)
     checkpoint = last.relative_to(out.resolve())
     return {"steps": config.training.finetune_steps, "checkpoint": str(checkpoint)}
 

@@ -188,13 +188,13 @@ def initial_checkpoint(model_dir: str) -> str:
     """
     from etils import epath
 
-    from sycophancy.model.checkpoints import t5x
+    from sycophancy.model.checkpoints import folders
     from sycophancy.model.checkpoints.convert import convert
 
     model = configuration().model
     given = epath.Path(model.checkpoint)
-    step = t5x.step_in_name(given)
-    if step is not None and (t5x.is_legacy(given) or t5x.is_current(given)):
+    step = folders.step_in_name(given)
+    if step is not None and folders.is_t5x(given):
         if step != model.pretrained_step:
             raise UserError(
                 f"INITIAL_CHECKPOINT_PATH {given} is from step {step}, but PRETRAINED_STEP is "

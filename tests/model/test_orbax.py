@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from sycophancy.config import NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import load_params, orbax
+from sycophancy.model.checkpoints import folders, load_params, orbax
 from sycophancy.training.sharding import abstract_params
 
 NETWORK = NetworkConfig(
@@ -53,7 +53,7 @@ def test_metadata_tells_the_network(saved):
 
 def test_a_relative_path_will_do(saved, monkeypatch):
     monkeypatch.chdir(saved.parent)
-    assert orbax.is_checkpoint("saved")
+    assert folders.is_ours("saved")
     load_params("saved", NETWORK)
 
 
