@@ -23,8 +23,8 @@ RELPOS_MAX_DISTANCE = 128
 NORM_EPSILON = 1e-6
 UNROLLED_DEPTH = 4  # shallow stacks run and compile faster unrolled; deeper ones must not
 
-# T5's gelu is the approximated one; `gelu_exact` is what transformers calls gelu where no T5 1.1 is.
-_ACTIVATIONS = {
+# T5's gelu is the approximated one; `gelu_exact` is what transformers calls gelu.
+_ACTIVATIONS: dict[str, Any] = {
     "gelu": nn.gelu,
     "gelu_exact": functools.partial(nn.gelu, approximate=False),
     "relu": nn.relu,

@@ -154,10 +154,10 @@ def _continued(
         except orbax.Damaged as error:
             damaged.append(error)
             continue
-        for error in damaged:
-            place = checkpoints.set_aside(error.step)
+        for problem in damaged:
+            place = checkpoints.set_aside(problem.step)
             if jax.process_index() == 0:
-                reason = str(error).removesuffix(f"; {orbax.READING}")
+                reason = str(problem).removesuffix(f"; {orbax.READING}")
                 note(f"{reason}; it is now {place}, and step {step} is continued from")
         return step, state
     if damaged:

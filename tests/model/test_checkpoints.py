@@ -263,7 +263,6 @@ def test_nothing_is_read_until_it_is_asked_for(tmp_path):
     place = legacy_checkpoint.write(tmp_path, layout.unstack(draw(NETWORK)), 5, {})
     (place / "target.encoder.layers_1.mlp.wo.kernel").rename(tmp_path / "gone")
     found = open_checkpoint(place)
-    found.check(NETWORK)
     np.asarray(found.params["encoder/layers_0/mlp/wo/kernel"])
     with pytest.raises(UserError, match=r"encoder/layers_1/mlp/wo/kernel cannot be read"):
         np.asarray(found.params["encoder/layers_1/mlp/wo/kernel"])

@@ -91,7 +91,7 @@ def read(folder: epath.Path) -> tuple[NetworkConfig, bool]:
             raise UserError(f"{file}: {alias} is {found[alias]!r}, {name} {found.get(name)!r}")
     if found.get("num_decoder_layers") is None:
         found["num_decoder_layers"] = found.get("num_layers")
-    sizes = {}
+    sizes: dict[str, Any] = {}
     for name, field in _SIZES.items():
         if name not in found:
             raise UserError(f"{file} does not describe a T5: {name} is missing")

@@ -95,12 +95,13 @@ def parts(folder: epath.PathLike) -> list[Any]:
     """
     found = find(epath.Path(folder))
     if is_huggingface(found):
-        names = (CONFIG, INDEX)
-        weights = [path for path in found.iterdir() if path.suffix == ".safetensors"]
-        return sorted([*(found / name for name in names if (found / name).exists()), *weights])
+        return sorted(
+            path
+            for path in found.iterdir()
+            if path.name in (CONFIG, INDEX) or path.suffix == ".safetensors"
+        )
     if is_ours(found):
-        names = (PARAMS, STATE, METADATA)
-        return [found / name for name in names if (found / name).exists()]
+        return [found / name for name in (PARAMS, STATE, METADATA) if (found / name).exists()]
     return [found]
 
 

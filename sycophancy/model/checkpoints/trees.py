@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import glob
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,7 +112,7 @@ def read(folder: epath.PathLike) -> dict[str, Any]:
         if not isinstance(found, Mapping):
             raise ValueError("it holds no tree of arrays")
         _check_extents(folder)
-        return found
+        return dict(found)
 
 
 @contextlib.contextmanager
@@ -248,7 +247,7 @@ class _Place(gpath.PosixGPath):
     """
 
     def glob(self, pattern: str) -> Iterator[Any]:
-        for path in glob.iglob(f"{glob.escape(str(self))}/{pattern}"):
+        for path in Path(self).glob(pattern):
             yield self._new(path)
 
 

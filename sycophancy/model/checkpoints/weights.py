@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def _either(folder: epath.Path) -> dict[str, Tensor]:
 
 def _times(*found: Mapping[str, Tensor]) -> tuple[int, ...]:
     files = sorted({str(tensor.file) for tensors in found for tensor in tensors.values()})
-    return tuple(os.stat(file).st_mtime_ns for file in files)
+    return tuple(Path(file).stat().st_mtime_ns for file in files)
 
 
 @functools.lru_cache(maxsize=8)  # a run opens its checkpoint several times
@@ -157,10 +158,8 @@ def _object(data: bytes, file: epath.PathLike) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = [
-            name for name, count in collections.Counter(n for n, _ in pairs).items() if count > 1
-        ]
-        raise ValueError(f"{twice[0]!r} stands in it twice")
+        ((twice, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{twice!r} stands in it twice")
     return found
 
 
