@@ -133,13 +133,22 @@ def finetuned(config: Config, run: RunFolder) -> ModelConfig:
 
 
 def model_files(model: ModelConfig) -> Mapping[str, Any]:
-    """The checkpoint and the vocabulary: paths where they are local, else their names."""
+    """The checkpoint's files and the vocabulary: paths where they are local, else their names.
+
+    Raises:
+        UserError: the local folder holds no checkpoint.
+    """
+    from sycophancy.model.checkpoints import folders
+
     named = {"the checkpoint": model.checkpoint, "the vocabulary": model.vocabulary}
     found: dict[str, Any] = {}
     for name, value in named.items():
         path = runfolder.open_path(value)
         local = "://" not in value and path.exists()
-        found[name] = path if local else value
+        if local and name == "the checkpoint":
+            found |= {f"{name}: {part.name}": part for part in folders.parts(path)}
+        else:
+            found[name] = path if local else value
     return found
 
 
@@ -152,7 +161,12 @@ def check_model(model: ModelConfig) -> None:
     from sycophancy.model.checkpoints import open_checkpoint
     from sycophancy.model.vocabulary import Vocabulary
 
-    Vocabulary(model.vocabulary)
+    pieces, rows = Vocabulary(model.vocabulary).size, model.network.vocab_size
+    if pieces > rows:
+        raise UserError(
+            f"vocabulary {model.vocabulary} has {pieces:,} pieces, the network {rows:,} rows; "
+            "set VOCABULARY to the one the checkpoint was trained with"
+        )
     open_checkpoint(model.checkpoint).check(model.network)
 
 

@@ -117,16 +117,20 @@ def refuse_pointer(path: epath.PathLike, start: bytes) -> None:
         )
 
 
-def read_small(folder: epath.PathLike, name: str) -> bytes:
-    """The bytes of a small file in a model's folder; see `inside`.
+def read_small(path: epath.Path) -> bytes:
+    """The bytes of a small file.
 
     Raises:
-      UserError: it is missing, is larger than 64 MiB, is elsewhere or cannot be read.
+      FileNotFoundError: there is none.
+      UserError: it is larger than 64 MiB, or cannot be read.
     """
-    path = inside(folder, name)
+    if path.exists() and not path.is_dir() and "://" not in str(path) and not Path(path).is_file():
+        raise UserError(f"{path} is not a file; name another")  # a pipe would never end
     try:
         with path.open("rb") as file:
             data: bytes = file.read(_SMALL + 1)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     refuse_pointer(path, data)

@@ -141,7 +141,10 @@ def read_json(folder: epath.Path, name: str) -> dict[str, Any]:
     Raises:
       UserError: it is missing or damaged, or holds something else.
     """
-    return _object(places.read_small(folder, name), folder / name)
+    try:
+        return _object(places.read_small(places.inside(folder, name)), folder / name)
+    except FileNotFoundError:
+        raise UserError(f"{folder / name} is missing; copy the folder again") from None
 
 
 def _object(data: bytes, file: epath.PathLike) -> dict[str, Any]:
