@@ -88,8 +88,12 @@ def inside(folder: epath.PathLike, name: str) -> epath.Path:
     Raises:
       UserError: `name` is no plain file name, or the file is a link to elsewhere, or no file.
     """
-    if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
-        raise UserError(f"{folder}: {name!r} is not the name of a file in this folder")
+    if (
+        name in ("", ".", "..")
+        or re.search(r"[/\\\0]", name)
+        or len(name.encode("utf-8", "replace")) > 255
+    ):
+        raise UserError(f"{folder}: {name[:300]!r} is not the name of a file in this folder")
     path = epath.Path(folder) / name
     if "://" in str(path) or not (path.exists() or Path(path).is_symlink()):
         return path
