@@ -223,7 +223,7 @@ class Pipeline:
         resumable = self._resumable(stage)
         if not resumable.saved():
             return
-        reasons = resumable.why_not_continued(
+        reasons = resumable.differences(
             self.ingredients(stage, given_alone=True), any_code=self.any_code, own_files_alone=True
         )
         for name in self._needed([stage.name])[:-1]:
@@ -233,8 +233,9 @@ class Pipeline:
                 reasons += made_of.differences(
                     manifest["ingredients"], code=not self.any_code, own_files_alone=True
                 )
-        if reasons:
-            raise errors.UserError(resumable.refusal(list(dict.fromkeys(reasons))))
+        damage = resumable.lasting_damage()
+        if reasons or damage:
+            raise errors.UserError(resumable.refusal(list(dict.fromkeys(reasons)), damage))
 
     def _resumable(self, stage: Stage) -> Resumable:
         return Resumable(self.run, stage.name, stage.grows, stage.states)
@@ -398,6 +399,7 @@ class Pipeline:
         self.run.check_layout([*self.stages, "report"])
         if any(self.run.manifest(name) is not None for name in self.stages):
             self._record()
+        self._refuse_damage()
         for name in self.stages:
             if self.run.manifest(name) is not None and not self.is_current(name):
                 self.screen.note(f"report: {name} is out of date; `sycophancy run` does it again")
@@ -427,6 +429,18 @@ class Pipeline:
         self.run.complete_results("report", ingredients, ["report.html"], seconds)
         self.screen.note(f"report: done in {seconds:,.1f} s")
         return report
+
+    def _refuse_damage(self) -> None:
+        """Refuses to report on damaged files; saved states, which may be pruned, are not read.
+
+        Raises:
+            UserError: naming the first of them and the way out.
+        """
+        for stage in self.stages.values():
+            saved = self._resumable(stage).saved_outputs() if stage.grows else frozenset()
+            for name, words in self.run.damage(stage.name).items():
+                if name not in saved:
+                    raise errors.UserError(f"report: {words}; `sycophancy run` does it again")
 
     def evaluate_checkpoint(self, checkpoint: str) -> Path | epath.Path:
         """Asks another checkpoint of the same shape what is held out; returns its metrics' file."""

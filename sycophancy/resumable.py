@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 from sycophancy import manifests, paths
@@ -40,20 +41,29 @@ class Resumable:
         found = [path for pattern in self.states for path in self.folder.glob(pattern)]
         return sorted(str(path.relative_to(self.folder)) for path in found)
 
-    def why_not_continued(
+    def saved_outputs(self) -> frozenset[str]:
+        """The outputs of the complete stage that belong to saved states, relative to the run."""
+        folder = PurePath(self.stage)
+        return frozenset(
+            name
+            for name in self.run.outputs(self.stage)
+            for state in PurePath(name).relative_to(folder).parents
+            if any(state.match(pattern) for pattern in self.states)
+        )
+
+    def differences(
         self, ingredients: Ingredients, *, any_code: bool = False, own_files_alone: bool = False
     ) -> list[str]:
-        """Why what was saved cannot be continued, in words; empty if it can or nothing was saved.
+        """How what was saved was made otherwise, in words; empty if it can be continued.
 
         Args:
             ingredients: what the stage would be made of now.
             any_code: continue what other code began.
             own_files_alone: leave out files that `ingredients` do not have.
         """
-        saved, begun = self.saved(), self._begun()
-        if not saved:
+        if not self.saved():
             return []
-        if begun is None:
+        if (begun := self._begun()) is None:
             return [f"neither {_BEGUN} nor {manifests.NAME} says what it was made of"]
         changes = ingredients.differences(
             begun,
@@ -61,15 +71,16 @@ class Resumable:
             free=frozenset({self.step_setting}),
             own_files_alone=own_files_alone,
         )
-        now, then = (
-            made["settings"].get(self.step_setting) for made in (ingredients.as_json(), begun)
-        )
+        then = begun["settings"].get(self.step_setting)
+        now = ingredients.settings[self.step_setting]
         if not isinstance(then, int) or now < then:
             changes.append(f"{self.step_setting} was {then} and is {now}")
-        if changes:
-            return changes
+        return changes
+
+    def lasting_damage(self) -> list[str]:
+        """What is damaged and cannot be made again from an intact saved state, in words."""
         damage, damaged = self.run.damage(self.stage), self._damaged()
-        if len(damaged) < len(saved):  # an intact one is left to continue from
+        if len(damaged) < len(self.saved()):
             for state in damaged:
                 damage = {name: damage[name] for name in damage if not self._is_in(name, state)}
         return list(damage.values())
@@ -96,10 +107,11 @@ class Resumable:
         """
         if not self.saved():
             self._restore_unless(ingredients)
-        reasons, notes = self.why_not_continued(ingredients, any_code=any_code), []
-        if reasons and not redo:
-            raise UserError(self.refusal(reasons))
-        if reasons:
+        differences = self.differences(ingredients, any_code=any_code)
+        damage, notes = self.lasting_damage(), []
+        if (differences or damage) and not redo:
+            raise UserError(self.refusal(differences, damage))
+        if differences or damage:
             place = self._set_aside()
             notes.append(f"what was saved is kept in {place} until this is done")
         elif damaged := self._damaged():
@@ -132,13 +144,20 @@ class Resumable:
         for place in self._all_set_aside():
             paths.remove(place)
 
-    def refusal(self, reasons: Sequence[str]) -> str:
+    def refusal(self, differences: Sequence[str], damage: Sequence[str] = ()) -> str:
         """One line that says why what was saved would be lost, and the ways out."""
+        reasons = [*differences, *damage]
         more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        ways = [f"--redo {self.stage} to do it again"]
+        ways[:0] = ["another --name"] if differences else ["the undamaged file back"]
+        ways += (
+            ["--any-code if only code changed and what it made is to be kept"]
+            if differences
+            else []
+        )
         return (
-            f"{self.stage}: {', '.join(reasons[:3])}{more}; this might replace what {self.folder} "
-            f"has saved, so nothing was done: give another --name, --redo {self.stage} to train "
-            "again, or --any-code if only the code changed and you want to keep it"
+            f"{self.stage}: {', '.join(reasons[:3])}{more}; nothing was done, because "
+            f"{self.folder} holds saved work: give {', or '.join(ways)}"
         )
 
     def _begun(self) -> dict[str, Any] | None:
