@@ -39,6 +39,7 @@ _CANNOT_WRITE = {
     errno.EROFS,
     errno.EPERM,
     errno.EIO,
+    errno.EFBIG,
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EEXIST,
@@ -61,7 +62,7 @@ class Stage:
         on_devices: whether all processes of a run do it together; else the first does it alone.
         grows: the setting that counts its steps, for a stage that can be continued when it was
             interrupted or when that setting has grown.
-        states: glob patterns of what such a stage saves in its folder.
+        states: regular expressions of what such a stage saves in its folder.
         unverified: names in its folder that nothing of the run reads, and that get no digest.
     """
 
@@ -123,8 +124,8 @@ def all_stages() -> dict[str, Stage]:
                 modules=stages.finetune_modules,
                 work=stages.finetune,
                 grows="FINETUNE_STEPS",
-                states=("checkpoints/[0-9]*", "checkpoint_[0-9]*"),
-                unverified=("tensorboard", "t5x.log"),
+                states=(r"checkpoints/\d+", r"checkpoint_\d+"),
+                unverified=("tensorboard", "train", "t5x.log"),
             ),
             Stage(
                 name="evaluate_before",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -23,7 +24,8 @@ class Resumable:
         run: the run it belongs to.
         stage: its name.
         step_setting: the setting that counts its steps; with more of them it goes on.
-        states: glob patterns of what it saves, such as `checkpoints/[0-9]*`.
+        states: regular expressions of what it saves, such as `checkpoints/\\d+`; what another
+            program leaves there while it saves does not match.
     """
 
     run: RunFolder
@@ -38,8 +40,13 @@ class Resumable:
 
     def saved(self) -> list[str]:
         """The names of what was saved, relative to the folder."""
-        found = [path for pattern in self.states for path in self.folder.glob(pattern)]
-        return sorted(str(path.relative_to(self.folder)) for path in found)
+        paths = [path for pattern in ("*", "*/*") for path in self.folder.glob(pattern)]
+        return sorted(
+            filter(self._is_state, (str(path.relative_to(self.folder)) for path in paths))
+        )
+
+    def _is_state(self, name: str) -> bool:
+        return any(re.fullmatch(pattern, name) for pattern in self.states)
 
     def saved_outputs(self) -> frozenset[str]:
         """The outputs of the complete stage that belong to saved states, relative to the run."""
@@ -48,7 +55,7 @@ class Resumable:
             name
             for name in self.run.outputs(self.stage)
             for state in PurePath(name).relative_to(folder).parents
-            if any(state.match(pattern) for pattern in self.states)
+            if self._is_state(str(state))
         )
 
     def differences(
