@@ -155,13 +155,10 @@ class Resumable:
         """One line that says why what was saved would be lost, and the ways out."""
         reasons = [*differences, *damage]
         more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        ways = [f"--redo {self.stage} to do it again"]
-        ways[:0] = ["another --name"] if differences else ["the undamaged file back"]
-        ways += (
-            ["--any-code if only code changed and what it made is to be kept"]
-            if differences
-            else []
-        )
+        ways = ["another --name" if differences else "the undamaged file back"]
+        ways.append(f"--redo {self.stage} to do it again")
+        if differences and all(words.endswith(".py changed") for words in reasons):
+            ways.append("--any-code to keep what the other code made")
         return (
             f"{self.stage}: {', '.join(reasons[:3])}{more}; nothing was done, because "
             f"{self.folder} holds saved work: give {', or '.join(ways)}"

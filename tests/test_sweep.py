@@ -169,7 +169,7 @@ def test_a_change_of_a_setting_redoes_what_depends_on_it(toys, call, tmp_path):
     toys.worked.clear()
     refused = call("--set", "LEARNING_RATE=1e-4")
     assert refused.code == 1
-    assert refused.err.count("finetune: LEARNING_RATE was 0.0005 and is 0.0001") == 2 * 8
+    assert refused.err.count("finetune: LEARNING_RATE was 0.001 and is 0.0001") == 2 * 8
     assert not toys.worked
     call("--set", "LEARNING_RATE=1e-4", "--redo", "finetune")
     assert len(toys.did("finetune")) == 8
