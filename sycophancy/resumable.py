@@ -112,8 +112,10 @@ class Resumable:
         Raises:
             UserError: what was saved would be lost.
         """
-        if not self.saved():
-            self._restore_unless(ingredients)
+        begun = self._begun()
+        if not self.saved() and (begun is None or ingredients.differences(begun, code=False)):
+            paths.remove(self.folder)
+            self._restore()
         differences = self.differences(ingredients, any_code=any_code)
         damage, notes = self.lasting_damage(), []
         if (differences or damage) and not redo:
@@ -125,8 +127,6 @@ class Resumable:
             place = self._set_aside(damaged)
             notes.append(f"{', '.join(damaged)} is damaged and was set aside in {place}")
         codes = self.codes() if self.saved() else []
-        if not self.saved():
-            paths.remove(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         made_of = ingredients.as_json()
         if made_of["code"] not in codes:
@@ -141,9 +141,11 @@ class Resumable:
         return list(begun.get("codes") or ([begun["code"]] if "code" in begun else []))
 
     def abandon(self) -> None:
-        """Removes what a start wrote that failed before it saved anything."""
+        """Gives back what was set aside for a start that failed before it saved anything."""
         if self.folder.exists() and not self.saved():
-            paths.remove(self.folder)
+            written = [path.name for path in self.folder.iterdir()]
+            if self._all_set_aside() or written == [_BEGUN]:  # else a log may say why it failed
+                paths.remove(self.folder)
             self._restore()
 
     def discard_set_aside(self) -> None:
@@ -191,16 +193,10 @@ class Resumable:
             (self.folder / part).rename(place / part)
         return place
 
-    def _restore_unless(self, ingredients: Ingredients) -> None:
-        """Takes back what was set aside for a start that saved nothing, unless that goes on now."""
-        begun = self._begun()
-        if begun is None or ingredients.differences(begun, code=False):
-            self._restore()
-
     def _restore(self) -> None:
+        """Takes back the folder that was set aside last, where there is none now."""
         whole = [place for place in self._all_set_aside() if (place / _BEGUN).exists()]
-        if whole:
-            paths.remove(self.folder)
+        if whole and not self.folder.exists():
             whole[-1].rename(self.folder)
 
     def _all_set_aside(self) -> list[Any]:
