@@ -6,7 +6,7 @@ Nothing here imports JAX or Orbax, so that a run may ask before it computes a di
 from __future__ import annotations
 
 import re
-from typing import Any
+from pathlib import Path
 
 from etils import epath
 
@@ -87,7 +87,7 @@ def find(folder: epath.Path) -> epath.Path:
     raise UserError(f"{folder} is not a checkpoint: {_kind(folder, names) or _SUPPORTED}")
 
 
-def parts(folder: epath.PathLike) -> list[Any]:
+def parts(folder: epath.PathLike) -> list[Path]:
     """The files and folders inside a local folder that decide what its checkpoint is.
 
     Raises:
@@ -95,14 +95,11 @@ def parts(folder: epath.PathLike) -> list[Any]:
     """
     found = find(epath.Path(folder))
     if is_huggingface(found):
-        return sorted(
-            path
-            for path in found.iterdir()
-            if path.name in (CONFIG, INDEX) or path.suffix == ".safetensors"
-        )
-    if is_ours(found):
-        return [found / name for name in (PARAMS, STATE, METADATA) if (found / name).exists()]
-    return [found]
+        files = [path for path in found.iterdir() if path.suffix == ".safetensors"]
+        inside = [found / CONFIG, found / INDEX, *sorted(files)]
+    else:
+        inside = [found / name for name in (PARAMS, STATE, METADATA)] if is_ours(found) else [found]
+    return [Path(path) for path in inside if path.exists()]
 
 
 def refuse_other_models(folder: epath.Path) -> None:
