@@ -76,6 +76,21 @@ def exists(path: epath.Path) -> bool:
         ) from None
 
 
+def check_name(path: epath.PathLike) -> None:
+    """Refuses a local path at which TensorStore would write somewhere else, or not at all.
+
+    Raises:
+      UserError: it has a backslash, which TensorStore takes for a slash, or is not UTF-8.
+    """
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{name!r} is not UTF-8; name another folder for checkpoints") from None
+    if "\\" in name and "://" not in name:
+        raise UserError(f"{name} has a backslash in it; name another folder for checkpoints")
+
+
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _SMALL = 64 * 2**20  # bytes; an index of a thousand files has fewer
 

@@ -20,6 +20,7 @@ from etils import epath
 from etils.epath import gpath
 
 from sycophancy.errors import UserError
+from sycophancy.model import places
 from sycophancy.model.checkpoints.leaf import Leaf
 
 Report = Callable[[int], None]
@@ -255,13 +256,11 @@ def absolute(path: epath.PathLike) -> epath.Path:
     """Orbax refuses relative local paths; addresses such as gs:// are absolute as they are.
 
     Raises:
-      UserError: the path is not UTF-8, which TensorStore cannot open.
+      UserError: TensorStore cannot write there.
     """
     place = epath.Path(path)
     if "://" in str(place):
         return place
-    try:
-        str(place).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{str(place)!r} is not UTF-8; name another folder") from None
-    return _Place(place.expanduser().resolve())
+    place = _Place(place.expanduser().resolve())
+    places.check_name(place)
+    return place
