@@ -162,6 +162,17 @@ def model_files(model: ModelConfig) -> Mapping[str, Any]:
     return found
 
 
+def check_place(run: RunFolder) -> None:
+    """Refuses a run's folder in which no checkpoint could be written.
+
+    Raises:
+        UserError: says what is wrong with its name.
+    """
+    from sycophancy.model import places
+
+    places.check_name(os.path.abspath(run.path) if isinstance(run.path, Path) else run.path)  # noqa: PTH100
+
+
 def check_model(model: ModelConfig) -> None:
     """Opens the vocabulary and the checkpoint, without reading its arrays.
 
