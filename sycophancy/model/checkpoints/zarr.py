@@ -61,15 +61,16 @@ def leaf(spec: Mapping[str, Any], folder: epath.Path, name: str) -> Leaf:
     def stored() -> Any:
         # A piece that is missing is an error; the default would take it for zeros.
         found = {"driver": "zarr", "kvstore": address, "fill_missing_data_reads": False}
-        return ts.open(found, open=True, read=True)
+        return ts.open({**found, "metadata": said}, open=True, read=True)
 
     def read() -> Any:
         with _named(folder, name):
             return stored().result().read().result()
 
     metadata = spec.get("metadata", {})
-    if "shape" in metadata:
-        return Leaf(metadata["shape"], read, stored=stored)
+    said = {name: metadata[name] for name in ("shape", "chunks") if name in metadata}
+    if "shape" in said:
+        return Leaf(said["shape"], read, stored=stored)
     with _named(folder, name):
         return Leaf(stored().result().shape, read, stored=stored)
 
@@ -102,6 +103,8 @@ def _check_pieces(array: Any) -> None:
             raise ValueError("a piece of it is missing")
         return
     metadata, folder = spec["metadata"], Path(spec["kvstore"]["path"])
+    if metadata["order"] != "C" or metadata["dtype"].startswith(">"):
+        raise ValueError("its numbers are in an order that T5X does not write")
     size = math.prod(metadata["chunks"]) * array.dtype.numpy_dtype.itemsize
     compressor = (metadata["compressor"] or {}).get("id")
     grid = [
