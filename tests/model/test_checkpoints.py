@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import legacy_checkpoint
@@ -16,6 +17,7 @@ from sycophancy.config import NetworkConfig, load_config
 from sycophancy.data.miniature.curriculum import Curriculum
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import (
+    folders,
     huggingface,
     layout,
     load_params,
@@ -304,7 +306,7 @@ def test_a_damaged_legacy_checkpoint_is_refused_in_one_line(tmp_path, damage, me
     [
         ({"model_type": "bart"}, "model_type is 'bart', only 't5' is supported"),
         ({"relative_attention_num_buckets": 64}, "relative_attention_num_buckets is 64"),
-        ({"d_model": "wide"}, "does not describe a T5"),
+        ({"d_model": "wide"}, "d_model is 'wide', expected a whole number"),
     ],
 )
 def test_a_config_that_the_network_does_not_compute_is_refused(tmp_path, change, message):
@@ -320,6 +322,88 @@ def test_pickled_weights_are_refused(tmp_path):
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match="stored as pickle"):
         open_checkpoint(tmp_path)
+
+
+def pieces(place):
+    """The chunks of the legacy format's arrays."""
+    return sorted(p for p in place.rglob("*") if p.is_file() and p.name[0].isdigit())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda piece: piece.unlink(), "is missing"),
+        (lambda piece: piece.write_bytes(b""), "is cut short"),
+        (lambda piece: piece.write_bytes(piece.read_bytes()[:-1]), "is cut short"),
+        (lambda piece: (piece.parent / ".zarray").unlink(), "does not exist"),
+        (lambda piece: (piece.parent / ".zarray").write_text("{}"), "cannot be read"),
+        (
+            lambda piece: (piece.parent / ".zarray").write_text(
+                (piece.parent / ".zarray").read_text().replace('"<f4"', '"<i4"')
+            ),
+            "is stored as int32",
+        ),
+    ],
+)
+def test_a_piece_that_is_missing_is_named_before_anything_is_read(tmp_path, damage, message):
+    """It would read as zeros."""
+    place = legacy_checkpoint.write(tmp_path, layout.unstack(draw(NETWORK)), 5, {})
+    for piece in (pieces(place)[0], pieces(place)[-1]):
+        kept = tmp_path / "kept"
+        shutil.copytree(piece.parent, kept)
+        damage(piece)
+        with pytest.raises(UserError, match=message) as error:
+            open_checkpoint(place).check(NETWORK)
+        name = piece.parent.name.removeprefix("target.").replace(".", "/")
+        assert name in str(error.value)
+        assert "\n" not in str(error.value)
+        shutil.rmtree(piece.parent)
+        kept.rename(piece.parent)
+    open_checkpoint(place).check(NETWORK)
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "/etc", ".", "", "a/../../b"])
+def test_a_legacy_checkpoint_reads_nothing_outside_its_folder(tmp_path, path):
+    from flax import serialization
+
+    place = legacy_checkpoint.write(tmp_path, layout.unstack(draw(NETWORK)), 5, {})
+    stored = serialization.msgpack_restore((place / "checkpoint").read_bytes())
+    stored["optimizer"]["target"]["token_embedder"]["embedding"]["kvstore"]["path"] = path
+    (place / "checkpoint").write_bytes(serialization.msgpack_serialize(stored))
+    with pytest.raises(UserError, match="outside the checkpoint"):
+        open_checkpoint(place)
+
+
+@pytest.mark.parametrize(
+    "step", [np.asarray(-1), np.asarray([1, 2]), np.asarray(2**40), np.asarray(np.nan)]
+)
+def test_a_step_that_is_none_is_refused(tmp_path, step):
+    from flax import serialization
+
+    place = legacy_checkpoint.write(tmp_path, layout.unstack(draw(NETWORK)), 5, {})
+    stored = serialization.msgpack_restore((place / "checkpoint").read_bytes())
+    stored["optimizer"]["state"]["step"] = step
+    (place / "checkpoint").write_bytes(serialization.msgpack_serialize(stored))
+    with pytest.raises(UserError, match="its step is not a number"):
+        open_checkpoint(place)
+
+
+def test_quantized_weights_of_t5x_are_refused(tmp_path):
+    params = jax.tree.map(lambda leaf: (10 * leaf).astype(np.int8), draw(NETWORK))
+    legacy_checkpoint.write(tmp_path, layout.unstack(params), 5, {})
+    with pytest.raises(UserError, match="is stored as int8"):
+        load_params(tmp_path / "checkpoint_5", NETWORK)
+
+
+def test_only_a_checkpoints_own_files_count(tmp_path, legacy):
+    for to in ("hf", "t5x", "orbax"):
+        there = convert(str(legacy), str(tmp_path / to), to)
+        (tmp_path / to / "notes.txt").write_text("mine")
+        found = {path.name for path in folders.parts(tmp_path / to)}
+        assert found and "notes.txt" not in found
+        assert all(part.exists() for part in folders.parts(there.path))
+    with pytest.raises(UserError, match="/ is not a checkpoint"):
+        folders.parts("/")
 
 
 @pytest.mark.parametrize("to", ["hf", "t5x", "orbax"])

@@ -1,6 +1,7 @@
 """Our own checkpoints: exact, and refused when they are of another model."""
 
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -111,7 +112,7 @@ ODD_NAMES = [
     "[", "!x", "~home", "quote'\"", "a:b", "%2F", "$HOME", "-x", "a\tb",
     "ocdbt.process_0",
 ]  # fmt: skip
-PARTS = {"w": jnp.arange(600, dtype=jnp.float32).reshape(3, 20, 10), "b": jnp.ones(3)}
+PARTS = {"w": jax.random.normal(jax.random.key(0), (3, 20, 40)), "b": jnp.ones(3)}
 STATE = {"optimizer": {"v": jnp.full((3, 20), 2.0)}, "rng": jnp.arange(2)}
 
 
@@ -213,6 +214,22 @@ def test_a_damaged_step_is_noticed_and_can_be_set_aside(tmp_path, damage):
         assert checkpoints.steps() == [4, 2]
         assert checkpoints.set_aside(4).name == "4.damaged.1"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4.damaged", "4.damaged.1"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's threads
+def test_numbers_that_cannot_be_decoded_are_damage_too(tmp_path):
+    """Such a step opens: its files are whole in number and length."""
+    save_steps(tmp_path, 2)
+    for path in (tmp_path / "2/params/ocdbt.process_0/d").iterdir():
+        path.write_bytes(bytes(path.stat().st_size))
+    with orbax.Checkpoints(tmp_path, None) as checkpoints:
+        checkpoints.check(2)
+        with pytest.raises(orbax.Damaged, match=r"checkpoint .*/2 cannot be read: "):
+            restored(checkpoints, 2)
+        gc.collect()
+    with pytest.raises(UserError, match=r"cannot be read .*w: ") as error:
+        np.asarray(trees.read(tmp_path / "2/params")["w"])
+    assert "\n" not in str(error.value)
 
 
 def test_a_chunk_that_is_missing_is_no_zero(saved, tmp_path):

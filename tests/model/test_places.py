@@ -163,6 +163,88 @@ def test_a_checkpoint_of_a_shipped_models_shape_is_finetuned_like_it(tmp_path, t
     load_params(found.model.checkpoint, found.model.network)
 
 
+def scrambled(params):
+    """Other weights of the same shape."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params)
+
+
+@pytest.mark.parametrize("to", ["hf", "t5x", "orbax"])
+def test_a_shape_is_no_identity(tmp_path, to):
+    """Other weights of a shipped model's shape do not get its vocabulary, or its activations."""
+    from sycophancy.model.checkpoints import huggingface
+
+    params = scrambled(load_params(MINI.checkpoint, MINI.network))
+    huggingface.save(tmp_path / "from", params, MINI.network, None)
+    place = str(tmp_path / "checkpoint_7")
+    convert(str(tmp_path / "from"), place, to)
+    with pytest.raises(UserError, match=r"VOCABULARY is not set.*--set VOCABULARY="):
+        load_config(place, "demo")
+    given = load_config(place, "demo", [f"VOCABULARY={MINI.vocabulary}"]).model
+    assert given.vocabulary == MINI.vocabulary
+    if to == "t5x":  # which stores no activations, and then a gated MLP is a gelu's
+        assert given.network.mlp_activations == ("gelu", "linear")
+
+
+def test_a_tokenizer_of_its_own_keeps_the_shipped_vocabulary_away(tmp_path):
+    """Even from the shipped model's own weights."""
+    convert(MINI.checkpoint, str(tmp_path / "hf"), "hf")
+    (tmp_path / "hf/spiece.model").unlink()
+    assert load_config(str(tmp_path / "hf"), "demo").model.vocabulary == MINI.vocabulary
+    (tmp_path / "hf/tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="VOCABULARY is not set"):
+        load_config(str(tmp_path / "hf"), "demo")
+
+
+def test_weights_that_were_finetuned_from_a_shipped_model_are_known(tmp_path):
+    from sycophancy.model.checkpoints import orbax
+
+    params = load_params(MINI.checkpoint, MINI.network)
+    rng = np.random.default_rng(0)
+    moved = jax.tree.map(
+        lambda leaf: leaf * (1 + 0.1 * rng.normal(size=leaf.shape).astype(np.float32)), params
+    )
+    orbax.save_params(tmp_path / "it", moved, MINI.network)
+    assert load_config(str(tmp_path / "it"), "demo").model.vocabulary == MINI.vocabulary
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "it is empty"),
+        (b"\xff" * 50, "not a SentencePiece model"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+    ],
+)
+def test_a_damaged_vocabulary_ends_in_one_line(tmp_path, data, message):
+    from sycophancy.model.vocabulary import Vocabulary
+
+    (tmp_path / "spiece.model").write_bytes(data)
+    with pytest.raises(UserError, match=message) as error:
+        Vocabulary(str(tmp_path / "spiece.model"))
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="no such file"):
+        Vocabulary(str(tmp_path / "gone.model"))
+
+
+def test_a_vocabulary_without_t5s_padding_is_refused(tmp_path):
+    """Padding has the number 0, which other SentencePiece models give to a piece."""
+    import sentencepiece
+
+    from sycophancy.model.vocabulary import Vocabulary
+
+    with (tmp_path / "other.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["some words", "and more of them"] * 20),
+            model_writer=file,
+            vocab_size=30,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+    with pytest.raises(UserError, match="padding is -1 and the end 2"):
+        Vocabulary(str(tmp_path / "other.model"))
+
+
 def test_another_shape_is_finetuned_as_a_flan_t5_and_needs_a_vocabulary(tmp_path):
     from sycophancy.model.checkpoints import huggingface
 

@@ -210,19 +210,6 @@ def test_a_damaged_last_step_is_set_aside_and_the_one_before_continued(
     assert [line["step"] for line in logged(tmp_path)] == [2, 4, 6]
 
 
-def test_a_step_whose_arrays_cannot_be_decoded_is_set_aside_too(changed, run, tmp_path):
-    """It opens, since its files are whole in number and length."""
-    settings = {"save_period": 1, "keep_checkpoints": None}
-    finetune(changed(finetune_steps=2, **settings), run, tmp_path)
-    for data in (tmp_path / "checkpoints/2/params/ocdbt.process_0/d").iterdir():
-        data.write_bytes(bytes(data.stat().st_size))
-    notes = []
-    last = finetune(changed(finetune_steps=3, **settings), run, tmp_path, note=notes.append)
-    assert last.name == "3"
-    assert len(notes) == 1
-    assert (tmp_path / "checkpoints/2.damaged").is_dir()
-
-
 def test_nothing_is_moved_if_no_checkpoint_can_be_read(changed, run, tmp_path):
     finetune(changed(finetune_steps=2, save_period=1, keep_checkpoints=None), run, tmp_path)
     for step in ("1", "2"):

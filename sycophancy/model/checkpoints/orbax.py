@@ -262,10 +262,12 @@ class Checkpoints:
             STATE: ocp.args.StandardRestore(state),
         }
         try:
-            with _told(f"checkpoint {self.path(step)} cannot be read", READING):
-                found = self._manager.restore(step, args=ocp.args.Composite(**items))
-        except UserError as error:
-            raise Damaged(step, str(error)) from None
+            found = self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax wraps what TensorStore says in a bare Exception
+            raise Damaged(
+                step,
+                f"checkpoint {self.path(step)} cannot be read: {trees.reason(error)}; {READING}",
+            ) from None
         return found[PARAMS], found[STATE]
 
     def set_aside(self, step: int) -> epath.Path:

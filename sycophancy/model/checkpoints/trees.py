@@ -53,7 +53,12 @@ class _Reader(ocp.type_handlers.NumpyHandler):
                 stored_as=array.dtype.numpy_dtype,
             )
 
-        return await asyncio.gather(*map(opened, infos))
+        # All are waited for, since TensorStore would else go on with a loop that is closed.
+        found = await asyncio.gather(*map(opened, infos), return_exceptions=True)
+        for leaf in found:
+            if isinstance(leaf, BaseException):
+                raise leaf
+        return found
 
 
 class _Writer(ocp.type_handlers.NumpyHandler):
@@ -122,11 +127,17 @@ def _told(folder: epath.PathLike, what: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        reason = reason.partition(" [tensorstore_spec=")[0]
         raise UserError(
-            f"{folder} cannot be read as an Orbax checkpoint: {what}{reason[:300]}"
+            f"{folder} cannot be read as an Orbax checkpoint: {what}{reason(error)}"
         ) from None
+
+
+def reason(error: BaseException) -> str:
+    """What Orbax or TensorStore says is wrong, on one line, without the array's specification."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.partition(" [tensorstore_spec=")[0][:300]
 
 
 def _check_extents(folder: epath.Path) -> None:
