@@ -152,6 +152,7 @@ class Checkpoints:
     ) -> None:
         self.folder = trees.absolute(epath.Path(folder))
         self._writing: tuple[int, dict[str, Any]] | None = None
+        self._restore_failed = False
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             keep_period=keep_period,
@@ -174,7 +175,8 @@ class Checkpoints:
             if kind is None:  # else it is known, or the lesser problem
                 raise
             return
-        if kind is None or not issubclass(kind, UserError):
+        failed = self._restore_failed or (kind is not None and issubclass(kind, UserError))
+        if not failed:
             self._echo.close()
 
     def steps(self) -> list[int]:
@@ -264,6 +266,7 @@ class Checkpoints:
         try:
             found = self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # Orbax wraps what TensorStore says in a bare Exception
+            self._restore_failed = True
             raise Damaged(
                 step,
                 f"checkpoint {self.path(step)} cannot be read: {trees.reason(error)}; {READING}",
@@ -305,7 +308,7 @@ def _told(what: str, way_out: str) -> Iterator[None]:
 
 
 def _silenced() -> contextlib.ExitStack:
-    """Keeps a failed write from being told by each of Orbax's and TensorStore's threads as well.
+    """Keeps a failed write or read from being told by each of Orbax's and TensorStore's threads as well.
 
     Closing what is returned ends it. After a failure it stays: the threads go on for a while.
     """
