@@ -70,6 +70,7 @@ class Contents:
         empty where the checkpoint has none.
       vocabulary: its SentencePiece model, where it brings one.
       other_tokenizer: its tokenizer's file in a form that is not read, where it brings one.
+      tied_output: whether its output layer is a copy of the embedding that it does not scale.
       model: the name of the model it was finetuned from, where it says so.
       check_stored: raises UserError where something that its files promise is missing or unequal.
     """
@@ -82,6 +83,7 @@ class Contents:
     moments: Mapping[str, Leaf] = dataclasses.field(default_factory=dict)
     vocabulary: str | None = None
     other_tokenizer: str | None = None
+    tied_output: bool = False
     model: str | None = None
     check_stored: Callable[[], None] = lambda: None
 

@@ -121,6 +121,8 @@ def _warnings(
 ) -> Iterator[str]:
     if guessed and len(contents.shape().mlp_activations) == 2:
         yield "T5X stores no activation; a gated MLP is taken for gelu unless --model says"
+    if contents.tied_output:
+        yield "the output layer was the embedding, unscaled; it is now a layer of its own"
     if to == "t5x" and not _has_moments(contents):
         yield "the source has no optimizer state; Adafactor starts anew"
     if to != "hf":
@@ -184,6 +186,7 @@ def _write_huggingface(
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         huggingface.save(unfinished, tree, network, sentencepiece, wrote)
+        huggingface.open_checkpoint(epath.Path(unfinished), str(unfinished)).check(network)
         unfinished.rename(final)
     except OSError as error:
         raise UserError(f"cannot write {final}: {error}") from error

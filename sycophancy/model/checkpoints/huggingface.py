@@ -84,14 +84,14 @@ def open_checkpoint(folder: epath.Path, source: str) -> Contents:
     folders.refuse_other_models(folder)
     network, tied = architecture.read(folder)
     tensors = weights.find(folder)
-    untied_here = tied and not network.logits_via_embedding
+    copied = tied and not network.logits_via_embedding and OUTPUT not in tensors
     table = names(network)
     embeddings = [name for name in _EMBEDDINGS if name in tensors]
     if tied and OUTPUT in tensors and (network.logits_via_embedding or not embeddings):
         embeddings.append(OUTPUT)
     if embeddings:
         table[EMBEDDING_PATH] = (embeddings[0], False)
-        if untied_here and OUTPUT not in tensors:
+        if copied:
             table[OUTPUT_PATH] = (embeddings[0], True)
     _check_names(tensors, {name for name, _ in table.values()} | set(embeddings), folder, network)
     params = {
@@ -116,6 +116,7 @@ def open_checkpoint(folder: epath.Path, source: str) -> Contents:
         network=network,
         vocabulary=str(folder / VOCABULARY) if has_vocabulary else None,
         other_tokenizer=None if has_vocabulary or not others else str(folder / others[0]),
+        tied_output=copied,
         check_stored=check_stored,
     )
 

@@ -308,7 +308,7 @@ def _told(what: str, way_out: str) -> Iterator[None]:
 
 
 def _silenced() -> contextlib.ExitStack:
-    """Keeps a failed write or read from being told by each of Orbax's and TensorStore's threads as well.
+    """Keeps a failure from being told by each of Orbax's and TensorStore's threads as well.
 
     Closing what is returned ends it. After a failure it stays: the threads go on for a while.
     """

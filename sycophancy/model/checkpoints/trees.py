@@ -197,7 +197,7 @@ def write(
       report: called with the bytes of every array that has been written.
 
     Raises:
-      UserError: the folder exists or cannot be written.
+      UserError: the folder exists, cannot be written, or cannot be opened afterwards.
     """
     folder = absolute(folder)
     if folder.exists():
@@ -216,6 +216,13 @@ def write(
             checkpointer.save(folder, args=ocp.args.Composite(**items))
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error}") from error
+    for name, tree in trees.items():
+        try:
+            if shapes(read(folder / name)) != shapes(tree):
+                raise UserError(f"{folder / name} is not what was to be written")
+        except UserError as error:
+            folder.rmtree()
+            raise UserError(f"cannot write {folder}: {error}") from None
 
 
 def _registry(handler: tuple[Any, Any]) -> Any:
