@@ -96,8 +96,12 @@ class _Bucket(_Handler):
     """Objects of any bucket: the files under `root`/<bucket>."""
 
     def answer(self, path: str) -> None:
-        # /storage/v1/b/BUCKET/o/OBJECT?alt=media
-        _, _, _, _, bucket, _, name = path.split("/", 6)
+        # /storage/v1/b/BUCKET/o/OBJECT?alt=media, or .../BUCKET/o?prefix=PREFIX for a list
+        _, _, _, _, bucket, _, *rest = path.split("/", 6)
+        if not rest:
+            self.list(self.server.root / bucket)
+            return
+        (name,) = rest
         file = self.server.root / bucket / name
         if not file.is_file():
             self.reply(b"{}", status=404)
@@ -110,6 +114,15 @@ class _Bucket(_Handler):
             headers["Content_Range"] = f"bytes {first}-{end - 1}/{len(data)}"
             data, status = data[int(first) : end], 206
         self.reply(data, status=status, **headers)
+
+    def list(self, bucket: Path) -> None:
+        """The names of all objects that begin with the prefix that is asked for, in order."""
+        asked = urllib.parse.parse_qs(self.path.partition("?")[2])
+        start = asked.get("prefix", asked.get("startOffset", [""]))[0]
+        end = asked.get("endOffset", ["\U0010ffff"])[0]
+        names = sorted(str(p.relative_to(bucket)) for p in bucket.rglob("*") if p.is_file())
+        found = [{"name": name, "size": "1"} for name in names if start <= name < end]
+        self.reply(json.dumps({"items": found}).encode(), Content_Type="application/json")
 
 
 @contextlib.contextmanager

@@ -130,6 +130,9 @@ def test_a_legacy_checkpoint_is_read_from_a_bucket(tmp_path, bucket, style):
     assert jax.tree.all(jax.tree.map(np.array_equal, found, params))
     assert any(path.endswith("target.token_embedder.embedding/0.0") for path in bucket.asked)
     assert open_checkpoint("gs://weights/flan").step == 5
+    (folder / "checkpoint_5/target.token_embedder.embedding/1.1").rename(tmp_path / "kept")
+    with pytest.raises(UserError, match=r"token_embedder/embedding .*a piece of it is missing"):
+        open_checkpoint("gs://weights/flan/checkpoint_5").check(network)
     shutil.rmtree(folder / "checkpoint_5/target.token_embedder.embedding")
     with pytest.raises(UserError, match="token_embedder/embedding cannot be read"):
         load_params("gs://weights/flan/checkpoint_5", network)

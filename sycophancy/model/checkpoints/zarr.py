@@ -100,7 +100,7 @@ def _check_pieces(array: Any) -> None:
     spec = array.spec().to_json()
     if spec["kvstore"]["driver"] != "file":
         if not array.storage_statistics(query_fully_stored=True).result().fully_stored:
-            raise ValueError("a piece of it is missing")
+            raise ValueError("a piece of it is missing; reading it would take that for zeros")
         return
     metadata, folder = spec["metadata"], Path(spec["kvstore"]["path"])
     if metadata["order"] != "C" or metadata["dtype"].startswith(">"):
