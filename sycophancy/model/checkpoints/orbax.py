@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -316,14 +315,7 @@ def _silenced() -> contextlib.ExitStack:
     for logger in _TALKING:
         undo.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL)
-    before = sys.unraisablehook
-
-    def hook(problem: sys.UnraisableHookArgs) -> None:
-        if str(problem.exc_value) != "Event loop is closed":  # with which a write was given up
-            before(problem)
-
-    undo.callback(setattr, sys, "unraisablehook", before)
-    sys.unraisablehook = hook
+    undo.callback(trees.quiet_closed_loops())
     return undo
 
 

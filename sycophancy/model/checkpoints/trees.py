@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ def read(folder: epath.PathLike) -> dict[str, Any]:
     folder = absolute(folder)
     if not folder.exists():
         raise UserError(f"{folder} is missing; copy the checkpoint again")
+    loud = quiet_closed_loops()
     registry = _registry((np.ndarray, _Reader()))
     handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
     with _told(folder), contextlib.closing(handler):
@@ -118,7 +120,34 @@ def read(folder: epath.PathLike) -> dict[str, Any]:
         if not isinstance(found, Mapping):
             raise ValueError("it holds no tree of arrays")
         _check_extents(folder)
-        return dict(found)
+    loud()  # after a failure it stays quiet: TensorStore's threads go on for a while
+    return dict(found)
+
+
+def quiet_closed_loops() -> Callable[[], None]:
+    """Keeps TensorStore quiet about what it still does for an event loop that was given up.
+
+    Orbax opens the arrays of a tree together and closes its loop at the first failure.
+
+    Returns:
+      What ends the quiet.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "is_quiet", False):
+        return lambda: None
+
+    def hook(problem: sys.UnraisableHookArgs) -> None:
+        if str(problem.exc_value) != "Event loop is closed":
+            before(problem)
+
+    hook.is_quiet = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
+
+    def end() -> None:
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = before
+
+    return end
 
 
 @contextlib.contextmanager
