@@ -206,7 +206,7 @@ class Pipeline:
             if self.stages[name].grows and name not in self.redo:
                 self._protect(self.stages[name])
         if "finetune" in needed:
-            stages.check_place(self.run)
+            stages.check_finetuning(self.config, self.run)
         on_devices = [name for name in needed if self.stages[name].on_devices]
         if on_devices and not all(map(self.is_current, needed)):
             stages.check_model(self.config.model)

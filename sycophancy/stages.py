@@ -162,15 +162,25 @@ def model_files(model: ModelConfig) -> Mapping[str, Any]:
     return found
 
 
-def check_place(run: RunFolder) -> None:
-    """Refuses a run's folder in which no checkpoint could be written.
+def check_finetuning(config: Config, run: RunFolder) -> None:
+    """Refuses a run's folder in which the trainer could not write, and a network it does not know.
 
     Raises:
-        UserError: says what is wrong with its name.
+        UserError: says what is wrong.
     """
     from sycophancy.model import places
 
-    places.check_name(os.path.abspath(run.path) if isinstance(run.path, Path) else run.path)  # noqa: PTH100
+    place = os.path.abspath(run.path) if isinstance(run.path, Path) else str(run.path)  # noqa: PTH100
+    places.check_name(place)
+    if config.trainer != "t5x":
+        return
+    if any(sign in place for sign in "*?["):
+        raise UserError(
+            f"{place}: T5X takes *, ? and [ in a folder's name for a pattern and would write "
+            "checkpoints without arrays; name another folder, or use --trainer jax"
+        )
+    if "gelu_exact" in config.model.network.mlp_activations:
+        raise UserError("MLP_ACTIVATIONS: T5X has no gelu_exact; use --trainer jax")
 
 
 def check_model(model: ModelConfig) -> None:
