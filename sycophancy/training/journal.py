@@ -108,11 +108,12 @@ class Journal:
         if not self._file.exists():
             return
         kept = []
-        for line in self._file.read_text().splitlines():
+        for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 if json.loads(line)["step"] <= start:
                     kept.append(line + "\n")
-            except ValueError:  # the line that a kill cut short
+            # The line that a kill cut short, or one that is no journal's.
+            except (ValueError, TypeError, KeyError, RecursionError):
                 continue
         unfinished = self._file.with_suffix(".unfinished")
         unfinished.write_text("".join(kept))

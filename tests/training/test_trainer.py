@@ -158,7 +158,9 @@ def test_a_kill_leaves_no_step_twice(changed, run, tmp_path):
     """Lines after the last checkpoint, and one cut short, are dropped on resume."""
     finetune(changed(finetune_steps=2), run, tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 3, "loss": 1.0}\n{"step": 4, "lo')
+        file.write('[1]\n{"step": "x"}\n{}\n{"step": 3, "loss": 1.0}\n{"step": 4, "lo')
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b"\xff")
     finetune(changed(finetune_steps=4), run, tmp_path)
     assert [line["step"] for line in logged(tmp_path)] == [2, 4]
 
