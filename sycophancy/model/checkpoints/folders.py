@@ -46,7 +46,7 @@ def is_current(folder: epath.Path) -> bool:
 
 
 def is_huggingface(folder: epath.Path) -> bool:
-    """Whether `folder` is described by a config.json, or holds a PEFT adapter."""
+    """Whether `folder` is described by a config.json."""
     return (folder / CONFIG).exists()
 
 

@@ -54,7 +54,7 @@ def leaf(spec: Mapping[str, Any], folder: epath.Path, name: str) -> Leaf:
     if not relative or posixpath.normpath(relative) != relative or relative.startswith(("/", ".")):
         raise UserError(f"{folder}: {name} is said to lie at {relative!r}, outside the checkpoint")
     place = folder / relative
-    if "://" not in str(place) and Path(place).resolve().parent != Path(folder).resolve():
+    if "://" not in str(place) and not Path(place).resolve().is_relative_to(Path(folder).resolve()):
         raise UserError(f"{place} is a link to elsewhere; copy the array into the checkpoint")
     address = kvstore(place)
 
