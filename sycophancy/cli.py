@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import inspect
 import io
@@ -17,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from sycophancy import __version__, compiled
+from sycophancy.bounds import Encodable, check, shown
 from sycophancy.errors import UserError
 from sycophancy.launch.commands import app as launch
 from sycophancy.launch.plan_command import plan
@@ -188,7 +190,10 @@ def convert(
         typer.Option(metavar="MODEL", help="Refuse a checkpoint that is not of this model."),
     ] = None,
     step: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Training step to store [the source's].")
+        int | None,
+        typer.Option(
+            min=0, max=2**31 - 1, metavar="N", help="Training step to store [the source's]."
+        ),
     ] = None,
     vocabulary: Annotated[
         str | None,
@@ -284,11 +289,17 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
+        for word in sys.argv[1:]:
+            check("argument", word, Encodable())
         code = typer.main.get_command(app)(standalone_mode=False)
     except _USAGE_ERROR as error:
         _fail(error.format_message(), 2)
     except UserError as error:
         _fail(str(error), 2)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _fail(f"{shown(error.filename)}: {error.strerror}", 2)
     except Preempted as stopped:
         print(f"sycophancy: {stopped}", file=sys.stderr)
         code = 0

@@ -21,9 +21,9 @@ PATIENCE = 30.0  # seconds for what may hang: importing T5X, asking a server
 _VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow")
 # Files by which an accelerator shows, and how JAX is told to use it.
 _ACCELERATORS = {
-    "/dev/nvidia0": ("a GPU", "gpu", "pip install 'sycophancy[gpu]'"),
-    "/dev/accel0": ("a TPU", "tpu", "pip install 'sycophancy[tpu]'"),
-    "/dev/vfio/0": ("a TPU", "tpu", "pip install 'sycophancy[tpu]'"),
+    "/dev/nvidia0": ("a GPU", "gpu", "in the checkout: pip install -e '.[gpu]'"),
+    "/dev/accel0": ("a TPU", "tpu", "in the checkout: pip install -e '.[tpu]'"),
+    "/dev/vfio/0": ("a TPU", "tpu", "in the checkout: pip install -e '.[tpu]'"),
 }
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sycophancy.bounds import Name, Place, check, shortened, shown
 from sycophancy.errors import UserError
 
 if typing.TYPE_CHECKING:
@@ -84,9 +85,10 @@ class RunOptions:
         """Where the run is.
 
         Raises:
-            UserError: nothing says where.
+            UserError: nothing says where, or what says it is no path.
         """
         if self.out is not None:
+            check("--out", self.out, Place())
             if "://" in self.out:
                 raise UserError(
                     f"--out {self.out}: runs are written to a local or mounted folder; "
@@ -95,10 +97,15 @@ class RunOptions:
             return self.out
         if self.name is None and self.model is None:
             raise UserError("which run? give --name of one that exists, or --model for a new one")
+        if self.name is not None:
+            return os.path.join("runs", check("--name", self.name, Name(nested=True)))  # noqa: PTH118
         from sycophancy.model.named import short_name
 
         recipe = Path(self.recipe or "paper").stem
-        return os.path.join("runs", self.name or f"{short_name(self.model or '')}-{recipe}")  # noqa: PTH118
+        name = f"{short_name(self.model or '')}-{recipe}"
+        if Name().problem(name):
+            raise UserError(f"{shown(name)}, of --model and --recipe, names no folder; give --name")
+        return os.path.join("runs", name)  # noqa: PTH118
 
     def overrides(self) -> dict[str, Any]:
         """The macros that flags other than --set stand for."""
@@ -129,6 +136,7 @@ class RunOptions:
     def config(self, folder: Any) -> Config:
         """The configuration: of the model and recipe, or else the one the run already has."""
         from sycophancy.config import load_config, load_operative
+        from sycophancy.macros import text_of
 
         if self.model is not None:
             return load_config(
@@ -141,7 +149,7 @@ class RunOptions:
                 if self.recipe is None
                 else "which model? --recipe needs --model beside it"
             )
-        return load_operative(stored.read_text(), str(stored), self.set_ or (), self.overrides())
+        return load_operative(text_of(stored), str(stored), self.set_ or (), self.overrides())
 
 
 def parse_mesh(text: str) -> tuple[int, int, int]:
@@ -154,15 +162,19 @@ def parse_mesh(text: str) -> tuple[int, int, int]:
         ((-1, 4, 1), (1, -1, 2), (-1, -1, 1))
 
     Raises:
-        UserError: something else.
+        UserError: something else, or an axis twice.
     """
     if text == "auto":
         return (-1, -1, 1)
     said: dict[str, int] = {}
     for part in text.split(","):
         axis, _, size = (piece.strip() for piece in part.partition("="))
-        if axis not in ("data", "fsdp", "model") or not re.fullmatch(r"-1|[1-9]\d*", size):
-            raise UserError(f"--mesh {text}: expected auto, or sizes as in data=4,fsdp=2,model=1")
+        if axis not in ("data", "fsdp", "model") or not re.fullmatch(r"-1|[1-9][0-9]{0,6}", size):
+            raise UserError(
+                f"--mesh {shortened(text)}: expected auto, or sizes as in data=4,fsdp=2,model=1"
+            )
+        if axis in said:
+            raise UserError(f"--mesh {shortened(text)}: {axis} stands there twice")
         said[axis] = int(size)
     rest = 1 if -1 in said.values() else -1
     return (said.get("data", rest), said.get("fsdp", 1), said.get("model", 1))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy import errors, fingerprint, macros, runfolder, stages
+from sycophancy import errors, fingerprint, macros, preflight, runfolder, stages
 from sycophancy.config import Config, macro_values
 from sycophancy.distributed import Crew
 from sycophancy.fingerprint import Ingredients
@@ -171,6 +171,9 @@ class Pipeline:
             t5x_command.check_installed()
         if "prepare" in needed[:-1] and not self.is_current("prepare"):
             stages.check_model(self.config.model)
+        on_devices = [name for name in needed if self.stages[name].on_devices]
+        if on_devices and not self.is_current(on_devices[-1]):
+            preflight.check(self.config, needed)
 
     def _record(self) -> None:
         """Writes `config.gin`, once there is something that was made by it."""

@@ -14,12 +14,14 @@ import typer
 
 from sycophancy.errors import UserError
 from sycophancy.options import RunOptions
-from sycophancy.sweep_command import without_cell
+from sycophancy.sweep_command import MOST_SEEDS, without_cell
 
 
 def reproduce(
     family: Annotated[str, typer.Option(metavar="mini|flan_t5", help="Whose sizes.")] = "mini",
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Seeds 0 to N - 1.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=MOST_SEEDS, metavar="N", help="Seeds 0 to N - 1.")
+    ] = 1,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="[reproduce-FAMILY]")] = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="The folder itself.")] = None,
     cell: Annotated[

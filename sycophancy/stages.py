@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sycophancy import macros, runfolder
+from sycophancy import macros, preflight, runfolder
 from sycophancy.config import Config, ModelConfig
 from sycophancy.errors import UserError
 from sycophancy.progress import Meter
@@ -85,7 +85,8 @@ def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[
         with unheard():
             from sycophancy.training import trainer
 
-        last = trainer.finetune(config, run.path, out, report=meter.report)
+        with preflight.enough_memory():
+            last = trainer.finetune(config, run.path, out, report=meter.report)
     checkpoint = last.relative_to(out.resolve())
     return {"steps": config.training.finetune_steps, "checkpoint": str(checkpoint)}
 
@@ -152,7 +153,12 @@ def check_model(model: ModelConfig) -> None:
     from sycophancy.model.checkpoints import open_checkpoint
     from sycophancy.model.vocabulary import Vocabulary
 
-    Vocabulary(model.vocabulary)
+    pieces, rows = Vocabulary(model.vocabulary).size, model.network.vocab_size
+    if pieces > rows:
+        raise UserError(
+            f"the vocabulary {model.vocabulary} has {pieces:,} pieces, the network {rows:,}; "
+            "set VOCABULARY to the one the checkpoint was trained with"
+        )
     open_checkpoint(model.checkpoint).check(model.network)
 
 
@@ -212,7 +218,8 @@ def _score(
     vocabulary = Vocabulary(model.vocabulary)
     params = load_checkpoint(model)
     mesh = sharding.make_mesh(sharding.resolve(config.training.mesh, model.network))
-    return score(params, model.network, vocabulary, items, mesh=mesh, progress=meter)
+    with preflight.enough_memory():
+        return score(params, model.network, vocabulary, items, mesh=mesh, progress=meter)
 
 
 def _write_json(path: Any, value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,8 +13,11 @@ from typing import Annotated
 
 import typer
 
+from sycophancy.bounds import shortened, shown
 from sycophancy.errors import UserError
 from sycophancy.options import RunOptions
+
+MOST_SEEDS = 1_000
 
 
 def sweep(
@@ -24,7 +28,9 @@ def sweep(
     recipes: Annotated[
         str, typer.Option(metavar="RECIPE,RECIPE", help="As --recipe takes them.")
     ] = "paper",
-    seeds: Annotated[int, typer.Option(metavar="N", help="Seeds 0 to N - 1.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=MOST_SEEDS, metavar="N", help="Seeds 0 to N - 1.")
+    ] = 3,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="The folder itself.")] = None,
     at: Annotated[
         str | None,
@@ -111,15 +117,17 @@ def _listed(flag: str, text: str) -> tuple[str, ...]:
     """
     entries = tuple(entry.strip() for entry in text.split(","))
     if not all(entries):
-        raise UserError(f"{flag} {text!r}: expected one or more, with commas between")
+        raise UserError(f"{flag} {shown(text)}: expected one or more, with commas between")
     if twice := [entry for entry in entries if entries.count(entry) > 1]:
-        raise UserError(f"{flag} {text}: {twice[0]} stands there twice")
+        raise UserError(f"{flag} {shortened(text)}: {shortened(twice[0])} stands there twice")
     return entries
 
 
 def _step(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise UserError(f"--at {text}: expected steps, whole numbers of at least 1")
+    if not re.fullmatch(r"0*[1-9][0-9]{0,9}", text):
+        raise UserError(
+            f"--at {shortened(text)}: expected steps, whole numbers of at least 1 and at most 10 digits"
+        )
     return int(text)
 
 

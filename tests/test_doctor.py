@@ -35,7 +35,7 @@ def test_a_sound_machine_has_nothing_bad():
 
 
 @pytest.mark.parametrize(
-    ("file", "remedy"), [("dev/nvidia0", "sycophancy[gpu]"), ("dev/accel0", "sycophancy[tpu]")]
+    ("file", "remedy"), [("dev/nvidia0", "'.[gpu]'"), ("dev/accel0", "'.[tpu]'")]
 )
 def test_an_accelerator_that_jax_does_not_use_is_pointed_out(tmp_path, file, remedy):
     (tmp_path / file).parent.mkdir()
