@@ -12,9 +12,11 @@ import dataclasses
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from sycophancy.errors import UserError
+
+T = TypeVar("T")
 
 COMPONENT_BYTES = 255  # of a file's name, on every usual file system
 PATH_BYTES = 4_096
@@ -206,7 +208,7 @@ def shortened(text: str) -> str:
     return f"{text[: _SHOWN - 43]}...{text[-40:]}"
 
 
-def check(said: str, value: str, limit: Limit) -> str:
+def check(said: str, value: T, limit: Limit) -> T:
     """The value of a command-line option, if it fits.
 
     Args:

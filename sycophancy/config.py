@@ -52,9 +52,9 @@ class NetworkConfig:
     ] = ("gelu", "linear")
     logits_via_embedding: Annotated[bool, "whether the output layer is the embedding"] = False
     dropout_rate: Annotated[float, Between(0, 1, below=True), "in training only"] = 0.0
-    dtype: Annotated[
-        Literal["float32", "bfloat16"], "of activations; parameters are float32"
-    ] = "float32"
+    dtype: Annotated[Literal["float32", "bfloat16"], "of activations; parameters are float32"] = (
+        "float32"
+    )
     remat_policy: Annotated[
         Literal["none", "dots", "full"], "what the backward pass computes again, to save memory"
     ] = "none"
@@ -77,9 +77,9 @@ class ModelConfig:
 class DataConfig:
     """What `prepare` reads and how many rows it writes."""
 
-    origin: Annotated[
-        Literal["hub", "mirror", "miniature"], "where the 17 data sets come from"
-    ] = "miniature"
+    origin: Annotated[Literal["hub", "mirror", "miniature"], "where the 17 data sets come from"] = (
+        "miniature"
+    )
     mirror: Annotated[
         Annotated[str, Place()] | None, "folder in the hub's layout, for the origin 'mirror'"
     ] = None
@@ -157,9 +157,7 @@ class Config:
     training: TrainingConfig
     filtration: Annotated[bool, "whether to drop claims that the model does not know"]
     recipe: Annotated[str, Name(nested=True), "what the recipe is called"]
-    trainer: Annotated[
-        Literal["jax", "t5x"], "our own, or the real T5X in a process of its own"
-    ]
+    trainer: Annotated[Literal["jax", "t5x"], "our own, or the real T5X in a process of its own"]
     operative: str  # the gin macros of the run, as text that gin parses back to the same run
 
 
@@ -248,6 +246,14 @@ def load_operative(
     return _build(_amend(macros.read_text(text, source), bindings, overrides), source)
 
 
+def check_flags(bindings: Sequence[str], overrides: Mapping[str, macros.Setting]) -> None:
+    """Checks what flags set, each for itself, where the model's and the recipe's files may be
+    absent; see `load_config`.
+    """
+    for name, setting in _amend({}, bindings, overrides).items():
+        _checked(name, setting, macro_types()[name])
+
+
 def _amend(
     settings: Mapping[str, macros.Setting],
     bindings: Sequence[str],
@@ -267,12 +273,16 @@ def _build(settings: Mapping[str, macros.Setting], source: str) -> Config:
     values = {}
     for name, annotation in known.items():
         setting = settings.get(name) or macros.Setting(_default(name, source), "the default")
-        try:
-            values[name] = macros.convert(setting.value, annotation)
-        except (TypeError, ValueError) as error:
-            raise errors.UserError(f"{setting.origin}: {name}: {error}") from None
+        values[name] = _checked(name, setting, annotation)
     _check_together(values)
     return _assemble(values)
+
+
+def _checked(name: str, setting: macros.Setting, annotation: Any) -> Any:
+    try:
+        return macros.convert(setting.value, annotation)
+    except (TypeError, ValueError) as error:
+        raise errors.UserError(f"{setting.origin}: {name}: {error}") from None
 
 
 def _check_together(values: Mapping[str, Any]) -> None:

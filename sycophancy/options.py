@@ -133,6 +133,20 @@ class RunOptions:
             found["SEED"] = Setting(self.seed, f"--seed {self.seed}")
         return found
 
+    def check(self) -> None:
+        """Checks what can be checked where the run's files are not, as for a job elsewhere.
+
+        Raises:
+            UserError: a flag has a value that no run takes.
+        """
+        from sycophancy.config import check_flags
+        from sycophancy.macros import find
+
+        self.folder()
+        check_flags(self.set_ or (), self.overrides())
+        if self.recipe is not None and not self.recipe.endswith(".gin"):
+            find("recipe", self.recipe)
+
     def config(self, folder: Any) -> Config:
         """The configuration: of the model and recipe, or else the one the run already has."""
         from sycophancy.config import load_config, load_operative

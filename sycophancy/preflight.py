@@ -57,9 +57,7 @@ def check(config: Config, stages: Collection[str]) -> None:
     check_batch(training.batch_size, training.microbatches, mesh)
     available = memory or _host_memory() / jax.local_device_count()
     rows = training.batch_size // (mesh[0] * mesh[1] * training.microbatches)
-    kept = work.saved_activation_bytes(
-        network, rows, training.input_length, training.target_length
-    )
+    kept = work.saved_activation_bytes(network, rows, training.input_length, training.target_length)
     # Half of what the formulas say: the compiler was seen to need 0.9 to 28 times as much.
     least = (2 * work.state_bytes(network) / (mesh[1] * mesh[2]) + kept / mesh[2]) / 2
     if least > available:

@@ -13,11 +13,11 @@ from typing import Annotated
 
 import typer
 
-from sycophancy.bounds import shortened, shown
+from sycophancy.bounds import Between, check, shortened, shown
 from sycophancy.errors import UserError
 from sycophancy.options import RunOptions
 
-MOST_SEEDS = 1_000
+SEEDS = Between(1, 1_000)
 
 
 def sweep(
@@ -28,9 +28,7 @@ def sweep(
     recipes: Annotated[
         str, typer.Option(metavar="RECIPE,RECIPE", help="As --recipe takes them.")
     ] = "paper",
-    seeds: Annotated[
-        int, typer.Option(min=1, max=MOST_SEEDS, metavar="N", help="Seeds 0 to N - 1.")
-    ] = 3,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Seeds 0 to N - 1.")] = 3,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="The folder itself.")] = None,
     at: Annotated[
         str | None,
@@ -66,6 +64,7 @@ def sweep(
     a --cell of its own, in one folder that all of them see. Jobs that begin together cannot share
     what none of them has done yet, so run one cell of each model first.
     """
+    check("--seeds", seeds, SEEDS)
     folder = Path(RunOptions(name=name, out=out).folder())
     listed = _listed("--models", models), _listed("--recipes", recipes)
     steps = tuple(_step(step) for step in _listed("--at", at)) if at is not None else ()
@@ -103,6 +102,7 @@ def sweep(
 
 def count(models: str, recipes: str, seeds: int) -> int:
     """How many cells these options ask for; a UserError as `sweep` has it."""
+    check("--seeds", seeds, SEEDS)
     return len(_listed("--models", models)) * len(_listed("--recipes", recipes)) * seeds
 
 
@@ -126,7 +126,7 @@ def _listed(flag: str, text: str) -> tuple[str, ...]:
 def _step(text: str) -> int:
     if not re.fullmatch(r"0*[1-9][0-9]{0,9}", text):
         raise UserError(
-            f"--at {shortened(text)}: expected steps, whole numbers of at least 1 and at most 10 digits"
+            f"--at {shortened(text)}: expected steps, whole numbers of at least 1, up to 10 digits"
         )
     return int(text)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sycophancy import config, macros
 from sycophancy.config import load_config, load_operative
+from sycophancy.data.catalog import SOURCES
 from sycophancy.errors import UserError
 from sycophancy.options import RunOptions
 
@@ -175,15 +176,15 @@ def test_gins_own_state_is_neither_read_nor_changed():
         gin.clear_config()
 
 
-text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+text = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(
-    batch_size=st.integers(1, 10**6),
+    batch_size=st.integers(1, 65_536),
     rate=st.floats(0, 1e6),
-    ratio=st.tuples(st.floats(0, 1e3), st.floats(1e-3, 1e3)),
-    names=st.lists(text, max_size=3),
+    ratio=st.tuples(st.just(0.0) | st.floats(1e-6, 1e6), st.floats(1e-6, 1e6)),
+    names=st.lists(st.sampled_from(sorted(SOURCES)), max_size=3, unique=True),
     mirror=st.none() | text,
     filtration=st.booleans(),
     keep=st.none() | st.integers(1, 9),
@@ -239,7 +240,15 @@ def test_a_mesh_is_said_by_axis(said, mesh):
     assert config.training.mesh == mesh
 
 
-@pytest.mark.parametrize("said", ["4,2,1", "data=0", "pipe=2", "data=4,", "data=x", ""])
+@pytest.mark.parametrize(
+    "said",
+    ["4,2,1", "data=0", "pipe=2", "data=4,", "data=x", "", f"data={'9' * 5000}", "data=\u0663"],
+)
 def test_another_mesh_is_refused(said):
     with pytest.raises(UserError, match="expected auto, or sizes as in data=4,fsdp=2,model=1"):
         RunOptions(model="mini_base", mesh=said).config(None)
+
+
+def test_an_axis_of_a_mesh_is_said_once():
+    with pytest.raises(UserError, match="--mesh data=1,data=2: data stands there twice"):
+        RunOptions(model="mini_base", mesh="data=1,data=2").config(None)

@@ -130,12 +130,12 @@ def test_what_cells_have_in_common_is_done_once(toys, call, tmp_path):
 
 
 def test_the_record_says_what_the_cell_is(toys, call, tmp_path):
-    call("--set", "BATCH_SIZE=4", recipes=["ablations/ratio_1_0"], models=["mini_base"])
+    call("--set", "BATCH_SIZE=8", recipes=["ablations/ratio_1_0"], models=["mini_base"])
     cell = cells(tmp_path)[1]
     assert (cell["model"], cell["recipe"], cell["seed"]) == ("mini_base", "ablations/ratio_1_0", 1)
     assert cell["folder"] == "mini_base/ablations-ratio_1_0/seed1"
     assert cell["settings"]["MIXTURE_RATIO"] == [1.0, 0.0]
-    assert (cell["settings"]["SEED"], cell["settings"]["BATCH_SIZE"]) == (1, 4)
+    assert (cell["settings"]["SEED"], cell["settings"]["BATCH_SIZE"]) == (1, 8)
     assert "EMBED_DIM" not in cell["settings"]
     assert cell["error"] is None
     command = json.loads((tmp_path / "grid" / "sweep.json").read_text())["command"]

@@ -134,8 +134,8 @@ def parse_slice(text: str) -> Slice:
     kind = _SPELLINGS.get(found[1], found[1]) if found else ""
     if found is None or kind not in CHIPS:
         raise UserError(
-            f"--topology {shortened(text)}: expected CHIP:SHAPE such as v4:2x2x4 or h100:8, or a name such as "
-            f"v4-32; the chips are {', '.join(CHIPS)}"
+            f"--topology {shortened(text)}: expected CHIP:SHAPE such as v4:2x2x4 or h100:8, or a "
+            f"name such as v4-32; the chips are {', '.join(CHIPS)}"
         )
     chip, numbers = CHIPS[kind], tuple(map(int, found[3].split("x")))
     if found[2] == "-" and len(numbers) == 1 and kind not in _GPUS:
