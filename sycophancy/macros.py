@@ -111,6 +111,10 @@ def _statements(text: str, source: str) -> Sequence[Any]:
         reason = " ".join(str(error.args[0] if error.args else error).split())
         if isinstance(error, RecursionError):
             reason = "brackets are nested too deeply"
+        elif isinstance(error, TypeError):
+            reason = "the key of a dictionary must be a text or a number"
+        elif reason.startswith("Malformatted"):
+            reason = "a name has letters from A to Z, digits and _"
         line = _line_of(error) or (parser.current_token.start[0] if parser else None)
         where = source if line is None else f"{source}:{line}"
         raise errors.UserError(f"{where}: gin cannot read this: {shortened(reason)}") from None
@@ -316,7 +320,7 @@ def convert(value: Any, annotation: Any) -> Any:
         try:
             return float(value)
         except OverflowError:
-            return math.copysign(math.inf, value)  # which no limit lets pass
+            return math.inf if value > 0 else -math.inf  # which no limit lets pass
     if annotation in (int, bool, str) and type(value) is annotation:
         return value
     raise TypeError(f"expected {describe(annotation)}, got {shown(value)}")
