@@ -113,6 +113,8 @@ def _statements(text: str, source: str) -> Sequence[Any]:
             reason = "brackets are nested too deeply"
         elif isinstance(error, TypeError):
             reason = "the key of a dictionary must be a text or a number"
+        elif reason.startswith("Exceeds the limit"):
+            reason = "a number has too many digits"
         elif reason.startswith("Malformatted"):
             reason = "a name has letters from A to Z, digits and _"
         line = _line_of(error) or (parser.current_token.start[0] if parser else None)
