@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from sycophancy import __version__, compiled
-from sycophancy.bounds import Encodable, check, shown
+from sycophancy.bounds import Encodable, Place, check, shown
 from sycophancy.errors import UserError
 from sycophancy.launch.commands import app as launch
 from sycophancy.launch.plan_command import plan
@@ -157,7 +157,7 @@ def evaluate(
     if checkpoint is not None:
         from sycophancy.jsonfile import require_object
 
-        metrics = pipeline.evaluate_checkpoint(checkpoint)
+        metrics = pipeline.evaluate_checkpoint(check("--checkpoint", checkpoint, Place()))
         _print_metrics({"value": require_object(metrics, "evaluate again")})
         print(metrics)
         return
@@ -203,7 +203,14 @@ def convert(
 ) -> None:
     """Write a checkpoint anew in another format."""
     if to not in (formats := ("hf", "t5x", "orbax")):
-        raise UserError(f"--to {to}: expected one of {', '.join(formats)}")
+        raise UserError(f"--to {shown(to)}: expected one of {', '.join(formats)}")
+    for said, path in (
+        ("the source", source),
+        ("the destination", destination),
+        ("--vocabulary", vocabulary),
+    ):
+        if path is not None:
+            check(said, path, Place())
     network = None
     if model is not None:
         from sycophancy.config import load_config

@@ -435,7 +435,7 @@ class Pipeline:
         digest = hashlib.blake2b(checkpoint.encode(), digest_size=3).hexdigest()
         stage = dataclasses.replace(
             self.stages["evaluate_before"],
-            name=f"evaluate_{Path(checkpoint).name}_{digest}",
+            name=f"evaluate_{Path(checkpoint).name[:50]}_{digest}",
             files=lambda _, run: {**stages.evaluation_files(run), **stages.model_files(model)},
             work=lambda config, run, out, meter: stages.evaluate(config, model, run, out, meter),
         )
