@@ -9,6 +9,7 @@ puts both into words. A plain string in the annotation says what the setting is 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -130,14 +131,17 @@ class Keys:
 
 
 @dataclasses.dataclass(frozen=True)
-class NotEmpty:
-    """At least one entry."""
+class Entries:
+    """From `least` to `most` entries."""
+
+    least: int
+    most: int
 
     def problem(self, value: Sequence[Any]) -> str | None:
-        return None if value else "at least one entry"
+        return None if self.least <= len(value) <= self.most else f"a tuple {self}"
 
     def __str__(self) -> str:
-        return "with at least one entry"
+        return f"of {self.least:,} to {self.most:,} entries"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,9 +185,12 @@ class DataSets:
     def problem(self, value: Sequence[str]) -> str | None:
         from sycophancy.data.catalog import SOURCES
 
-        if set(value) <= set(SOURCES) and len(set(value)) == len(value):
-            return None
-        return f"names of data sets, each once: {', '.join(SOURCES)}"
+        for name in value:
+            if name not in SOURCES:
+                close = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.5)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                return f"names of data sets{hint}, which are {', '.join(SOURCES)}"
+        return None if len(set(value)) == len(value) else "each data set once"
 
     def __str__(self) -> str:
         return "that names a data set"

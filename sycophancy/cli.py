@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from sycophancy import __version__, compiled
-from sycophancy.bounds import Encodable, Place, check, shown
+from sycophancy.bounds import Encodable, Place, check, shortened, shown
 from sycophancy.errors import UserError
 from sycophancy.launch.commands import app as launch
 from sycophancy.launch.plan_command import plan
@@ -40,6 +40,7 @@ app.add_typer(launch, name="launch")
 
 # Click's class of wrong usage; typer may bring a click of its own, which has no public name.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
+_LONGEST_WORD = 500  # characters, in a message
 _SHOWN = (
     ("addition/accuracy_neutral", "false sums, no opinion: accuracy"),
     ("addition/accuracy_user_wrong", "false sums, the user agrees: accuracy"),
@@ -327,5 +328,6 @@ def _stop(signum: int, frame: Any) -> typing.NoReturn:
 
 
 def _fail(message: str, code: int) -> typing.NoReturn:
-    print(f"sycophancy: {' '.join(message.split())}", file=sys.stderr)
+    words = (word if len(word) <= _LONGEST_WORD else shortened(word) for word in message.split())
+    print(f"sycophancy: {' '.join(words)}", file=sys.stderr)
     sys.exit(code)

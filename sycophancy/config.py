@@ -14,10 +14,10 @@ from sycophancy import bounds, errors, macros
 from sycophancy.bounds import (
     Between,
     DataSets,
+    Entries,
     Keys,
     MeshSizes,
     Name,
-    NotEmpty,
     Place,
     Rates,
     Text,
@@ -48,7 +48,7 @@ class NetworkConfig:
     head_dim: Annotated[int, Between(1, 10**5), "width of a head"]
     mlp_dim: Annotated[int, Between(1, 10**7), "width inside the MLP"]
     mlp_activations: Annotated[
-        tuple[Activation, ...], NotEmpty(), "of the MLP's branches, which are multiplied"
+        tuple[Activation, ...], Entries(1, 8), "of the MLP's branches, which are multiplied"
     ] = ("gelu", "linear")
     logits_via_embedding: Annotated[bool, "whether the output layer is the embedding"] = False
     dropout_rate: Annotated[float, Between(0, 1, below=True), "in training only"] = 0.0

@@ -136,14 +136,14 @@ class RunOptions:
         ):
             if (path := getattr(self, field)) is not None:
                 place = path if "://" in path else str(Path(path).absolute())
-                found[macro] = Setting(place, f"--{field.replace('_', '-')} {path}")
+                found[macro] = Setting(place, f"--{field.replace('_', '-')} {shortened(path)}")
         if self.data_mirror is not None:
             found["DATA_ORIGIN"] = Setting("mirror", "--data-mirror")
         if self.data_sets is not None:
             names = tuple(name.strip() for name in self.data_sets.split(",") if name.strip())
-            found["DATA_SETS"] = Setting(names, f"--data-sets {self.data_sets}")
+            found["DATA_SETS"] = Setting(names, f"--data-sets {shortened(self.data_sets)}")
         if self.trainer is not None:
-            found["TRAINER"] = Setting(self.trainer, f"--trainer {self.trainer}")
+            found["TRAINER"] = Setting(self.trainer, f"--trainer {shortened(self.trainer)}")
         if self.mesh is not None:
             found["MESH"] = Setting(parse_mesh(self.mesh), f"--mesh {self.mesh}")
         if self.seed is not None:

@@ -42,7 +42,6 @@ def check(config: Config, stages: Collection[str]) -> None:
     finetunes = "finetune" in stages
     if finetunes:
         _check_mixture(config)
-        check_batch(training.batch_size, training.microbatches, training.mesh)
         _check_lengths(config)
         if config.trainer == "t5x":
             from sycophancy.training.t5x import is_t5x_checkpoint

@@ -23,9 +23,9 @@ def filled(shape: Shape, devices: int) -> Shape:
     data, fsdp, model = (rest if size == -1 else size for size in shape)
     if shape.count(-1) > 1 or min(data, fsdp, model) < 1 or data * fsdp * model != devices:
         raise UserError(
-            f"MESH {tuple(shape)} ({' x '.join(AXES)}) does not fit "
-            f"{devices} device{'s' * (devices != 1)}; the product must be their number, and at "
-            "most one size may be -1"
+            f"MESH {tuple(shape)} ({' x '.join(AXES)}) does not fit {devices} "
+            f"device{'s' * (devices != 1)}; the product must be their number, and at most one size "
+            "may be -1"
         )
     return data, fsdp, model
 
@@ -50,12 +50,10 @@ def chosen(shape: Shape, state_bytes: int, memory: int | None) -> Shape:
 def check_batch(batch_size: int, microbatches: int, shape: Shape) -> None:
     """Refuses a batch whose rows cannot be dealt out evenly.
 
-    A size of -1 counts as 1, so a mesh can be checked before the number of devices is known.
-
     Raises:
       UserError: naming BATCH_SIZE, MICROBATCHES and the mesh.
     """
-    parts = microbatches * max(1, shape[0]) * max(1, shape[1])
+    parts = microbatches * shape[0] * shape[1]
     if batch_size < 1 or microbatches < 1 or batch_size % parts:
         raise UserError(
             f"BATCH_SIZE {batch_size} does not divide by {parts}: the mesh is "
