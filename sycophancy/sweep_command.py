@@ -128,7 +128,7 @@ def _listed(flag: str, text: str) -> tuple[str, ...]:
 
 
 def _step(text: str) -> int:
-    if not re.fullmatch(r"0*[1-9][0-9]{0,9}", text):
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not int(text):
         raise UserError(
             f"--at {shortened(text)}: expected steps, whole numbers of at least 1, up to 10 digits"
         )
