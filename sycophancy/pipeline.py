@@ -39,6 +39,7 @@ _CANNOT_WRITE = {
     errno.EROFS,
     errno.EPERM,
     errno.EIO,
+    errno.EFBIG,
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EEXIST,
@@ -61,7 +62,7 @@ class Stage:
         on_devices: whether all processes of a run do it together; else the first does it alone.
         grows: the setting that counts its steps, for a stage that can be continued when it was
             interrupted or when that setting has grown.
-        states: glob patterns of what such a stage saves in its folder.
+        states: regular expressions of what such a stage saves in its folder.
         unverified: names in its folder that nothing of the run reads, and that get no digest.
     """
 
@@ -123,8 +124,8 @@ def all_stages() -> dict[str, Stage]:
                 modules=stages.finetune_modules,
                 work=stages.finetune,
                 grows="FINETUNE_STEPS",
-                states=("checkpoints/[0-9]*", "checkpoint_[0-9]*"),
-                unverified=("tensorboard", "t5x.log"),
+                states=(r"checkpoints/\d+", r"checkpoint_\d+"),
+                unverified=("tensorboard", "train", "t5x.log"),
             ),
             Stage(
                 name="evaluate_before",
@@ -224,7 +225,7 @@ class Pipeline:
         resumable = self._resumable(stage)
         if not resumable.saved():
             return
-        reasons = resumable.why_not_continued(
+        reasons = resumable.differences(
             self.ingredients(stage, given_alone=True), any_code=self.any_code, own_files_alone=True
         )
         for name in self._needed([stage.name])[:-1]:
@@ -234,8 +235,9 @@ class Pipeline:
                 reasons += made_of.differences(
                     manifest["ingredients"], code=not self.any_code, own_files_alone=True
                 )
-        if reasons:
-            raise errors.UserError(resumable.refusal(list(dict.fromkeys(reasons))))
+        damage = resumable.lasting_damage()
+        if reasons or damage:
+            raise errors.UserError(resumable.refusal(list(dict.fromkeys(reasons)), damage))
 
     def _resumable(self, stage: Stage) -> Resumable:
         return Resumable(self.run, stage.name, stage.grows, stage.states)
@@ -399,6 +401,7 @@ class Pipeline:
         self.run.check_layout([*self.stages, "report"])
         if any(self.run.manifest(name) is not None for name in self.stages):
             self._record()
+        self._refuse_damage()
         for name in self.stages:
             if self.run.manifest(name) is not None and not self.is_current(name):
                 self.screen.note(f"report: {name} is out of date; `sycophancy run` does it again")
@@ -428,6 +431,18 @@ class Pipeline:
         self.run.complete_results("report", ingredients, ["report.html"], seconds)
         self.screen.note(f"report: done in {seconds:,.1f} s")
         return report
+
+    def _refuse_damage(self) -> None:
+        """Refuses to report on damaged files; saved states, which may be pruned, are not read.
+
+        Raises:
+            UserError: naming the first of them and the way out.
+        """
+        for stage in self.stages.values():
+            saved = self._resumable(stage).saved_outputs() if stage.grows else frozenset()
+            for name, words in self.run.damage(stage.name).items():
+                if name not in saved:
+                    raise errors.UserError(f"report: {words}; `sycophancy run` does it again")
 
     def evaluate_checkpoint(self, checkpoint: str) -> Path | epath.Path:
         """Asks another checkpoint of the same shape what is held out; returns its metrics' file."""

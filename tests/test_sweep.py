@@ -44,7 +44,9 @@ class Toys:
             "evaluate_after": lambda _, run: {"params": run.path / "finetune" / "checkpoints"},
         }
         return {
-            name: dataclasses.replace(stage, files=files[name], code=(), work=self.work(name))
+            name: dataclasses.replace(
+                stage, files=files[name], modules=lambda _: (), work=self.work(name)
+            )
             for name, stage in pipeline_stages().items()
         }
 
@@ -165,7 +167,11 @@ def test_a_change_of_a_setting_redoes_what_depends_on_it(toys, call, tmp_path):
     call()
     kept = (tmp_path / "grid" / "mini_base" / "demo" / "seed0" / "prepare" / "text").stat().st_ino
     toys.worked.clear()
-    call("--set", "LEARNING_RATE=1e-4")
+    refused = call("--set", "LEARNING_RATE=1e-4")
+    assert refused.code == 1
+    assert refused.err.count("finetune: LEARNING_RATE was 0.001 and is 0.0001") == 2 * 8
+    assert not toys.worked
+    call("--set", "LEARNING_RATE=1e-4", "--redo", "finetune")
     assert len(toys.did("finetune")) == 8
     assert {name for *_, name in toys.worked} == {"finetune"}  # the toy's result is the same
     place = tmp_path / "grid" / "mini_base" / "demo" / "seed0" / "prepare" / "text"
@@ -364,6 +370,7 @@ def test_a_stage_is_taken_over_bit_for_bit_by_links(pair):
     assert two.take_over("prepare", one)
     here, there = (contents(run.path / "prepare") for run in (two, one))
     ours, theirs = (json.loads(files.pop("manifest.json")) for files in (here, there))
+    assert ours.pop("seal") != theirs.pop("seal")
     assert here == there
     assert ours == {**theirs, "taken_from": "../one"}
     assert two.stale("prepare", Ingredients({"A": 1}, {}, {})) == []
