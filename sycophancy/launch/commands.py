@@ -213,8 +213,9 @@ def _runs(
         word, *rest = run.arguments
         given = commands.get_command(context, word).make_context(word, rest).params
         RunOptions(**{field: given[field] for field in options & given.keys()}).check()
-        if array and word in job.GRIDS and given["cell"] is None:
-            return job.each_cell(run, _count(word, given))
+        cells = _count(word, given) if word in job.GRIDS else 0
+        if array and cells and given["cell"] is None:
+            return job.each_cell(run, cells)
     return runs
 
 
