@@ -246,7 +246,7 @@ def read_flag(binding: str, annotations: Mapping[str, Any]) -> tuple[str, Settin
         binding: "MACRO=VALUE".
         annotations: the type of every known macro.
     """
-    origin = f"--set {shortened(binding)}"
+    origin = f"--set {shortened(' '.join(binding.split()))}"
     name, equals, text = (part.strip() for part in binding.partition("="))
     if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise errors.UserError(f"{origin}: expected MACRO=VALUE, as in --set BATCH_SIZE=16")

@@ -116,6 +116,9 @@ def plan(
                         f"{model} with {recipe}: another cell has the folder {cell.folder}"
                     )
                 cells[cell.folder] = dataclasses.replace(cell, at=at)
+    steps = max((cell.config.training.finetune_steps for cell in cells.values()), default=0)
+    if at and max(at) > steps:
+        raise UserError(f"--at {max(at)}: the longest run of the sweep has {steps} steps")
     return tuple(cells.values())
 
 

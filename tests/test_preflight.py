@@ -62,6 +62,14 @@ def test_a_mixture_that_passes_can_be_trained_on(name):
     assert "train" in tasks.get(name).splits if name != "sycophancy_mix" else tasks.get(name)
 
 
+def test_a_t5x_checkpoint_of_another_step_is_refused(tmp_path):
+    (tmp_path / "checkpoint_77").mkdir()
+    (tmp_path / "checkpoint_77" / "checkpoint").touch()
+    words = ("TRAINER=t5x", f"INITIAL_CHECKPOINT_PATH={tmp_path / 'checkpoint_77'}")
+    assert refusal(*words).endswith("set PRETRAINED_STEP to 77")
+    preflight.check(configured(*words, "PRETRAINED_STEP=77"), ALL)
+
+
 def test_a_step_that_cannot_fit_the_memory_is_refused_with_the_ways_out(monkeypatch):
     monkeypatch.setattr(preflight, "_host_memory", lambda: 2.0**30)
     preflight.check(configured("BATCH_SIZE=8"), ALL)
