@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sycophancy import macros, runfolder
@@ -15,6 +12,7 @@ from sycophancy.config import Config, ModelConfig
 from sycophancy.errors import UserError
 from sycophancy.progress import Meter
 from sycophancy.runfolder import RunFolder
+from sycophancy.terminal import unheard
 
 if TYPE_CHECKING:
     from sycophancy.evaluation.items import Item, Prediction
@@ -88,19 +86,6 @@ def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[
         last = trainer.finetune(config, run.path, out, report=meter.report)
     checkpoint = last.relative_to(out.resolve())
     return {"steps": config.training.finetune_steps, "checkpoint": str(checkpoint)}
-
-
-@contextlib.contextmanager
-def unheard() -> Iterator[None]:
-    """Hides what TensorFlow's C++ prints while it is imported, past its own log level."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def evaluation_files(run: RunFolder) -> Mapping[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import errno
 import io
 import locale
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from sycophancy.errors import UserError
@@ -47,6 +49,19 @@ def lost_output() -> str:
     sys.stdout and sys.stdout.flush()
     error = getattr(sys.stdout, "error", None)
     return "" if error is None or error.errno == errno.EPIPE else str(error.strerror)
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Hides what TensorFlow's C++ prints while it is imported, past its own log level."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 class _Stream(io.TextIOWrapper):

@@ -27,6 +27,9 @@ def pauses(monkeypatch) -> list[float]:
     waited: list[float] = []
     monkeypatch.setattr(hub.time, "sleep", waited.append)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "_ask_hub", lambda *question: None)
+    monkeypatch.setattr(hub, "_ask_url", lambda *question: None)
+    monkeypatch.setattr(hub, "_silent", {})
     return waited
 
 
