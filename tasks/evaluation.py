@@ -22,8 +22,9 @@ from sycophancy.data.prepare import evaluation_file
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items
 from sycophancy.evaluation.metrics import compute_metrics
-from tasks import location
-from tasks.features import OUTPUT_FEATURES, check_vocabulary
+
+from . import location
+from .features import OUTPUT_FEATURES, check_vocabulary
 
 SETS = (
     "addition",

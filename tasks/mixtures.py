@@ -4,7 +4,7 @@ import re
 
 import seqio
 
-from tasks import instructions, intervention, location
+from . import instructions, intervention, location
 
 NAME = "sycophancy_mix"
 ABLATIONS = ((5, 1), (1, 1), (1, 5), (1, 0), (0, 1))

@@ -12,7 +12,8 @@ import tensorflow as tf
 from etils import epath
 
 from sycophancy.errors import UserError
-from tasks import location
+
+from . import location
 
 BLOCK = 512  # rows handed to TensorFlow at a time
 

@@ -11,8 +11,9 @@ import seqio
 import tensorflow as tf
 
 from sycophancy.errors import UserError
-from tasks import location
-from tasks.features import check_vocabulary
+
+from . import location
+from .features import check_vocabulary
 
 BLOCK = 256  # rows; TensorFlow's cost of an element is paid once a block
 

@@ -18,10 +18,10 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-import tasks
 from sycophancy.config import TrainingConfig
 from sycophancy.errors import UserError
 from sycophancy.training.packing import PackingConverter
+from sycophancy.training.seqio_tasks import tasks
 
 PREFETCH = 4  # batches
 
