@@ -11,7 +11,7 @@ INSTALLED := .venv/installed
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED) ## the paper on a miniature model: from data to report in about five minutes
-	$(BIN)/sycophancy run --model $(MODEL) --recipe demo --name demo
+	$(BIN)/sycophancy run --model $(MODEL) --recipe demo --name demo --redo finetune
 
 test: $(INSTALLED)
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile

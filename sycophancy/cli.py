@@ -98,15 +98,16 @@ def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> Non
     run = RunFolder(options.folder())
     terminal.check_names(str(run.path.absolute()))
     config = options.config(run.path)
+    given: Any = {"any_code": options.any_code, "redo": options.redo or ()}
     crew = distributed.assemble()
     if not crew.leader:
         with contextlib.redirect_stdout(io.StringIO()):
-            work(Pipeline(config, run, Silence(), any_code=options.any_code, crew=crew))
+            work(Pipeline(config, run, Silence(), **given, crew=crew))
         return
     new = run.create()
     with run.lock():
         try:
-            work(Pipeline(config, run, Screen(), any_code=options.any_code, crew=crew))
+            work(Pipeline(config, run, Screen(), **given, crew=crew))
         except UserError:
             if new:
                 run.remove_if_empty()
@@ -153,10 +154,10 @@ def evaluate(
 ) -> None:
     """Ask what is held out, before and after finetuning."""
     if checkpoint is not None:
-        from sycophancy.stages import read_json
+        from sycophancy.jsonfile import require_object
 
         metrics = pipeline.evaluate_checkpoint(checkpoint)
-        _print_metrics({"value": read_json(metrics)})
+        _print_metrics({"value": require_object(metrics, "evaluate again")})
         print(metrics)
         return
     pipeline.until("evaluate_before", "evaluate_after")
@@ -261,9 +262,9 @@ def _main(
 
 
 def _print_results(pipeline: Pipeline) -> None:
-    from sycophancy.stages import read_json
+    from sycophancy.jsonfile import require_object
 
-    _print_metrics(read_json(pipeline.run.path / "metrics.json"))
+    _print_metrics(require_object(pipeline.run.path / "metrics.json", "evaluate again"))
 
 
 def _print_metrics(series: dict[str, dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sycophancy import runfolder
+from sycophancy import paths
 from sycophancy.errors import UserError
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Crew:
           shared: the leader's folder.
           together: whether all processes write into it.
         """
-        return runfolder.open_path(shared)
+        return paths.open_path(shared)
 
 
 class _Many(Crew):
@@ -79,7 +79,7 @@ class _Many(Crew):
 
     def workplace(self, shared: str, *, together: bool) -> Any:
         if self.leader or together:
-            return runfolder.open_path(shared)
+            return paths.open_path(shared)
         return Path(tempfile.mkdtemp(dir=self._scratch.name))
 
 

@@ -6,10 +6,14 @@ import dataclasses
 import functools
 import hashlib
 import json
+import stat
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from sycophancy import imports
+from sycophancy.errors import UserError
 
 if typing.TYPE_CHECKING:
     from etils import epath
@@ -42,7 +46,12 @@ class Ingredients:
         return found
 
     def differences(
-        self, earlier: Mapping[str, Any], *, code: bool = True, free: frozenset[str] = frozenset()
+        self,
+        earlier: Mapping[str, Any],
+        *,
+        code: bool = True,
+        free: frozenset[str] = frozenset(),
+        own_files_alone: bool = False,
     ) -> list[str]:
         """What changed since `earlier` (an `as_json()`), in words; empty if nothing did.
 
@@ -50,6 +59,7 @@ class Ingredients:
             earlier: what an earlier result was made of.
             code: whether a change of code counts.
             free: settings that do not count.
+            own_files_alone: leave out files that only `earlier` has.
         """
         now = self.as_json()
         changes = [
@@ -57,7 +67,11 @@ class Ingredients:
             for name in _changed(earlier["settings"], now["settings"])
             if name not in free
         ]
-        changes += [f"{name} changed" for name in _changed(earlier["files"], now["files"])]
+        changes += [
+            f"{name} changed"
+            for name in _changed(earlier["files"], now["files"])
+            if name in now["files"] or not own_files_alone
+        ]
         if code:
             changes += [f"{name} changed" for name in _changed(earlier["code"], now["code"])]
         return changes
@@ -75,27 +89,58 @@ def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+class Digests:
+    """Digests of files, computed once while a file's size, time and inode stay the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Any, str]] = {}
+
+    def of(self, path: Path | epath.Path) -> str:
+        """The digest of a file's bytes, or of a folder's files with their names.
+
+        A file of more than 256 MiB counts with its size and three samples of 1 MiB.
+
+        Raises:
+            UserError: something that cannot be read; the message names it.
+        """
+        try:
+            if not path.is_dir():
+                return self._of_file(path)
+            lines = [f"{file.relative_to(path)} {self._of_file(file)}" for file in files_in(path)]
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or path} cannot be read: {error.strerror or error}"
+            ) from None
+        return _digest("\n".join(lines).encode(errors="surrogateescape"))
+
+    def _of_file(self, path: Any) -> str:
+        if not isinstance(path, Path):
+            return _of_contents(path, path.stat().length)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+            raise UserError(f"{path} is neither a file nor a folder")
+        version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        known = self._known.get(str(path))
+        if known is None or known[0] != version:
+            known = self._known[str(path)] = version, _of_contents(path, status.st_size)
+        return known[1]
+
+
 def of_path(path: Path | epath.Path) -> str:
-    """The digest of a file's bytes, or of a folder's files with their names.
-
-    A file of more than 256 MiB counts with its size and three samples of 1 MiB.
-    """
-    if not path.is_dir():
-        return _of_file(path)
-    lines = [f"{file.relative_to(path)} {_of_file(file)}" for file in _files(path)]
-    return _digest("\n".join(lines).encode())
+    """`Digests.of` without a memory."""
+    return Digests().of(path)
 
 
-def _files(folder: Path | epath.Path) -> Iterator[Any]:
+def files_in(folder: Path | epath.Path) -> Iterator[Any]:
+    """All files below a folder, in order."""
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            yield from _files(path)
+            yield from files_in(path)
         else:
             yield path
 
 
-def _of_file(path: Any) -> str:
-    size = path.stat().st_size if hasattr(path.stat(), "st_size") else path.stat().length
+def _of_contents(path: Any, size: int) -> str:
     state = hashlib.blake2b(str(size).encode(), digest_size=16)
     with path.open("rb") as file:
         if size <= _WHOLE:
@@ -109,15 +154,20 @@ def _of_file(path: Any) -> str:
 
 
 @functools.cache
-def of_code(*patterns: str) -> Mapping[str, str]:
-    """The digest of each Python module under the package's parent that matches a glob pattern.
+def of_code(*modules: str, patterns: tuple[str, ...] = ()) -> Mapping[str, str]:
+    """The digest of each file of this project that the given modules import, and of the modules.
+
+    Args:
+        modules: dotted names; everything of this project that they import counts, directly or
+            not, also inside functions, but not for type checking alone.
+        patterns: glob patterns of further files, relative to the package's parent.
 
     Example:
-        >>> list(of_code("sycophancy/errors.py"))
-        ['sycophancy/errors.py']
+        >>> list(of_code("sycophancy.errors"))
+        ['sycophancy/__init__.py', 'sycophancy/errors.py']
     """
-    parent = Path(__file__).resolve().parents[1]
-    modules = {path for pattern in patterns for path in parent.glob(pattern)}
+    parent = imports.parent_folder()
+    paths = imports.closure(*modules) | {path for glob in patterns for path in parent.glob(glob)}
     return {
-        path.relative_to(parent).as_posix(): _digest(path.read_bytes()) for path in sorted(modules)
+        path.relative_to(parent).as_posix(): _digest(path.read_bytes()) for path in sorted(paths)
     }

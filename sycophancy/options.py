@@ -36,7 +36,7 @@ class RunOptions:
     ] = None
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The run's folder is runs/NAME [MODEL-RECIPE]."),
+        typer.Option(metavar="NAME", help="The run's folder is runs/NAME [MODEL-RECIPE-seedN]."),
     ] = None
     out: Annotated[
         str | None,
@@ -80,6 +80,14 @@ class RunOptions:
         bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
     ] = False
 
+    redo: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STAGE",
+            help="Let a stage replace what it saved, where something changed: finetune.",
+        ),
+    ] = None
+
     def folder(self) -> str:
         """Where the run is.
 
@@ -95,10 +103,19 @@ class RunOptions:
             return self.out
         if self.name is None and self.model is None:
             raise UserError("which run? give --name of one that exists, or --model for a new one")
+        return os.path.join("runs", self.name or self._default_name())  # noqa: PTH118
+
+    def _default_name(self) -> str:
+        """A name of model, recipe and seed, so that runs which differ in one do not meet.
+
+        A recipe counts with its folders: `ablations/no_filtration` is `ablations-no_filtration`.
+        """
         from sycophancy.model.named import short_name
 
-        recipe = Path(self.recipe or "paper").stem
-        return os.path.join("runs", self.name or f"{short_name(self.model or '')}-{recipe}")  # noqa: PTH118
+        recipe = Path(self.recipe or "paper").with_suffix("")
+        parts = [part for part in recipe.parts if part not in (recipe.anchor, "..")]
+        seed = self.config(None).training.seed
+        return f"{short_name(self.model or '')}-{'-'.join(parts)}-seed{seed}"
 
     def overrides(self) -> dict[str, Any]:
         """The macros that flags other than --set stand for."""

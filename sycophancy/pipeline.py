@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
 import json
 import time
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy import errors, fingerprint, macros, runfolder, stages
+from sycophancy import errors, fingerprint, jsonfile, macros, paths, stages
 from sycophancy.config import Config, macro_values
 from sycophancy.distributed import Crew
 from sycophancy.fingerprint import Ingredients
 from sycophancy.progress import Meter, Screen, Silence
-from sycophancy.runfolder import RunFolder
+from sycophancy.resumable import Resumable
+from sycophancy.runfolder import NOT_DONE, RunFolder
 from sycophancy.training import t5x_command
 
 if typing.TYPE_CHECKING:
@@ -28,8 +30,20 @@ Work = Callable[[Config, RunFolder, Any, Meter], Mapping[str, Any]]
 
 # Macros of training that decide how it goes about, not what comes out.
 _IDLE = ("MESH", "LOG_PERIOD", "SAVE_PERIOD", "SAVE_MINUTES", "KEEP_CHECKPOINTS", "KEEP_PERIOD")
+STAGES_FILE = "sycophancy/stages.py"  # imports the modules of every stage, so it counts by itself
 _UNKNOWN = Ingredients({}, {}, {})  # to all but the process that keeps the run folder
-_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}
+_CANNOT_WRITE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +56,13 @@ class Stage:
         unit: what it counts while it runs.
         settings: the macros that decide its result.
         files: name -> path of what it reads.
-        code: glob patterns of the modules that do the work.
+        modules: the modules that do the work; everything they import counts as their code.
         work: writes into the folder it is given and returns counts for the manifest.
         on_devices: whether all processes of a run do it together; else the first does it alone.
         grows: the setting that counts its steps, for a stage that can be continued when it was
             interrupted or when that setting has grown.
+        states: glob patterns of what such a stage saves in its folder.
+        unverified: names in its folder that nothing of the run reads, and that get no digest.
     """
 
     name: str
@@ -54,10 +70,16 @@ class Stage:
     unit: str
     settings: frozenset[str]
     files: Files
-    code: tuple[str, ...]
+    modules: Callable[[Config], tuple[str, ...]]
     work: Work
     on_devices: bool = True
     grows: str = ""
+    states: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
+
+    def code(self, config: Config) -> Mapping[str, str]:
+        """The digests of the code that does the work, this project's own, by file."""
+        return fingerprint.of_code(*self.modules(config), patterns=(STAGES_FILE,))
 
 
 def _macros_of(owner: str, *without: str) -> frozenset[str]:
@@ -69,7 +91,7 @@ def _macros_of(owner: str, *without: str) -> frozenset[str]:
 def all_stages() -> dict[str, Stage]:
     """The stages of a run, in order."""
     network = _macros_of("NetworkConfig", "DROPOUT_RATE", "DTYPE", "REMAT_POLICY")
-    scoring = ("sycophancy/scoring.py", "sycophancy/model/**/*.py")
+    evaluation = ("sycophancy.evaluation.metrics", "sycophancy.scoring")
     return {
         stage.name: stage
         for stage in (
@@ -79,7 +101,7 @@ def all_stages() -> dict[str, Stage]:
                 unit="rows",
                 settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS"),
                 files=stages.data_files,
-                code=("sycophancy/data/**/*.py",),
+                modules=lambda config: ("sycophancy.data.prepare",),
                 work=stages.prepare,
                 on_devices=False,
             ),
@@ -89,7 +111,7 @@ def all_stages() -> dict[str, Stage]:
                 unit="prompts",
                 settings=network | {"FILTRATION"},
                 files=stages.filter_files,
-                code=("sycophancy/filtration.py", *scoring),
+                modules=lambda config: ("sycophancy.filtration", "sycophancy.scoring"),
                 work=stages.filter_rows,
             ),
             Stage(
@@ -98,9 +120,11 @@ def all_stages() -> dict[str, Stage]:
                 unit="steps",
                 settings=network | {"DTYPE", "TRAINER"} | _macros_of("TrainingConfig", *_IDLE),
                 files=stages.finetune_files,
-                code=("sycophancy/training/*.py", "sycophancy/model/**/*.py", "tasks/*.py"),
+                modules=stages.finetune_modules,
                 work=stages.finetune,
                 grows="FINETUNE_STEPS",
+                states=("checkpoints/[0-9]*", "checkpoint_[0-9]*"),
+                unverified=("tensorboard", "t5x.log"),
             ),
             Stage(
                 name="evaluate_before",
@@ -108,7 +132,7 @@ def all_stages() -> dict[str, Stage]:
                 unit="prompts",
                 settings=network,
                 files=stages.before_files,
-                code=("sycophancy/evaluation/*.py", *scoring),
+                modules=lambda config: evaluation,
                 work=stages.evaluate_before,
             ),
             Stage(
@@ -117,7 +141,7 @@ def all_stages() -> dict[str, Stage]:
                 unit="prompts",
                 settings=network,
                 files=stages.after_files,
-                code=("sycophancy/evaluation/*.py", *scoring),
+                modules=lambda config: evaluation,
                 work=stages.evaluate_after,
             ),
         )
@@ -132,6 +156,7 @@ class Pipeline:
         run: its folder.
         screen: where to say what is going on.
         any_code: accept complete stages that other code made.
+        redo: stages that may replace what they have saved; it is kept until the new is complete.
         crew: the processes that do the run; by default this one alone.
         shelf: other runs, whose complete stages are taken over where they are what this run needs.
     """
@@ -143,10 +168,12 @@ class Pipeline:
         screen: Screen | Silence,
         *,
         any_code: bool = False,
+        redo: Iterable[str] = (),
         crew: Crew | None = None,
         shelf: Sequence[RunFolder] = (),
     ) -> None:
         self.config, self.run, self.screen, self.any_code = config, run, screen, any_code
+        self.redo = frozenset(redo)
         self.shelf = tuple(shelf)
         self.crew = crew or Crew()
         self.stages = all_stages()
@@ -158,23 +185,76 @@ class Pipeline:
             UserError: bad input, or a place that cannot be written to.
         """
         needed = self._needed(names)
-        self.crew.agree(lambda: self._preflight(needed))
-        for name in needed:
-            self._bring_up_to_date(self.stages[name])
-            self.crew.agree(self._record)
-        self.crew.agree(self.write_metrics)
+        with self._disk_faults_in_one_line():
+            self.crew.agree(lambda: self._preflight(needed))
+            for name in needed:
+                self._bring_up_to_date(self.stages[name])
+                self.crew.agree(self._record)
+            self.crew.agree(self.write_metrics)
 
     def _preflight(self, needed: Sequence[str]) -> None:
         """Refuses at once what would be refused after hours of preparing and filtering."""
+        self.run.check_layout([*self.stages, "report"])
+        if unknown := sorted(self.redo - {s.name for s in self.stages.values() if s.grows}):
+            known = ", ".join(stage.name for stage in self.stages.values() if stage.grows)
+            raise errors.UserError(
+                f"--redo {unknown[0]}: expected {known}; every other stage is done again by itself "
+                "when something that it is made of has changed"
+            )
+        for name in needed:
+            if self.stages[name].grows and name not in self.redo:
+                self._protect(self.stages[name])
+        on_devices = [name for name in needed if self.stages[name].on_devices]
+        if on_devices and not all(map(self.is_current, needed)):
+            stages.check_model(self.config.model)
         with_t5x = self.config.trainer == "t5x" and "finetune" in needed
         if with_t5x and not self.is_current("finetune"):
             t5x_command.check_installed()
-        if "prepare" in needed[:-1] and not self.is_current("prepare"):
-            stages.check_model(self.config.model)
+
+    def _protect(self, stage: Stage) -> None:
+        """Refuses, before anything is written, what would replace what a stage has saved.
+
+        What earlier stages will write is not known yet, but their settings, the files that they are
+        given and their code are.
+
+        Raises:
+            UserError: the difference, and the ways out.
+        """
+        resumable = self._resumable(stage)
+        if not resumable.saved():
+            return
+        reasons = resumable.why_not_continued(
+            self.ingredients(stage, given_alone=True), any_code=self.any_code, own_files_alone=True
+        )
+        for name in self._needed([stage.name])[:-1]:
+            earlier, manifest = self.stages[name], self.run.manifest(name)
+            if manifest is not None:
+                made_of = self.ingredients(earlier, given_alone=True)
+                reasons += made_of.differences(
+                    manifest["ingredients"], code=not self.any_code, own_files_alone=True
+                )
+        if reasons:
+            raise errors.UserError(resumable.refusal(list(dict.fromkeys(reasons))))
+
+    def _resumable(self, stage: Stage) -> Resumable:
+        return Resumable(self.run, stage.name, stage.grows, stage.states)
+
+    @contextlib.contextmanager
+    def _disk_faults_in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _CANNOT_WRITE:
+                raise
+            raise errors.UserError(
+                f"cannot write to {self.run.path}: {error.strerror}"
+                f"{f' ({error.filename})' if error.filename else ''}; what was complete is kept, "
+                "so the same command continues once there is room"
+            ) from error
 
     def _record(self) -> None:
         """Writes `config.gin`, once there is something that was made by it."""
-        runfolder.write_atomically(self.run.path / "config.gin", self.config.operative)
+        paths.write_atomically(self.run.path / "config.gin", self.config.operative)
 
     def _needed(self, names: Iterable[str]) -> list[str]:
         needed = set(names)
@@ -183,17 +263,26 @@ class Pipeline:
                 needed |= set(self.stages[name].after)
         return [name for name in self.stages if name in needed]
 
-    def ingredients(self, stage: Stage) -> Ingredients:
-        """What the stage would be made of now."""
+    def ingredients(self, stage: Stage, *, given_alone: bool = False) -> Ingredients:
+        """What the stage would be made of now.
+
+        Args:
+            stage: one of this run.
+            given_alone: leave out the files of the run itself, which earlier stages write.
+        """
         values = macro_values(self.config)
         return Ingredients(
             settings={name: values[name] for name in values if name in stage.settings},
             files={
-                name: path if isinstance(path, str) else fingerprint.of_path(path)
+                name: path if isinstance(path, str) else self.run.digests.of(path)
                 for name, path in stage.files(self.config, self.run).items()
+                if not (given_alone and self._is_own(path))
             },
-            code=fingerprint.of_code(*stage.code),
+            code=stage.code(self.config),
         )
+
+    def _is_own(self, path: Any) -> bool:
+        return not isinstance(path, str) and self.run.path in path.parents
 
     def _bring_up_to_date(self, stage: Stage) -> None:
         ingredients = self.ingredients(stage) if self.crew.leader else _UNKNOWN
@@ -202,21 +291,36 @@ class Pipeline:
         start = time.monotonic()
         counts = self._work(stage, ingredients)
         seconds = time.monotonic() - start
-        self.crew.agree(lambda: self.run.complete(stage.name, ingredients, counts, seconds))
+        self.crew.agree(lambda: self._complete(stage, ingredients, counts, seconds))
         self.screen.note(f"{stage.name}: done in {seconds:,.1f} s{_in_words(counts)}")
         for note in counts.get("notes", ()):
             self.screen.note(f"{stage.name}: note: {note}")
 
+    def _complete(
+        self, stage: Stage, ingredients: Ingredients, counts: Mapping[str, Any], seconds: float
+    ) -> None:
+        """Puts a stage's result in its place; what sums up the run no longer fits it."""
+        self._forget_results(stage)
+        codes = self._resumable(stage).codes() if stage.grows else []
+        more = {"codes": codes} if len(codes) > 1 else {}
+        self.run.complete(stage.name, ingredients, counts, seconds, stage.unverified, more)
+        if stage.grows:
+            self._resumable(stage).discard_set_aside()
+
+    def _forget_results(self, stage: Stage) -> None:
+        if stage.name in self.stages:  # and not another checkpoint's evaluation
+            self.run.forget_results()
+
     def _is_up_to_date(self, stage: Stage, ingredients: Ingredients) -> bool:
-        """Whether there is nothing to do, perhaps thanks to the shelf; says why there is."""
+        """True if the stage is current or could be linked from another run; else says why not."""
         reasons = self.run.stale(stage.name, ingredients, any_code=self.any_code)
         if not reasons:
             self.screen.note(f"{stage.name}: up to date")
+            if stage.grows:
+                self._resumable(stage).discard_set_aside()
             return True
-        if self.run.manifest(stage.name) is not None:
+        if reasons != [NOT_DONE]:
             self.screen.note(f"{stage.name}: again, because {_shortened(reasons)}")
-        if stage.name in self.stages:  # and not another checkpoint's evaluation
-            self.run.forget_results()
         return self._take_over(stage, ingredients)
 
     def _take_over(self, stage: Stage, ingredients: Ingredients) -> bool:
@@ -229,6 +333,7 @@ class Pipeline:
         for other in self.shelf:
             stale = other.stale(stage.name, ingredients, any_code=self.any_code)
             if not stale and self.run.take_over(stage.name, other):
+                self._forget_results(stage)
                 self.screen.note(f"{stage.name}: taken over from {other.path}")
                 return True
         return False
@@ -243,7 +348,9 @@ class Pipeline:
             with self.screen.meter(stage.name, stage.unit, total) as meter:
                 return stage.work(self.config, self.run, out, meter)
         except BaseException as error:
-            if self.crew.leader:
+            if self.crew.leader and stage.grows:
+                self._resumable(stage).abandon()
+            elif self.crew.leader:
                 self.run.abandon(stage.name)
             if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
                 raise errors.UserError(
@@ -253,9 +360,14 @@ class Pipeline:
             raise
 
     def _workplace(self, stage: Stage, ingredients: Ingredients) -> Path | epath.Path:
-        if stage.grows:
-            return self.run.continue_or_begin(stage.name, ingredients, stage.grows)
-        return self.run.begin(stage.name)
+        if not stage.grows:
+            return self.run.begin(stage.name)
+        folder, notes = self._resumable(stage).begin(
+            ingredients, any_code=self.any_code, redo=stage.name in self.redo
+        )
+        for note in notes:
+            self.screen.note(f"{stage.name}: {note}")
+        return folder
 
     def is_current(self, name: str) -> bool:
         """Whether a stage is complete and made of what it would be made of now."""
@@ -267,19 +379,23 @@ class Pipeline:
     def write_metrics(self) -> None:
         """Puts the metrics of the current evaluations into the run's `metrics.json`."""
         found = {
-            series: json.loads((self.run.stage(f"evaluate_{series}") / "metrics.json").read_text())
+            series: jsonfile.require_object(
+                self.run.stage(f"evaluate_{series}") / "metrics.json", "evaluate again"
+            )
             for series in ("before", "after")
             if self.is_current(f"evaluate_{series}")
         }
         if found:
             text = json.dumps(found, indent=1)
-            runfolder.write_atomically(self.run.path / "metrics.json", text)
+            paths.write_atomically(self.run.path / "metrics.json", text)
 
     def report(self) -> Path | epath.Path:
         """Writes `report.html` of what the run has, and says what of it is out of date."""
-        return runfolder.open_path(self.crew.agree(lambda: str(self._report())))
+        with self._disk_faults_in_one_line():
+            return paths.open_path(self.crew.agree(lambda: str(self._report())))
 
     def _report(self) -> Path | epath.Path:
+        self.run.check_layout([*self.stages, "report"])
         if any(self.run.manifest(name) is not None for name in self.stages):
             self._record()
         for name in self.stages:
@@ -293,14 +409,12 @@ class Pipeline:
         ingredients = Ingredients(
             settings={},
             files={
-                str(path.relative_to(self.run.path)): fingerprint.of_path(path)
+                str(path.relative_to(self.run.path)): self.run.digests.of(path)
                 for path in parts
                 if path.exists()
             },
             code=fingerprint.of_code(
-                "sycophancy/report/*.py",
-                "sycophancy/report/templates/*",
-                "sycophancy/evaluation/*.py",
+                "sycophancy.report.page", patterns=("sycophancy/report/templates/*", STAGES_FILE)
             ),
         )
         report = self.run.path / "report.html"
@@ -325,7 +439,8 @@ class Pipeline:
             work=lambda config, run, out, meter: stages.evaluate(config, model, run, out, meter),
         )
         self.until(*stage.after)
-        self._bring_up_to_date(stage)
+        with self._disk_faults_in_one_line():
+            self._bring_up_to_date(stage)
         return self.run.stage(stage.name) / "metrics.json"
 
 

@@ -36,6 +36,10 @@ def reproduce(
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
     ] = False,
+    redo: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Let finetune replace what it saved; as of `run`."),
+    ] = None,
 ) -> None:
     """Run the paper's experiments and those beyond it; write one report that says what agrees."""
     from sycophancy.reproduction import plan as experiments
@@ -72,7 +76,7 @@ def reproduce(
         steps = STEPS if one.recipe == about.recipe("steps") else ()
         cells.append(dataclasses.replace(planned, at=steps))
     command = shlex.join(["sycophancy", *without_cell(sys.argv[1:])])
-    sweep = grid.Sweep(called, folder, command, tuple(cells), any_code)
+    sweep = grid.Sweep(called, folder, command, tuple(cells), any_code, tuple(redo or ()))
     crew = distributed.assemble()
     with contextlib.nullcontext() if crew.leader else contextlib.redirect_stdout(io.StringIO()):
         failed = grid.run(sweep, cell, crew)

@@ -8,49 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 import platform
 import shutil
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sycophancy import __version__, errors
+from sycophancy import __version__, errors, fingerprint, manifests
 from sycophancy.fingerprint import Ingredients
+from sycophancy.paths import is_link, open_path, remove
 
 if typing.TYPE_CHECKING:
     from etils import epath
 
+NOT_DONE = "it is not done yet"
+
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow", "numpy", "pyarrow")
 _here: set[Path] = set()  # the run folders that this process writes
-
-
-def open_path(path: str | os.PathLike[str]) -> Path | epath.Path:
-    """A local path, or a bucket's (`gs://...`) through etils."""
-    if "://" not in os.fspath(path):
-        return Path(path)
-    from etils import epath
-
-    return epath.Path(path)
-
-
-def write_atomically(path: Path | epath.Path, text: str) -> None:
-    """Writes a file that appears whole or not at all, also when the machine stops."""
-    if not isinstance(path, Path):
-        path.write_text(text)  # a bucket shows an object only once it is complete
-        return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:
@@ -67,6 +44,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = open_path(path)
+        self.digests = fingerprint.Digests()
 
     def create(self) -> bool:
         """Makes the folder and checks that it can be written to; says whether it is new.
@@ -128,9 +106,42 @@ class RunFolder:
         """The folder of a complete stage."""
         return self.path / name
 
+    def check_layout(self, stages: Iterable[str]) -> None:
+        """Refuses to work in a folder whose parts are not what this program makes.
+
+        A stage is removed with all that its folder holds when it is done again, so that folder must
+        not be a link to another place.
+
+        Raises:
+            UserError: a stage's folder is a link or a file, or a file of the run is a folder.
+        """
+        for stage in stages:
+            for path in (self.stage(stage), self._unfinished(stage)):
+                if is_link(path) or (path.exists() and not path.is_dir()):
+                    kind = "a link" if is_link(path) else "a file"
+                    raise errors.UserError(
+                        f"{path} is {kind}, and a folder of this run is expected there; move it "
+                        "away, or give another --name"
+                    )
+        for name in ("config.gin", "metrics.json", "report.html"):
+            path = self.path / name
+            if path.exists() and not path.is_file():
+                raise errors.UserError(
+                    f"{path} is not a file, and this run writes one there; move it away, or give "
+                    "another --name"
+                )
+
     def manifest(self, stage: str) -> dict[str, Any] | None:
-        """What a complete stage says of itself; None if it is not complete."""
-        return _read_json(self.stage(stage) / "manifest.json")
+        """What a complete stage says of itself; None if it is not complete, or cannot be read."""
+        return self._read_manifest(stage)[0]
+
+    def _read_manifest(self, stage: str) -> tuple[dict[str, Any] | None, str]:
+        """A stage's manifest, or None and the reason."""
+        path = self.stage(stage) / manifests.NAME
+        if not (path.exists() or is_link(path)):
+            return None, NOT_DONE
+        found, reason = manifests.read(path)
+        return found, f"{stage}/{manifests.NAME} {reason}"
 
     def stale(self, stage: str, ingredients: Ingredients, *, any_code: bool = False) -> list[str]:
         """Why a stage must be done, or done again, in words; empty if it is up to date.
@@ -140,54 +151,72 @@ class RunFolder:
             ingredients: what it would be made of now.
             any_code: accept what other code made.
         """
-        manifest = self.manifest(stage)
+        manifest, reason = self._read_manifest(stage)
         if manifest is None:
-            return ["it is not done yet"]
-        if changes := ingredients.differences(manifest["ingredients"], code=not any_code):
-            return changes
-        return [
-            f"{name} is missing" for name in manifest["outputs"] if not (self.path / name).exists()
-        ]
+            return [reason]
+        changes = ingredients.differences(manifest["ingredients"], code=not any_code)
+        return changes or list(self.damage(stage).values())
+
+    def damage(self, stage: str) -> dict[str, str]:
+        """The outputs of a complete stage that are not as they were written: path -> words.
+
+        Every file is compared with the digest in the manifest; of files above 256 MiB that is
+        their size and three samples of 1 MiB.
+        """
+        found = {}
+        for name, digest in self.outputs(stage).items():
+            path = self.path / name
+            if not path.exists():
+                found[name] = f"{name} is missing"
+            elif digest is not None and self._digest_or_reason(path) != digest:
+                found[name] = f"{name} is not as it was written"
+        return found
+
+    def outputs(self, stage: str) -> dict[str, str | None]:
+        """A complete stage's files: path relative to the run -> digest, where it has one."""
+        manifest = self.manifest(stage)
+        return {} if manifest is None else manifests.outputs(manifest)
+
+    def _digest_or_reason(self, path: Any) -> str:
+        try:
+            return "a folder" if path.is_dir() else self.digests.of(path)
+        except errors.UserError as error:
+            return str(error)
 
     def begin(self, stage: str) -> Path | epath.Path:
         """An empty folder to write a stage into; `complete` gives it its final name."""
         unfinished = self._unfinished(stage)
-        _remove(unfinished)
+        remove(unfinished)
         unfinished.mkdir(parents=True)
         return unfinished
 
-    def continue_or_begin(
-        self, stage: str, ingredients: Ingredients, grows: str
-    ) -> Path | epath.Path:
-        """The folder of a stage that saves as it goes, with what an interrupted start left there.
-
-        That is kept if it was made of the same settings and files; other code and a larger `grows`
-        (its number of steps) do not matter. Otherwise the folder is emptied.
-        """
-        out = self.stage(stage)
-        begun = _read_json(out / "begun.json")
-        if begun is not None and (
-            ingredients.differences(begun, code=False, free=frozenset({grows}))
-            or ingredients.settings[grows] < begun["settings"][grows]
-        ):
-            begun = None
-        if begun is None:
-            _remove(out)
-            out.mkdir(parents=True)
-        elif (out / "manifest.json").exists():
-            (out / "manifest.json").unlink()
-        write_atomically(out / "begun.json", json.dumps(ingredients.as_json(), indent=1))
-        return out
-
     def complete(
-        self, stage: str, ingredients: Ingredients, counts: Mapping[str, Any], seconds: float
+        self,
+        stage: str,
+        ingredients: Ingredients,
+        counts: Mapping[str, Any],
+        seconds: float,
+        unverified: Sequence[str] = (),
+        more: Mapping[str, Any] | None = None,
     ) -> None:
-        """Gives a stage's folder its final name and writes its manifest."""
+        """Gives a stage's folder its final name and writes its manifest.
+
+        Args:
+            stage: its name.
+            ingredients: what it was made of.
+            counts: what it says of its result.
+            seconds: what it took.
+            unverified: names in its folder whose files get no digest.
+            more: further entries of the manifest.
+        """
         out = self._give_final_name(stage)
         outputs = [
-            str(path.relative_to(self.path)) for path in sorted(out.iterdir()) if not _hidden(path)
+            path
+            for entry in sorted(out.iterdir())
+            if not (_hidden(entry) or entry.name in unverified)
+            for path in (fingerprint.files_in(entry) if entry.is_dir() else [entry])
         ]
-        self._write_manifest(stage, ingredients, outputs, counts, seconds)
+        self._write_manifest(stage, ingredients, outputs, counts, seconds, more)
 
     def take_over(self, stage: str, other: RunFolder) -> bool:
         """Makes a complete stage of another run this one's, too; says whether it could.
@@ -206,11 +235,10 @@ class RunFolder:
         except OSError:
             self.abandon(stage)
             return False
-        (unfinished / "manifest.json").unlink()
+        (unfinished / manifests.NAME).unlink()
         out = self._give_final_name(stage)
         origin = os.path.relpath(source.parent, unfinished.parent)
-        text = json.dumps({**manifest, "taken_from": origin}, indent=1)
-        write_atomically(out / "manifest.json", text)
+        manifests.write(out / manifests.NAME, {**manifest, "taken_from": origin})
         return True
 
     def complete_results(
@@ -218,19 +246,17 @@ class RunFolder:
     ) -> None:
         """Writes the manifest of a stage whose outputs lie at the top of the run folder."""
         self.stage(stage).mkdir(parents=True, exist_ok=True)
-        self._write_manifest(stage, ingredients, outputs, {}, seconds)
+        paths = [self.path / name for name in outputs]
+        self._write_manifest(stage, ingredients, paths, {}, seconds)
 
     def abandon(self, stage: str) -> None:
-        """Removes what a failed stage had written, but not what it can continue from."""
-        _remove(self._unfinished(stage))
-        out = self.stage(stage)
-        if out.exists() and [path.name for path in out.iterdir()] == ["begun.json"]:
-            _remove(out)
+        """Removes what a failed stage had written."""
+        remove(self._unfinished(stage))
 
     def forget_results(self) -> None:
         """Removes what sums up the run, so that it never disagrees with the stages below it."""
         for name in ("report/manifest.json", "report.html", "metrics.json"):
-            (self.path / name).unlink(missing_ok=True)
+            remove(self.path / name)
 
     def remove_if_empty(self) -> None:
         """Removes a folder that holds no stage, so that bad input leaves nothing behind."""
@@ -244,8 +270,8 @@ class RunFolder:
         """To a stage that is whole; the earlier one goes, its manifest first."""
         out, unfinished = self.stage(stage), self._unfinished(stage)
         if unfinished.exists():
-            (out / "manifest.json").unlink(missing_ok=True)
-            _remove(out)
+            remove(out / manifests.NAME)
+            remove(out)
             unfinished.rename(out)
         return out
 
@@ -256,25 +282,29 @@ class RunFolder:
         self,
         stage: str,
         ingredients: Ingredients,
-        outputs: list[str],
+        outputs: Sequence[Any],
         counts: Mapping[str, Any],
         seconds: float,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         manifest = {
             "stage": stage,
             "fingerprint": ingredients.fingerprint,
             "ingredients": ingredients.as_json(),
-            "outputs": outputs,
+            "outputs": {
+                str(path.relative_to(self.path)): self.digests.of(path) for path in outputs
+            },
             "counts": dict(counts),
             "seconds": round(seconds, 3),
             "versions": versions(),
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **(more or {}),
         }
-        write_atomically(self.stage(stage) / "manifest.json", json.dumps(manifest, indent=1))
+        manifests.write(self.stage(stage) / manifests.NAME, manifest)
 
 
 def _hidden(path: Any) -> bool:
-    return bool(path.name.startswith(".") or path.name in ("manifest.json", "begun.json"))
+    return bool(path.name.startswith(".") or path.name in (manifests.NAME, "begun.json"))
 
 
 def _link(source: Path, destination: Path) -> None:
@@ -290,20 +320,3 @@ def _link(source: Path, destination: Path) -> None:
             raise
         except OSError:  # another file system, or one that has no links
             shutil.copy2(path, destination / path.name)
-
-
-def _read_json(path: Any) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None
-    return found
-
-
-def _remove(path: Any) -> None:
-    if not path.exists():
-        return
-    if isinstance(path, Path):
-        shutil.rmtree(path)
-    else:
-        path.rmtree()

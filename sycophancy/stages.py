@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sycophancy import macros, runfolder
+from sycophancy import macros, paths
 from sycophancy.config import Config, ModelConfig
 from sycophancy.errors import UserError
 from sycophancy.progress import Meter
@@ -74,6 +74,14 @@ def finetune_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
     return {**found, **model_files(config.model)}
 
 
+def finetune_modules(config: Config) -> tuple[str, ...]:
+    """The modules that finetune, by the trainer."""
+    if config.trainer == "t5x":
+        t5x = ("t5x", "t5x_batches", "t5x_command", "t5x_watch")
+        return ("tasks", *(f"sycophancy.training.{name}" for name in t5x))
+    return ("tasks", "sycophancy.training.trainer")
+
+
 def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
     if config.trainer == "t5x":
         from sycophancy.training import t5x_command
@@ -89,7 +97,9 @@ def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[
 
 
 def evaluation_files(run: RunFolder) -> Mapping[str, Any]:
-    return {"prepare/evaluation": run.path / "prepare" / "evaluation"}
+    """The held-out items that `prepare` wrote, and nothing that lies beside them."""
+    names = (name for name in run.outputs("prepare") if name.startswith("prepare/evaluation/"))
+    return {name: run.path / name for name in sorted(names) if name.endswith(".parquet")}
 
 
 def before_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
@@ -122,7 +132,7 @@ def model_files(model: ModelConfig) -> Mapping[str, Any]:
     named = {"the checkpoint": model.checkpoint, "the vocabulary": model.vocabulary}
     found: dict[str, Any] = {}
     for name, value in named.items():
-        path = runfolder.open_path(value)
+        path = paths.open_path(value)
         local = "://" not in value and path.exists()
         found[name] = path if local else value
     return found
@@ -148,8 +158,7 @@ def evaluate(
     from sycophancy.evaluation.items import read_items, write_predictions
     from sycophancy.evaluation.metrics import compute_metrics
 
-    folder = run.path / "prepare" / "evaluation"
-    items = [item for path in sorted(folder.rglob("*.parquet")) for item in read_items(path)]
+    items = [item for path in evaluation_files(run).values() for item in read_items(path)]
     items, notes = _comparable(items, model)
     predictions = _score(config, model, items, meter)
     write_predictions(out / "predictions.parquet", predictions)
@@ -201,19 +210,13 @@ def _score(
 
 
 def _write_json(path: Any, value: Any) -> None:
-    runfolder.write_atomically(path, json.dumps(value, indent=1))
+    paths.write_atomically(path, json.dumps(value, indent=1))
 
 
 def _existing(path: str, name: str) -> Any:
-    found = runfolder.open_path(path)
+    found = paths.open_path(path)
     if not found.exists():
         raise UserError(f"{name}: {path} does not exist")
-    return found
-
-
-def read_json(path: Any) -> dict[str, Any]:
-    """A JSON file of a run."""
-    found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 

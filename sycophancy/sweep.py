@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy import macros, runfolder
+from sycophancy import jsonfile, macros, manifests, paths
 from sycophancy.config import Config, load_config
 from sycophancy.distributed import Crew
 from sycophancy.errors import UserError
@@ -74,6 +74,7 @@ class Sweep:
 
     Attributes:
         any_code: accept complete stages that other code made.
+        redo: stages that may replace what they have saved.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Sweep:
     command: str
     cells: tuple[Cell, ...]
     any_code: bool = False
+    redo: tuple[str, ...] = ()
 
 
 def plan(
@@ -186,11 +188,11 @@ def _attempt(sweep: Sweep, cell: Cell, screen: Screen | Silence, crew: Crew) -> 
                 if crew.size > 1:  # the other processes need not have failed, and would wait
                     raise
                 record = cell.record("failed", _in_a_line(error))
-                runfolder.write_atomically(run.path / "failure.txt", traceback.format_exc())
+                paths.write_atomically(run.path / "failure.txt", traceback.format_exc())
             if crew.leader:
                 record["seconds"] = _seconds(run)
                 text = json.dumps({"format": FORMAT, **record}, indent=1)
-                runfolder.write_atomically(run.path / "cell.json", text)
+                paths.write_atomically(run.path / "cell.json", text)
                 _write(sweep)
     except UserError as error:  # the folder is another process's, or cannot be written to
         if crew.size > 1:
@@ -217,7 +219,15 @@ def _bring_up_to_date(
 ) -> dict[str, Any]:
     """The whole run, and its kept checkpoints; returns what the cell's record says of these."""
     others = [RunFolder(sweep.folder / one.folder) for one in sweep.cells if one is not cell]
-    pipeline = Pipeline(cell.config, run, screen, any_code=sweep.any_code, crew=crew, shelf=others)
+    pipeline = Pipeline(
+        cell.config,
+        run,
+        screen,
+        any_code=sweep.any_code,
+        redo=sweep.redo,
+        crew=crew,
+        shelf=others,
+    )
     pipeline.until(*(cell.stages or pipeline.stages))
     if not cell.stages:
         pipeline.report()
@@ -257,8 +267,8 @@ def _in_a_line(error: Exception) -> str:
 
 def _seconds(run: RunFolder) -> float:
     """What the run's own stages took, without those that it took over."""
-    manifests = [json.loads(path.read_text()) for path in run.path.glob("*/manifest.json")]
-    return round(sum(m["seconds"] for m in manifests if "taken_from" not in m), 3)
+    found = [run.manifest(path.parent.name) for path in run.path.glob(f"*/{manifests.NAME}")]
+    return round(sum(one["seconds"] for one in found if one and "taken_from" not in one), 3)
 
 
 def _write(sweep: Sweep) -> None:
@@ -267,15 +277,14 @@ def _write(sweep: Sweep) -> None:
         about = {"format": FORMAT, "name": sweep.name, "command": sweep.command}
         cells = [_recorded(sweep, cell) for cell in sweep.cells]
         text = json.dumps({**about, "cells": cells}, indent=1)
-        runfolder.write_atomically(sweep.folder / "sweep.json", text)
+        paths.write_atomically(sweep.folder / "sweep.json", text)
 
 
 def _recorded(sweep: Sweep, cell: Cell) -> dict[str, Any]:
     """What a cell's file says, unless that is of other settings or no longer so."""
     waiting, folder = cell.record(), sweep.folder / cell.folder
-    try:
-        found: dict[str, Any] = json.loads((folder / "cell.json").read_text())
-    except (OSError, json.JSONDecodeError):
+    found, _ = jsonfile.read_object(folder / "cell.json")
+    if found is None:
         return waiting
     same = all(found.get(name) == waiting[name] for name in ("model", "recipe", "seed", "settings"))
     undone = found.get("state") == "done" and not (folder / "metrics.json").exists()

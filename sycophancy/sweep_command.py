@@ -50,6 +50,10 @@ def sweep(
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
     ] = False,
+    redo: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Let finetune replace what it saved; as of `run`."),
+    ] = None,
 ) -> None:
     """Run models x recipes x seeds, then write one report; what is equal is done once.
 
@@ -82,7 +86,7 @@ def sweep(
 
     cells = grid.plan(*listed, seeds, load, steps)
     command = shlex.join(["sycophancy", *without_cell(sys.argv[1:])])
-    planned = grid.Sweep(name, folder, command, cells, any_code)
+    planned = grid.Sweep(name, folder, command, cells, any_code, tuple(redo or ()))
     crew = distributed.assemble()
     with contextlib.nullcontext() if crew.leader else contextlib.redirect_stdout(io.StringIO()):
         failed = grid.run(planned, cell, crew)

@@ -73,7 +73,7 @@ def test_a_run_is_kept_under_its_name(sycophancy, tmp_path, monkeypatch):
     words = ["--set", "NUM_EXAMPLES=50", "--data-sets", "sst2", "--recipe", "quick"]
     assert (
         sycophancy("prepare", "--model", "mini_base", *words).out
-        == "runs/mini_base-quick/prepare\n"
+        == "runs/mini_base-quick-seed0/prepare\n"
     )
     assert sycophancy("prepare", "--model", "mini_base", "--name", "x", *words).code == 0
     assert (tmp_path / "runs" / "x" / "config.gin").exists()

@@ -1,6 +1,8 @@
 """The pipeline does what is missing, does again what changed, and survives being killed."""
 
+import ast
 import dataclasses
+import inspect
 import json
 import signal
 import subprocess
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sycophancy import config
+from sycophancy import config, imports
 from sycophancy.errors import UserError
 from sycophancy.pipeline import Pipeline, Stage, all_stages
 from sycophancy.progress import Screen
@@ -19,12 +21,12 @@ from sycophancy.runfolder import RunFolder
 class Toy(Pipeline):
     """Three stages that write a few bytes; `grow` saves as it goes."""
 
-    def __init__(self, run: RunFolder, source: Path, steps: int = 4, on_step=None) -> None:
+    def __init__(self, run: RunFolder, source: Path, steps: int = 4, on_step=None, **given) -> None:
         loaded = config.load_config("mini_base", "quick", [f"FINETUNE_STEPS={steps}"])
-        super().__init__(loaded, run, Screen())
+        super().__init__(loaded, run, Screen(), **given)
         self.worked: list[str] = []
         self.on_step = on_step or (lambda where: None)
-        first = {"settings": frozenset(), "unit": "rows", "code": ()}
+        first = {"settings": frozenset(), "unit": "rows", "modules": lambda _: ()}
         self.stages = {
             "read": Stage(
                 name="read",
@@ -40,8 +42,9 @@ class Toy(Pipeline):
                 work=self.grow,
                 unit="steps",
                 settings=frozenset({"FINETUNE_STEPS"}),
-                code=(),
+                modules=lambda _: (),
                 grows="FINETUNE_STEPS",
+                states=("text",),
             ),
             "count": Stage(
                 name="count",
@@ -118,7 +121,7 @@ def test_only_what_is_needed_runs(run, source):
 def test_a_changed_input_redoes_what_follows_from_it_and_says_why(run, source, capsys):
     toy(run, source)
     source.write_text("abcd")
-    assert toy(run, source) == ["read", "grow", "count"]
+    assert toy(run, source, redo=["grow"]) == ["read", "grow", "count"]
     said = capsys.readouterr().err
     assert "read: again, because the source changed" in said
     assert "grow: again, because read/text changed" in said
@@ -132,7 +135,7 @@ def test_doing_a_stage_again_takes_the_results_of_the_run_away(run, source):
     toy(run, source)
     assert (run.path / "metrics.json").exists()
     source.write_text("abcd")
-    toy(run, source)
+    toy(run, source, redo=["grow"])
     assert not (run.path / "metrics.json").exists()
     assert not (run.path / "report.html").exists()
 
@@ -150,17 +153,17 @@ def test_asking_another_checkpoint_leaves_the_results_of_the_run(run, source):
 def test_a_change_that_makes_no_difference_stops_there(run, source):
     toy(run, source)
     source.write_text("ABC")  # the first stage makes the same of it
-    assert toy(run, source) == ["read"]
+    assert toy(run, source, redo=["grow"]) == ["read"]
 
 
-def test_more_steps_continue_and_fewer_start_over(run, source, capsys):
+def test_more_steps_continue_and_fewer_start_over_on_demand(run, source, capsys):
     toy(run, source, steps=4)
     seen: list[str] = []
     toy(run, source, steps=6, on_step=seen.append)
     assert seen == ["grow 4", "grow 5", "count before"]
     assert "FINETUNE_STEPS was 4 and is 6" in capsys.readouterr().err
     seen.clear()
-    toy(run, source, steps=2, on_step=seen.append)
+    toy(run, source, steps=2, on_step=seen.append, redo=["grow"])
     assert seen == ["grow 0", "grow 1", "count before"]
 
 
@@ -181,6 +184,76 @@ def test_a_full_disk_is_one_line(run, source):
     with pytest.raises(UserError, match=r"read: cannot write to .*No space left") as caught:
         toy(run, source, on_step=fail)
     assert "\n" not in str(caught.value)
+
+
+def contents(run: RunFolder) -> dict[str, bytes]:
+    """Every file of a run but its lock."""
+    files = (path for path in run.path.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(run.path)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    "change", ["fewer steps", "other input", "other code", "other earlier code"]
+)
+def test_what_would_replace_saved_steps_is_refused_before_anything_is_written(
+    run, source, change, monkeypatch
+):
+    toy(run, source)
+    before = contents(run)
+    if change == "other input":
+        source.write_text("other")
+    if change.endswith("code"):
+        changed = "read" if "earlier" in change else "grow"
+        code = Stage.code
+        monkeypatch.setattr(
+            Stage,
+            "code",
+            lambda self, config: (
+                {**code(self, config), "new.py": "1"}
+                if self.name == changed
+                else code(self, config)
+            ),
+        )
+    with pytest.raises(UserError, match="--redo grow") as caught:
+        toy(run, source, steps=3 if change == "fewer steps" else 4)
+    assert {
+        "fewer steps": "FINETUNE_STEPS was 4 and is 3",
+        "other input": "the source changed",
+    }.get(change, "new.py changed") in str(caught.value)
+    assert contents(run) == before
+    if change.endswith("code"):
+        assert toy(run, source, any_code=True) == []
+
+
+def test_other_code_is_told_only_of_what_it_made(run, source, monkeypatch):
+    """`--any-code` keeps a complete stage and what its manifest says of its code."""
+    toy(run, source)
+    before = run.manifest("grow")
+    monkeypatch.setattr(Stage, "code", lambda self, config: {"new.py": "1"})
+    toy(run, source, any_code=True)
+    assert run.manifest("grow") == before
+    toy(run, source, steps=5, any_code=True)
+    assert run.manifest("grow")["codes"] == [before["ingredients"]["code"], {"new.py": "1"}]
+
+
+def test_a_stage_that_nothing_can_redo_is_named(run, source):
+    with pytest.raises(UserError, match="--redo read: expected grow"):
+        toy(run, source, redo=["read"])
+
+
+def test_the_code_of_a_stage_is_all_that_its_work_imports():
+    """Of every stage, the modules that its function in `stages` imports are part of its code."""
+    loaded = config.load_config("mini_base", "quick")
+    for stage in all_stages().values():
+        tree = ast.parse(inspect.getsource(stage.work))
+        known = {imports.parent_folder() / name for name in stage.code(loaded)}
+        of_work = {path for path in imports.imported_by(tree) if "t5x" not in path.name}
+        assert of_work <= known, stage.name
+    code = all_stages()["finetune"].code(loaded)
+    wanted = ("training/packing", "training/sharding", "model/vocabulary", "evaluation/items")
+    assert {f"sycophancy/{name}.py" for name in wanted} <= code.keys()
+    assert "sycophancy/batching.py" in all_stages()["evaluate_after"].code(loaded)
+    assert "sycophancy/evaluation/intervals.py" in all_stages()["filter"].code(loaded)
 
 
 MOMENTS = ["read before", "read after", "grow 0", "grow 2", "grow 3", "count before"]
@@ -228,6 +301,7 @@ def test_killed_between_the_folder_and_its_manifest_it_continues(run, source, mo
         toy(run, source)
     assert run.manifest("read") is None
     assert toy(run, source) == ["read", "grow", "count"]
+    assert not list(run.path.glob(".*.unfinished"))
     (run.path / "grow" / "manifest.json").unlink()
     seen: list[str] = []
     toy(run, source, on_step=seen.append)

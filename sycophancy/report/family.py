@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from sycophancy import runfolder
+from sycophancy import paths
 from sycophancy.errors import UserError
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report import family_tables, wording
@@ -97,7 +97,7 @@ def write_report(folder: Path) -> Path:
     }
     for name, text in texts.items():
         try:
-            runfolder.write_atomically(folder / name, text)
+            paths.write_atomically(folder / name, text)
         except OSError as error:
             raise UserError(f"cannot write {folder / name}: {error}") from error
     return folder / PAGE

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from sycophancy import runfolder
+from sycophancy import paths
 from sycophancy.errors import UserError
 from sycophancy.report import figures, wording
 from sycophancy.report.cards import cards
@@ -31,7 +31,7 @@ def write_report(run: Path) -> Path:
     text = render(read_run(run))
     path = run / PAGE
     try:
-        runfolder.write_atomically(path, text)
+        paths.write_atomically(path, text)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from error
     return path
