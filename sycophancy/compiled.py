@@ -50,8 +50,8 @@ def keep(environment: MutableMapping[str, str] = os.environ) -> Path | None:
     # Another folder may be shared with programs that do not limit its size, and write no times.
     if folder is None or environment.setdefault(FOLDER, str(folder)) != str(folder):
         return None
-    environment.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_MAX_BYTES))
-    clean(folder)
+    if environment.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_MAX_BYTES)) != "-1":
+        clean(folder)  # without a limit, JAX writes no times
     return folder
 
 
