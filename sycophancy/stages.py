@@ -83,6 +83,7 @@ def finetune_modules(config: Config) -> tuple[str, ...]:
 
 
 def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
+    notes: list[str] = []
     if config.trainer == "t5x":
         from sycophancy.training import t5x_command
 
@@ -91,9 +92,13 @@ def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[
         with unheard():
             from sycophancy.training import trainer
 
-        last = trainer.finetune(config, run.path, out, report=meter.report)
+        last = trainer.finetune(config, run.path, out, report=meter.report, note=notes.append)
     checkpoint = last.relative_to(out.resolve())
-    return {"steps": config.training.finetune_steps, "checkpoint": str(checkpoint)}
+    return {
+        "steps": config.training.finetune_steps,
+        "checkpoint": str(checkpoint),
+        "notes": notes,
+    }
 
 
 def evaluation_files(run: RunFolder) -> Mapping[str, Any]:

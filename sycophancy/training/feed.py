@@ -34,8 +34,18 @@ def open_dataset(
     start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    quiet: bool = False,
 ) -> tuple[tf.data.Dataset, tasks.Reading]:
     """The endless data set of this process's batches, from batch `start` on.
+
+    Args:
+      training: the recipe.
+      data_dir: the run folder.
+      vocabulary: the SentencePiece model.
+      start: how many batches to skip.
+      process_index: which rows of every batch.
+      process_count: of how many parts.
+      quiet: do not log which rows are left out; `Feed.notes` has it.
 
     Returns:
       Batches of T5X's model features (`encoder_input_tokens`, `decoder_target_tokens`,
@@ -51,6 +61,7 @@ def open_dataset(
         )
     lengths = {"inputs": training.input_length, "targets": training.target_length}
     with tasks.reading(data_dir, vocabulary, training.mixture_ratio) as told:
+        told.quiet = quiet
         dataset = seqio.get_dataset(
             tasks.get(training.mixture_or_task_name),
             lengths,
@@ -90,6 +101,11 @@ class Feed:
     def dropped(self) -> dict[str, int]:
         """Rows left out so far because they are too long, by task."""
         return {task: len(ids) for task, ids in self._told.dropped.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """How many rows are left out so far because they are too long, a line a task."""
+        return [str(found) for found in self._told.left_out if found.ids]
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
