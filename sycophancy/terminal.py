@@ -28,7 +28,8 @@ def take_any_text() -> None:
     codecs.register_error(_ESCAPED, _escaped)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # closed: the next file opened would take its number
-            setattr(sys, name, Path(os.devnull).open("w" if number else "r"))  # noqa: SIM115
+            mode = "w" if number else "r"
+            setattr(sys, name, Path(os.devnull).open(mode, errors="replace"))  # noqa: SIM115
         elif number and type(stream := getattr(sys, name)) is io.TextIOWrapper:
             setattr(sys, name, _Stream(stream))
 
