@@ -264,13 +264,19 @@ def with_retries(
 
 def is_offline() -> bool:
     """Whether the user asked for no network."""
-    flags = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
-    return any(flag.upper() in {"1", "ON", "YES", "TRUE"} for flag in flags)
+    return _offline_switch() is not None
 
 
 def offline_note() -> str:
     """A remark for messages, where the user asked for no network."""
-    return " (offline: HF_HUB_OFFLINE is set)" if is_offline() else ""
+    return f" (offline: {_offline_switch()} is set)" if is_offline() else ""
+
+
+def _offline_switch() -> str | None:
+    """The variable by which the user asked for no network."""
+    names = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+    on = {"1", "ON", "YES", "TRUE"}
+    return next((name for name in names if os.environ.get(name, "").upper() in on), None)
 
 
 def is_transient(error: BaseException) -> bool:

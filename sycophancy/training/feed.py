@@ -8,6 +8,8 @@ store, or to disagree with the model's.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Iterator
@@ -60,7 +62,7 @@ def open_dataset(
             f"BATCH_SIZE {training.batch_size} does not divide by {process_count} processes"
         )
     lengths = {"inputs": training.input_length, "targets": training.target_length}
-    with tasks.reading(data_dir, vocabulary, training.mixture_ratio) as told:
+    with tasks.reading(data_dir, vocabulary, training.mixture_ratio) as told, _hushed(quiet):
         told.quiet = quiet
         dataset = seqio.get_dataset(
             tasks.get(training.mixture_or_task_name),
@@ -149,6 +151,17 @@ class Feed:
             raise RuntimeError("the data set ended, although it repeats for ever")
         except BaseException as error:  # the consumer must see it, whatever it is
             self._batches.put(self._told.error or error)
+
+
+@contextlib.contextmanager
+def _hushed(quiet: bool) -> Iterator[None]:
+    """Keeps off the terminal which task of a mixture failed: the error says it, too."""
+    seqio_log = logging.getLogger("absl")
+    before, seqio_log.disabled = seqio_log.disabled, quiet or seqio_log.disabled
+    try:
+        yield
+    finally:
+        seqio_log.disabled = before
 
 
 def _one_thread() -> tf.data.Options:

@@ -108,7 +108,7 @@ def test_a_split_without_a_row_that_fits_is_refused_at_once(run, epochs, shard):
     for name in ("sycophancy_intervention", "sycophancy_mix"):
         with (
             tasks.reading(run, run / "spiece.model"),
-            pytest.raises(UserError, match=r"every row of sycophancy_intervention.*inputs 2"),
+            pytest.raises(UserError, match=r"every row of \w+ is longer .*inputs 2, targets 8"),
         ):
             tasks.get(name).get_dataset(lengths, shard_info=shard, num_epochs=epochs)
 
