@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sycophancy import __version__, compiled
-from sycophancy.bounds import Encodable, Place, check, shortened, shown
+from sycophancy import __version__, compiled, terminal
+from sycophancy.bounds import Place, check, shortened, shown
 from sycophancy.errors import UserError
 from sycophancy.launch.commands import app as launch
 from sycophancy.launch.plan_command import plan
@@ -99,6 +99,7 @@ def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> Non
     from sycophancy.runfolder import RunFolder
 
     run = RunFolder(options.folder())
+    terminal.check_names(str(run.path.absolute()))
     config = options.config(run.path)
     given: Any = {"any_code": options.any_code, "redo": options.redo or ()}
     crew = distributed.assemble()
@@ -293,13 +294,13 @@ def main() -> None:
     """Runs the command line; bad input ends in one line on standard error and exit code 2."""
     from sycophancy.training.preemption import Preempted
 
+    terminal.take_any_text()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at every import
-    compiled.keep()
+    compiled.mend_when_damaged(compiled.keep())
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        for word in sys.argv[1:]:
-            check("argument", word, Encodable())
+        terminal.check_names(*sys.argv)
         code = typer.main.get_command(app)(standalone_mode=False)
     except _USAGE_ERROR as error:
         _fail(error.format_message(), 2)
@@ -309,6 +310,12 @@ def main() -> None:
         if error.errno != errno.ENAMETOOLONG:
             raise
         _fail(f"{shown(error.filename)}: {error.strerror}", 2)
+    except ImportError as error:
+        _fail(
+            f"{error}: the installation is not complete, or a module of yours has the name of one "
+            "that is needed and comes first on PYTHONPATH",
+            2,
+        )
     except Preempted as stopped:
         print(f"sycophancy: {stopped}", file=sys.stderr)
         code = 0
@@ -320,6 +327,8 @@ def main() -> None:
             flush=True,
         )
         os._exit(stopped.code)  # at once: tearing XLA down while it compiles can crash
+    if lost := terminal.lost_output():
+        _fail(f"the results could not be printed: {lost}", 2)
     sys.exit(code or 0)
 
 

@@ -170,14 +170,11 @@ def _hub() -> Finding:
 def _buckets() -> Finding:
     from etils import epath
 
-    from sycophancy import stages
     from sycophancy.model import places
     from sycophancy.model.named import T5_VOCABULARY
 
     def look() -> Finding:
-        with stages.unheard():
-            found = places.exists(epath.Path(T5_VOCABULARY))
-        if found:
+        if places.exists(epath.Path(T5_VOCABULARY)):
             return Finding("buckets", "ok", "gs://t5-data can be read")
         return Finding("buckets", "note", f"{T5_VOCABULARY} is not there", remedy)
 

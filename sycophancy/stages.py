@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sycophancy import macros, paths, preflight
@@ -15,6 +12,7 @@ from sycophancy.config import Config, ModelConfig
 from sycophancy.errors import UserError
 from sycophancy.progress import Meter
 from sycophancy.runfolder import RunFolder
+from sycophancy.terminal import unheard
 
 if TYPE_CHECKING:
     from sycophancy.evaluation.items import Item, Prediction
@@ -85,6 +83,7 @@ def finetune_modules(config: Config) -> tuple[str, ...]:
 
 
 def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
+    notes: list[str] = []
     if config.trainer == "t5x":
         from sycophancy.training import t5x_command
 
@@ -94,22 +93,13 @@ def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[
             from sycophancy.training import trainer
 
         with preflight.enough_memory():
-            last = trainer.finetune(config, run.path, out, report=meter.report)
+            last = trainer.finetune(config, run.path, out, report=meter.report, note=notes.append)
     checkpoint = last.relative_to(out.resolve())
-    return {"steps": config.training.finetune_steps, "checkpoint": str(checkpoint)}
-
-
-@contextlib.contextmanager
-def unheard() -> Iterator[None]:
-    """Hides what TensorFlow's C++ prints while it is imported, past its own log level."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    return {
+        "steps": config.training.finetune_steps,
+        "checkpoint": str(checkpoint),
+        "notes": notes,
+    }
 
 
 def evaluation_files(run: RunFolder) -> Mapping[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -23,8 +23,6 @@ from sycophancy.training.journal import Journal, Pace, Report, metrics_of
 from sycophancy.training.preemption import Preempted, watch_sigterm
 from sycophancy.training.step import GOOD, Program, TrainState, empty_window, make_program
 
-logger = logging.getLogger(__name__)
-
 # What decides which batches a run sees: a checkpoint is not continued on others.
 _STREAM = (
     "mixture_or_task_name",
@@ -41,7 +39,13 @@ class NonFiniteLoss(UserError):  # noqa: N818
     """The loss or a gradient was infinite or not a number; the message names the step."""
 
 
-def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = None) -> Path:
+def finetune(
+    config: Config,
+    data_dir: Path,
+    out: Path,
+    report: Report | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Path:
     """Finetunes `config.model` on the prepared rows in `data_dir`; continues what `out` holds.
 
     Args:
@@ -49,6 +53,7 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
       data_dir: the run folder; `filter/kept.parquet` and `prepare/instructions.parquet` are read.
       out: gets `checkpoints/<step>/`, `metrics.jsonl` and `tensorboard/`.
       report: called with step and metrics at every logged step; `journal.metrics_of` names them.
+      note: called at the end with what a person should know, such as rows that were left out.
 
     Returns:
       The last checkpoint's folder.
@@ -74,7 +79,7 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
 
         # ---- data --------------------------------------------------------------------------------
         # The whole batch in every process: rows are short, and the mesh decides who needs which.
-        batches, told = open_dataset(training, data_dir, model.vocabulary, start=start)
+        batches, told = open_dataset(training, data_dir, model.vocabulary, start=start, quiet=True)
 
         # ---- restore -----------------------------------------------------------------------------
         if start:
@@ -112,8 +117,9 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
                 if stop and not last:
                     checkpoints.wait()
                     raise Preempted(step, steps)
-            for task, rows in feed.dropped.items():
-                logger.warning("%s: %d rows were too long and left out", task, rows)
+            if note is not None:
+                for line in feed.notes:
+                    note(line)
         checkpoints.wait()
         return Path(checkpoints.path(steps))
 

@@ -1,8 +1,12 @@
 """The hub, replaced: what is asked of `datasets`, and what happens when it fails."""
 
+import socket
+import threading
+import time
 from types import SimpleNamespace
 
 import datasets
+import huggingface_hub
 import pytest
 
 from sycophancy.config import DataConfig
@@ -11,6 +15,7 @@ from sycophancy.data.instructions import load_instructions
 from sycophancy.data.sources import SOURCES, load_source
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
+from sycophancy.model import places
 
 HUB = DataConfig(origin="hub")
 
@@ -27,6 +32,9 @@ def pauses(monkeypatch) -> list[float]:
     waited: list[float] = []
     monkeypatch.setattr(hub.time, "sleep", waited.append)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "_ask_hub", lambda *question: None)
+    monkeypatch.setattr(hub, "_ask_url", lambda *question: None)
+    monkeypatch.setattr(hub, "_silent", {})
     return waited
 
 
@@ -195,3 +203,123 @@ def test_a_broken_stream_is_one_line(monkeypatch, pauses) -> None:
     fail_then([Stream([broken()])], monkeypatch)
     with pytest.raises(UserError, match=r"Muennighoff/flan broke off.*cut off.*--instructions"):
         load_instructions(HUB)
+
+
+# ---- a hub out of reach, on real sockets ---------------------------------------------------------
+
+
+def go_online(monkeypatch) -> None:
+    """For the libraries, which read the environment when they were imported."""
+    for place in (huggingface_hub.constants, datasets.config):
+        monkeypatch.setattr(place, "HF_HUB_OFFLINE", False)
+
+
+def closed_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture(params=["refuses", "never answers", "has no name", "is always busy", "breaks off"])
+def endpoint(request, monkeypatch, tmp_path):
+    """A hub that cannot be had, and no copy of anything on this machine."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "_silent", {})
+    monkeypatch.setattr(hub, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(hub, "FIRST_PAUSE", 0.05)
+    go_online(monkeypatch)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    said = {"is always busy": b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "breaks off": b""}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if request.param == "refuses":
+            address = closed_port()
+        elif request.param == "has no name":
+            address = "http://no.such.host.invalid"
+        elif request.param in said:
+            threading.Thread(target=answer, args=(server, said[request.param]), daemon=True).start()
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield address
+
+
+def answer(server: socket.socket, said: bytes) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:  # the test is over
+            return
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(said)
+
+
+def test_a_hub_out_of_reach_is_told_soon_and_in_one_line(endpoint, capfd) -> None:
+    start = time.monotonic()
+    with pytest.raises(
+        UserError, match=r"data set 'cola'.*does not answer.*--data-mirror"
+    ) as error:
+        load_source("cola", HUB, "train")
+    assert "\n" not in str(error.value)
+    assert f"{endpoint} does not answer" in str(error.value)
+    assert "offline" not in str(error.value)
+    with pytest.raises(UserError, match=r"hf:owner/name could not.*does not answer.*local folder"):
+        places.local("hf:owner/name")
+    assert time.monotonic() - start < 10
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_time_for_an_answer_leaves_room_for_the_libraries_import() -> None:
+    """20 seconds in all were promised: attempts and pauses end in time on any clock."""
+    pauses = [hub.FIRST_PAUSE * 2**attempt for attempt in range(hub.ATTEMPTS)]
+    assert hub.ANSWER_SECONDS + 1 < 15
+    assert sum(pauses) > hub.ANSWER_SECONDS  # so it is the time that ends them, not their number
+    assert hub.REQUEST_SECONDS < hub.ANSWER_SECONDS
+
+
+def test_a_copy_on_this_machine_is_taken_when_the_hub_is_out_of_reach(monkeypatch, pauses) -> None:
+    """And the network is not tried by the libraries then, nor the hub asked again at once."""
+    asked = []
+    go_online(monkeypatch)
+
+    def ask(*question) -> None:
+        asked.append(question)
+        raise ConnectionError("refused")
+
+    def load_dataset(path: str, **arguments):
+        assert datasets.config.HF_HUB_OFFLINE and huggingface_hub.is_offline_mode()
+        return cola()
+
+    monkeypatch.setattr(hub, "_ask_hub", ask)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert len(load_source("cola", HUB, "train")) == 2
+    count = len(asked)
+    assert len(load_source("cola", HUB, "validation")) == 2
+    assert len(asked) == count > 1
+    assert not datasets.config.HF_HUB_OFFLINE and not huggingface_hub.is_offline_mode()
+
+
+def test_a_hub_that_is_busy_at_first_is_asked_again(monkeypatch, pauses) -> None:
+    answers = iter([BusyError(503), BusyError(429), None])
+
+    def ask(*question) -> None:
+        if (error := next(answers)) is not None:
+            raise error
+
+    monkeypatch.setattr(hub, "_ask_hub", ask)
+    calls = fail_then([cola()], monkeypatch)
+    assert len(load_source("cola", HUB, "train")) == 2
+    assert len(calls) == 1 and pauses == [1, 2]
+
+
+def test_a_refusal_is_an_answer(monkeypatch, pauses) -> None:
+    def ask(*question) -> None:
+        raise BusyError(404)
+
+    monkeypatch.setattr(hub, "_ask_hub", ask)
+    calls = fail_then([ValueError("no such data set")], monkeypatch)
+    with pytest.raises(UserError, match="no such data set"):
+        load_source("cola", HUB, "train")
+    assert len(calls) == 1 and pauses == []
