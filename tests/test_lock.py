@@ -16,7 +16,7 @@ from sycophancy.errors import UserError
 from sycophancy.runfolder import RunFolder
 
 TRY = """
-import os, sys
+import fcntl, os, sys
 from pathlib import Path
 from sycophancy import lock
 from sycophancy.errors import UserError
