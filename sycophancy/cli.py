@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sycophancy import __version__, compiled
+from sycophancy import __version__, compiled, home
 from sycophancy.errors import UserError
 from sycophancy.launch.commands import app as launch
 from sycophancy.launch.plan_command import plan
@@ -280,6 +280,7 @@ def main() -> None:
     from sycophancy.training.preemption import Preempted
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at every import
+    home.provide()
     compiled.keep()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
