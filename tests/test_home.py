@@ -119,7 +119,7 @@ def test_without_a_home_and_a_name_a_run_is_made(micro, tmp_path, command, made)
         str(tmp_path / "run"),
     ]
     (tmp_path / "temporary").mkdir()
-    done = start_nameless(*words, TMPDIR=str(tmp_path / "temporary"))
+    done = start_nameless(command, *words, TMPDIR=str(tmp_path / "temporary"))
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     assert (tmp_path / "run" / made).exists()
