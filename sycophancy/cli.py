@@ -198,6 +198,9 @@ def convert(
     """Write a checkpoint anew in another format."""
     if to not in (formats := ("hf", "t5x", "orbax")):
         raise UserError(f"--to {to}: expected one of {', '.join(formats)}")
+    from sycophancy import distributed
+
+    distributed.check_platform()
     network = None
     if model is not None:
         from sycophancy.config import load_config

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +27,9 @@ COORDINATOR, COUNT, INDEX = (
 )
 START_SECONDS = 600  # until all processes have met; hosts of a cluster start minutes apart
 HEARTBEAT_SECONDS = 30  # after which a process that is gone ends the others
+# What decides which devices JAX finds.
+_DEVICE_SETTINGS = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
+_XLA_LOG = re.compile(r"^[EF]\d{4} \S+ +\d+ \S+\] (.*)", re.MULTILINE)  # what C++ logs as error
 _DAY_MILLISECONDS = 24 * 3600 * 1000  # the others wait as long as the leader prepares data
 
 
@@ -114,6 +120,53 @@ def assemble(environment: Mapping[str, str] = os.environ) -> Crew:
             "every process was started"
         ) from None
     return _Many(jax.process_index(), jax.process_count(), distributed.global_state.client)
+
+
+def check_platform(environment: Mapping[str, str] = os.environ) -> None:
+    """Starts JAX on the devices that the environment asks for; cheap once that is done.
+
+    Raises:
+      UserError: JAX does not start: its plugin or driver is missing, or a variable is misspelt.
+    """
+    settings = [name for name in _DEVICE_SETTINGS if environment.get(name)]
+    shown = ", ".join(f"{name}={environment[name]}" for name in settings)
+    _check_xla_flags(environment)
+    try:
+        import jax
+    except ValueError as error:  # JAX reads its variables when it is imported
+        raise UserError(f"JAX does not start: {first_line(error)}; mend or unset it") from None
+    try:
+        jax.devices()
+    except Exception as error:  # plugins raise what they like; an absent one is an AssertionError
+        reason = first_line(error) if str(error) else "the plugin of that platform is not installed"
+        reason = reason.split(" (set JAX_PLATFORMS=")[0].split(" (you may need to ")[0].rstrip(".")
+        raise UserError(
+            f"JAX finds no devices{' with ' if shown else ''}{shown}: {reason}; "
+            f"{'change or unset that' if shown else 'mend the driver'}, set JAX_PLATFORMS=cpu, or "
+            "install what drives the devices (pip install 'sycophancy[gpu]' or 'sycophancy[tpu]')"
+        ) from None
+
+
+def _check_xla_flags(environment: Mapping[str, str]) -> None:
+    """Reads XLA_FLAGS in a process of its own, as XLA ends the process where they are wrong."""
+    flags = environment.get("XLA_FLAGS", "").strip()
+    if not flags:
+        return
+    done = subprocess.run(
+        [sys.executable, "-c", "from jaxlib import _jax; _jax.CompileOptions()"],
+        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "0"},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode and (said := _XLA_LOG.search(done.stderr)):
+        raise UserError(f"XLA refuses XLA_FLAGS={flags}: {said[1].rstrip('.')}; mend or unset it")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _said(environment: Mapping[str, str]) -> dict[str, Any] | None:

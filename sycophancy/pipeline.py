@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy import errors, fingerprint, macros, runfolder, stages
+from sycophancy import distributed, errors, fingerprint, macros, runfolder, stages
 from sycophancy.config import Config, macro_values
 from sycophancy.distributed import Crew
 from sycophancy.fingerprint import Ingredients
@@ -169,6 +169,8 @@ class Pipeline:
         with_t5x = self.config.trainer == "t5x" and "finetune" in needed
         if with_t5x and not self.is_current("finetune"):
             t5x_command.check_installed()
+        if any(self.stages[name].on_devices and not self.is_current(name) for name in needed):
+            distributed.check_platform()
         if "prepare" in needed[:-1] and not self.is_current("prepare"):
             stages.check_model(self.config.model)
 
