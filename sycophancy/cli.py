@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sycophancy import __version__, compiled, home
+from sycophancy import __version__, compiled, distributed, home, supervision
 from sycophancy.errors import UserError
 from sycophancy.launch.commands import app as launch
 from sycophancy.launch.plan_command import plan
@@ -90,14 +90,13 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
-    from sycophancy import distributed
     from sycophancy.pipeline import Pipeline
     from sycophancy.progress import Screen, Silence
     from sycophancy.runfolder import RunFolder
 
+    crew = distributed.assemble()  # first, so that bad input of one process is told to all
     run = RunFolder(options.folder())
     config = options.config(run.path)
-    crew = distributed.assemble()
     if not crew.leader:
         with contextlib.redirect_stdout(io.StringIO()):
             work(Pipeline(config, run, Silence(), any_code=options.any_code, crew=crew))
@@ -198,8 +197,6 @@ def convert(
     """Write a checkpoint anew in another format."""
     if to not in (formats := ("hf", "t5x", "orbax")):
         raise UserError(f"--to {to}: expected one of {', '.join(formats)}")
-    from sycophancy import distributed
-
     distributed.check_platform()
     network = None
     if model is not None:
@@ -285,6 +282,8 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at every import
     home.provide()
     compiled.keep()
+    if distributed.is_shared():
+        supervision.watch()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -292,6 +291,8 @@ def main() -> None:
     except _USAGE_ERROR as error:
         _fail(error.format_message(), 2)
     except UserError as error:
+        if supervision.link and isinstance(error, distributed.UnreachableError):
+            supervision.fail_with(error)
         _fail(str(error), 2)
     except Preempted as stopped:
         print(f"sycophancy: {stopped}", file=sys.stderr)
@@ -304,6 +305,10 @@ def main() -> None:
             flush=True,
         )
         os._exit(stopped.code)  # at once: tearing XLA down while it compiles can crash
+    except Exception as error:
+        if supervision.link:
+            supervision.fail_with(error)
+        raise
     sys.exit(code or 0)
 
 
@@ -312,5 +317,8 @@ def _stop(signum: int, frame: Any) -> typing.NoReturn:
 
 
 def _fail(message: str, code: int) -> typing.NoReturn:
-    print(f"sycophancy: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    if supervision.link:
+        supervision.link.fail("user", f"ended: {line}", f"sycophancy: {line}", code)
+    print(f"sycophancy: {line}", file=sys.stderr)
     sys.exit(code)

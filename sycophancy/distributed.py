@@ -7,6 +7,7 @@ says. They see one file system, or the run folder would not be one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sycophancy import runfolder
+from sycophancy import runfolder, supervision
 from sycophancy.errors import UserError
 
 T = TypeVar("T")
@@ -26,11 +27,17 @@ COORDINATOR, COUNT, INDEX = (
     f"SYCOPHANCY_{name}" for name in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID")
 )
 START_SECONDS = 600  # until all processes have met; hosts of a cluster start minutes apart
-HEARTBEAT_SECONDS = 30  # after which a process that is gone ends the others
+# JAX gives up a process that has sent nothing for so long, because it is paused or swapped out. One
+# that ends is noticed at once, unless the parents of `supervision` could not be connected.
+HEARTBEAT_SECONDS = 60
 # What decides which devices JAX finds.
 _DEVICE_SETTINGS = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
 _XLA_LOG = re.compile(r"^[EF]\d{4} \S+ +\d+ \S+\] (.*)", re.MULTILINE)  # what C++ logs as error
 _DAY_MILLISECONDS = 24 * 3600 * 1000  # the others wait as long as the leader prepares data
+
+
+class UnreachableError(UserError):
+    """Another process does not answer, perhaps because it has ended."""
 
 
 class Crew:
@@ -62,6 +69,7 @@ class _Many(Crew):
         self.leader, self.size = index == 0, size
         self._client, self._said = client, 0
         self._scratch = tempfile.TemporaryDirectory(prefix="sycophancy-")
+        self.scratch = self._scratch.name
 
     def agree(self, decide: Callable[[], T]) -> T:
         self._said += 1
@@ -78,7 +86,9 @@ class _Many(Crew):
             said = json.loads(self._client.blocking_key_value_get(key, _DAY_MILLISECONDS))
         except Exception as error:  # jaxlib's own, where the leader is gone
             reason = str(error).splitlines()[0]
-            raise UserError(f"process 0, which leads this run, does not answer: {reason}") from None
+            raise UnreachableError(
+                f"process 0, which leads this run, does not answer: {reason}"
+            ) from None
         if "error" in said:
             raise UserError(said["error"])
         return said["result"]
@@ -86,7 +96,7 @@ class _Many(Crew):
     def workplace(self, shared: str, *, together: bool) -> Any:
         if self.leader or together:
             return runfolder.open_path(shared)
-        return Path(tempfile.mkdtemp(dir=self._scratch.name))
+        return Path(tempfile.mkdtemp(dir=self.scratch))
 
 
 def assemble(environment: Mapping[str, str] = os.environ) -> Crew:
@@ -107,6 +117,15 @@ def assemble(environment: Mapping[str, str] = os.environ) -> Crew:
     import jax
     from jax._src import distributed  # its key-value store has no public name
 
+    # Between processes gRPC is not to ask a proxy, which the hub may need. Empty, this is for gRPC
+    # alone and comes before http_proxy and https_proxy.
+    os.environ["grpc_proxy"] = ""  # noqa: SIM112  # gRPC reads the small letters
+    jax.config.update("jax_check_proxy_envs", False)
+    if supervision.link:
+        supervision.link.say(
+            meeting=f" within {START_SECONDS} s: check {COORDINATOR}, and that every process was "
+            "started"
+        )
     try:
         jax.distributed.initialize(
             **arguments,
@@ -119,7 +138,25 @@ def assemble(environment: Mapping[str, str] = os.environ) -> Crew:
             f"the processes of this run did not meet: {reason}; check {COORDINATOR} and that "
             "every process was started"
         ) from None
-    return _Many(jax.process_index(), jax.process_count(), distributed.global_state.client)
+    state = distributed.global_state
+    crew = _Many(state.process_id, state.num_processes, state.client)
+    if supervision.link:
+        supervision.link.met(
+            state.process_id,
+            state.num_processes,
+            state.coordinator_address or "",
+            state.client,
+            crew.scratch,
+        )
+    check_platform()  # here, as all processes must start JAX's devices together
+    return crew
+
+
+def is_shared(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the environment says that this process is one of several."""
+    with contextlib.suppress(UserError):  # `assemble` raises it
+        return _said(environment) is not None
+    return False
 
 
 def check_platform(environment: Mapping[str, str] = os.environ) -> None:
