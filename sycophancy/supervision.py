@@ -224,8 +224,14 @@ class _Parent:
             self._selector.unregister(file)
 
     def _pass_on(self, number: int, frame: Any) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._child, number)
+        if self._status is not None:
+            return
+        if self._meeting and self._failed is None:  # in C++, where Python hears no signal
+            words = f"was stopped by {signal.Signals(number).name}"
+            shown = "sycophancy: stopped before the processes had met"
+            self._failed = {"kind": "stopped", "words": words, "shown": shown, "code": 128 + number}
+            number = signal.SIGKILL
+        os.kill(self._child, number)
 
     # What the child does
 

@@ -175,7 +175,7 @@ def local(
     arguments: Arguments,
     name: Name = "local",
     processes: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How many processes share the run.")
+        int, typer.Option(min=1, max=256, metavar="N", help="How many processes share the run.")
     ] = 1,
     sweep: Sweep = None,
     write: File = None,
