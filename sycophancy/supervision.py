@@ -42,7 +42,7 @@ MEET_SECONDS = 60  # until parents are connected, once their children have met
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 _MOST_BYTES = 2**20  # of one message
 _CPP_ERROR = re.compile(rb"[EF]\d{4} \d\d:\d\d:\d\d|terminate called after")
-_SILENT = re.compile(r"stopped sending heartbeats\):\s*(\d+)")
+_SILENT = re.compile(rb"stopped sending heartbeats\):\s*(\d+)")
 
 _KEY = "sycophancy/hub"  # in JAX's key-value store
 # What certainly is no consequence of another's end.
@@ -58,7 +58,7 @@ class End:
       host: where it ran.
       kind: "user" for bad input, "error" for any other exception, "stopped" by a signal that asks
         for it, "exit" with a code, "killed" by a signal, "crash" for an abort from C++, "gone" if
-        its parent went with it.
+        its parent went with it, "silent" if it sent JAX no heartbeat.
       words: what became of it, to follow "process 1 on HOST".
     """
 
@@ -275,10 +275,18 @@ class _Parent:
             self._ignore(self._errors)
 
     def _how_it_ended(self) -> End:
-        end = self._end_of_status()
-        return End(self._index, platform.node(), *end)
+        kind, words = self._kind_and_words()
+        if (
+            kind == "crash" and b"another task died" in self._held
+        ):  # says JAX, of one that is silent
+            told = _SILENT.search(self._held)
+            index = int(told[1]) if told else 0
+            hosts = {peer.index: peer.host for peer in self._peers}
+            words = "gave no sign of life for too long"
+            return End(index, hosts.get(index, "its host"), "silent", words)
+        return End(self._index, platform.node(), kind, words)
 
-    def _end_of_status(self) -> tuple[str, str]:
+    def _kind_and_words(self) -> tuple[str, str]:
         if self._failed is not None:
             return self._failed["kind"], self._failed["words"]
         code = os.waitstatus_to_exitcode(self._status or 0)
@@ -433,17 +441,15 @@ class _Parent:
                 print(self._failed["shown"], file=sys.stderr)
                 return int(self._failed["code"])
             return os.waitstatus_to_exitcode(self._status or 0)
-        if own is None or first.index != self._index:
+        if (
+            self._meeting and own is not None and own.kind == "silent"
+        ):  # nothing was sent, as nobody has met
+            _say(f"the processes of this run did not meet{self._meeting}")
+        elif own is None or first.index != self._index:
             _say(f"process {first.index} on {first.host} {first.words}; this one ends too; {_KEPT}")
         elif own.kind == "killed":
             code = 128 - os.waitstatus_to_exitcode(self._status or 0)
             _say(f"process {own.index} on {own.host} {own.words}; {_KEPT}")
-        elif self._meeting:
-            _say(f"the processes of this run did not meet{self._meeting}")
-        elif silent := _SILENT.search(self._held.decode(errors="replace")):
-            _say(f"process {silent[1]} gave no sign of life for too long; {_KEPT}")
-        elif b"another task died" in self._held:
-            _say(f"another process of this run is gone; see what it wrote; {_KEPT}")
         elif own.kind == "error" and self._failed is not None:
             self._release()
             print(self._failed["shown"].rstrip(), file=sys.stderr)
