@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sycophancy import __version__, compiled, terminal
+from sycophancy import __version__, compiled, distributed, home, supervision, terminal
 from sycophancy.bounds import Place, check, shortened, shown
 from sycophancy.errors import UserError
 from sycophancy.launch.commands import app as launch
@@ -93,16 +93,15 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
-    from sycophancy import distributed
     from sycophancy.pipeline import Pipeline
     from sycophancy.progress import Screen, Silence
     from sycophancy.runfolder import RunFolder
 
+    crew = distributed.assemble()  # first, so that bad input of one process is told to all
     run = RunFolder(options.folder())
     terminal.check_names(str(run.path.absolute()))
     config = options.config(run.path)
     given: Any = {"any_code": options.any_code, "redo": options.redo or ()}
-    crew = distributed.assemble()
     if not crew.leader:
         with contextlib.redirect_stdout(io.StringIO()):
             work(Pipeline(config, run, Silence(), **given, crew=crew))
@@ -213,6 +212,7 @@ def convert(
     ):
         if path is not None:
             check(said, path, Place())
+    distributed.check_platform()
     network = None
     if model is not None:
         from sycophancy.config import load_config
@@ -296,7 +296,10 @@ def main() -> None:
 
     terminal.take_any_text()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at every import
+    home.provide()
     compiled.mend_when_damaged(compiled.keep())
+    if distributed.is_shared():
+        supervision.watch()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -305,6 +308,8 @@ def main() -> None:
     except _USAGE_ERROR as error:
         _fail(error.format_message(), 2)
     except UserError as error:
+        if supervision.link and isinstance(error, distributed.UnreachableError):
+            supervision.fail_with(error)
         _fail(str(error), 2)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
@@ -327,6 +332,10 @@ def main() -> None:
             flush=True,
         )
         os._exit(stopped.code)  # at once: tearing XLA down while it compiles can crash
+    except Exception as error:
+        if supervision.link:
+            supervision.fail_with(error)
+        raise
     if lost := terminal.lost_output():
         _fail(f"the results could not be printed: {lost}", 2)
     sys.exit(code or 0)
@@ -338,5 +347,8 @@ def _stop(signum: int, frame: Any) -> typing.NoReturn:
 
 def _fail(message: str, code: int) -> typing.NoReturn:
     words = (word if len(word) <= _LONGEST_WORD else shortened(word) for word in message.split())
-    print(f"sycophancy: {' '.join(words)}", file=sys.stderr)
+    line = " ".join(words)
+    if supervision.link:
+        supervision.link.fail("user", f"ended: {line}", f"sycophancy: {line}", code)
+    print(f"sycophancy: {line}", file=sys.stderr)
     sys.exit(code)

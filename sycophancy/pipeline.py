@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy import errors, fingerprint, jsonfile, macros, paths, preflight, stages
+from sycophancy import (
+    distributed,
+    errors,
+    fingerprint,
+    jsonfile,
+    macros,
+    paths,
+    preflight,
+    stages,
+)
 from sycophancy.config import Config, macro_values
 from sycophancy.distributed import Crew
 from sycophancy.fingerprint import Ingredients
@@ -207,6 +216,7 @@ class Pipeline:
                 self._protect(self.stages[name])
         on_devices = [name for name in needed if self.stages[name].on_devices]
         if on_devices and not all(map(self.is_current, needed)):
+            distributed.check_platform()
             stages.check_model(self.config.model)
             preflight.check(self.config, needed)
         with_t5x = self.config.trainer == "t5x" and "finetune" in needed
