@@ -61,6 +61,7 @@ class DataConfig:
     claim_mode: ClaimMode = "paper"
     sampling: Sampling = "uniform"
     opinions: bool = True  # whether the users of training rows say what they think of the claim
+    on_bad_row: Literal["drop", "stop"] = "drop"  # leave bad rows out, up to a share, or refuse
     seed: int = 0
 
 

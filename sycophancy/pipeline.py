@@ -77,9 +77,10 @@ def all_stages() -> dict[str, Stage]:
                 name="prepare",
                 after=(),
                 unit="rows",
-                settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS"),
+                settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS")
+                | {"TASK_FEATURE_LENGTHS"},
                 files=stages.data_files,
-                code=("sycophancy/data/**/*.py",),
+                code=("sycophancy/data/**/*.py", "sycophancy/evaluation/limits.py"),
                 work=stages.prepare,
                 on_devices=False,
             ),

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,25 +21,36 @@ if TYPE_CHECKING:
 
 
 def data_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
-    data = config.data
-    given = {
-        "the data mirror": data.mirror if data.origin == "mirror" else None,
-        "the surveys": data.surveys,
-        "the instructions": data.instructions,
-    }
-    return {name: _existing(path, name) for name, path in given.items() if path is not None}
+    """What `prepare` reads: the files of the rows, and the vocabulary that measures them."""
+    from sycophancy.data.local_files import local_files
+
+    found = {"the vocabulary": model_files(config.model)["the vocabulary"]}
+    return found | local_files(config.data)
 
 
 def prepare(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
     from sycophancy.data import prepare as data
+    from sycophancy.data.lengths import Limits
 
-    summary = data.prepare(config.data, out, progress=meter)
+    training = config.training
+    limits = Limits(token_counter(config.model), training.input_length, training.target_length)
+    summary = data.prepare(config.data, out, progress=meter, limits=limits)
     return {
         "claims": summary["intervention"]["rows"],
         "instructions": summary["instructions"]["train"],
         "held-out items": sum(summary["evaluation"].values()),
         "notes": summary["notes"],
     }
+
+
+def token_counter(model: ModelConfig) -> Callable[[Sequence[str]], Any]:
+    """Counts the tokens of texts by a model's vocabulary, end of sequence included."""
+    import numpy as np
+
+    from sycophancy.model.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary(model.vocabulary)
+    return lambda texts: np.array([len(ids) + 1 for ids in vocabulary.encode_batch(texts)], int)
 
 
 def filter_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
@@ -164,8 +175,9 @@ def evaluate(
     from sycophancy.evaluation.metrics import compute_metrics
 
     folder = run.path / "prepare" / "evaluation"
-    items = [item for path in sorted(folder.rglob("*.parquet")) for item in read_items(path)]
-    items, notes = _comparable(items, model)
+    found = {path.stem: read_items(path) for path in sorted(folder.rglob("*.parquet"))}
+    items, notes = _comparable([item for task in found.values() for item in task], model)
+    notes += [f"{name}: no held-out item, so no measure" for name in found if not found[name]]
     predictions = _score(config, model, items, meter)
     write_predictions(out / "predictions.parquet", predictions)
     metrics = compute_metrics(items, predictions)
@@ -177,7 +189,12 @@ def evaluate(
 
 
 def _comparable(items: Sequence[Item], model: ModelConfig) -> tuple[list[Item], list[str]]:
-    """The items without formats of choices that this vocabulary splits unequally; why they go."""
+    """The items that this model can be asked; a note on those left out.
+
+    Out go formats of choices that the vocabulary splits unequally, and items that are too long.
+    `prepare` has left the latter out already, unless it knew another vocabulary.
+    """
+    from sycophancy.evaluation import limits
     from sycophancy.evaluation.measures import is_format
     from sycophancy.model.vocabulary import Vocabulary
 
@@ -192,7 +209,10 @@ def _comparable(items: Sequence[Item], model: ModelConfig) -> tuple[list[Item], 
         f"{task} is left out: {' and '.join(choices)} have unequal token counts here."
         for task, choices in uneven.items()
     ]
-    return [item for item in items if item.task not in uneven], notes
+    totals = {"held-out items": len(items)}
+    items = [item for item in items if item.task not in uneven]
+    kept, left_out = limits.split_by_limits(items, token_counter(model))
+    return kept, notes + limits.in_words(left_out, totals)
 
 
 def write_report(run: RunFolder) -> None:
@@ -217,13 +237,6 @@ def _score(
 
 def _write_json(path: Any, value: Any) -> None:
     runfolder.write_atomically(path, json.dumps(value, indent=1))
-
-
-def _existing(path: str, name: str) -> Any:
-    found = runfolder.open_path(path)
-    if not found.exists():
-        raise UserError(f"{name}: {path} does not exist")
-    return found
 
 
 def read_json(path: Any) -> dict[str, Any]:
