@@ -1,6 +1,6 @@
-"""Text columns in every form that Arrow has for them, and the rows in them that are no UTF-8.
+"""Text columns in every form that Arrow has for them, and the rows in them that are not UTF-8.
 
-Arrow checks neither what it reads from a file nor what it casts, so a text that is no UTF-8 goes
+Arrow checks neither what it reads from a file nor what it casts, so a text that is not UTF-8 goes
 unnoticed until Python asks for it. Every text column of a file passes through `texts`.
 """
 
@@ -17,8 +17,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sycophancy.errors import UserError
-
-Column = pa.Array | pa.ChunkedArray
 
 
 @contextlib.contextmanager
@@ -44,7 +42,7 @@ def open_parquet(path: Path) -> Iterator[tuple[pq.ParquetFile, pa.Schema]]:
     with readable(path):
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
-        _ = schema.names  # column names may be no UTF-8
+        _ = schema.names  # column names may not be UTF-8
     with file:
         yield file, schema
 
@@ -93,7 +91,7 @@ def is_text(kind: pa.DataType) -> bool:
     return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
-def texts(column: Column, what: str) -> tuple[pa.Array, NDArray[np.bool_]]:
+def texts(column: pa.Array | pa.ChunkedArray, what: str) -> tuple[pa.Array, NDArray[np.bool_]]:
     """The texts of a column, and which rows are UTF-8.
 
     Args:
@@ -134,7 +132,7 @@ def _chunk_texts(chunk: pa.Array, what: str) -> tuple[pa.Array, NDArray[np.bool_
 
 
 def _decoded(chunk: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Row by row, which is slow; only where a chunk has a text that is no UTF-8."""
+    """Row by row, which is slow; only where a chunk has a text that is not UTF-8."""
     good = np.ones(len(chunk), np.bool_)
     found: list[str | None] = []
     for row, value in enumerate(chunk.cast(pa.large_binary()).to_pylist()):

@@ -10,9 +10,8 @@ import dataclasses
 import heapq
 import itertools
 from collections.abc import Iterable, Iterator
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +19,15 @@ import pyarrow.compute as pc
 from sycophancy.config import DataConfig
 from sycophancy.data import draws, hub, normalised
 from sycophancy.data.origins import split_files
-from sycophancy.data.records import BadRow, BadRows, Record, is_text, read_records
+from sycophancy.data.records import (
+    NOT_UTF8,
+    BadRow,
+    BadRows,
+    Record,
+    is_text,
+    read_records,
+    rows_of,
+)
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item
 
@@ -31,7 +38,11 @@ HELD_OUT_SHARE = 10  # one input in so many is for validation
 SCHEMA = pa.schema([(name, pa.string()) for name in ("example_id", "inputs", "targets", "task")])
 
 _REMEDY = "check the network, or pass rows of your own with --instructions FILE"
+_FIELDS = ("inputs", "targets")
 _BATCH = 4_096
+_HUB_BATCH = 64  # rows of a task at a time
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +222,7 @@ def mirror_files(config: DataConfig) -> list[Path]:
 
 
 def _from_file(path: Path, bad: BadRows) -> Iterator[Record]:
-    return read_records(path, ("inputs", "targets"), ("task",), bad)
+    return read_records(path, _FIELDS, ("task",), bad)
 
 
 def _from_hub(bad: BadRows) -> Iterator[Record]:
@@ -221,10 +232,31 @@ def _from_hub(bad: BadRows) -> Iterator[Record]:
         what, HUB_ID, split="train", revision=REVISION, streaming=True, remedy=_REMEDY
     )
     shards = stream.num_shards
-    tasks = [iter(stream.shard(shards, index)) for index in range(shards)]
-    rows = (row for turn in zip_longest(*tasks) for row in turn if row is not None)
-    for bad.read, row in enumerate(hub.guard_stream(what, rows, remedy=_REMEDY), start=1):
-        yield row, f"{HUB_ID} row {bad.read}"
+    tasks = [_shard_rows(stream.shard(shards, index), what) for index in range(shards)]
+    for row in hub.guard_stream(what, _in_turn(tasks), remedy=_REMEDY):
+        bad.read += 1
+        where = f"{HUB_ID} row {bad.read}"
+        if row is None:
+            bad.drop(BadRow(where, NOT_UTF8))
+        else:
+            yield row, where
+
+
+def _in_turn(iterators: list[Iterator[T]]) -> Iterator[T]:
+    """One of each, then again, without those that have no more."""
+    left = list(iterators)
+    while left:
+        for iterator in tuple(left):
+            try:
+                yield next(iterator)
+            except StopIteration:
+                left.remove(iterator)
+
+
+def _shard_rows(shard: Any, what: str) -> Iterator[dict[str, str | None] | None]:
+    """As Arrow tables, since `datasets` ends at the first row that is not UTF-8 otherwise."""
+    for table in shard.with_format("arrow").iter(batch_size=_HUB_BATCH):
+        yield from rows_of(table, _FIELDS, ("task",), what)
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -257,16 +289,16 @@ def _rows(batch: list[Record], seed: int, bad: BadRows) -> Iterator[tuple[bool, 
 
 
 def _fields(row: dict[str, Any], where: str) -> tuple[str, str, str]:
-    for name in ("inputs", "targets"):
+    for name in _FIELDS:
         if row.get(name) is None:
             raise BadRow(where, f"field {name!r} is missing")
         if not is_text(row[name]):
-            raise BadRow(where, f"field {name!r} is no text", repr(row[name]))
+            raise BadRow(where, f"field {name!r} is not text", repr(row[name]))
         if not row[name].strip():
             raise BadRow(where, f"field {name!r} is empty")
     task = row.get("task") or "instruction"
     if not is_text(task) and not isinstance(task, int):
-        raise BadRow(where, "field 'task' is no text", repr(task))
+        raise BadRow(where, "field 'task' is not text", repr(task))
     return row["inputs"], row["targets"], str(task)
 
 

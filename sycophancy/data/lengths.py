@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item
 from sycophancy.evaluation.limits import (
     MAX_PROMPT_TOKENS,
@@ -46,6 +47,22 @@ class Lengths:
         self._totals: Counter[tuple[Kind, str]] = Counter()
         self._dropped: Counter[tuple[User, Kind, str, str]] = Counter()
         self._items: list[LeftOut] = []
+
+    def check_choices(self, choices: Sequence[str]) -> None:
+        """Refuses a vocabulary with which no claim can be judged.
+
+        Raises:
+          UserError: the choices have unequal token counts.
+        """
+        if self._limits is None:
+            return
+        counts = self._limits.count_tokens(list(choices)).tolist()
+        if len(set(counts)) > 1:
+            found = ", ".join(f"{c!r} has {n - 1}" for c, n in zip(choices, counts, strict=True))
+            raise UserError(
+                f"the vocabulary splits the choices of a claim into unequal token counts ({found}),"
+                " so their log-likelihoods cannot be compared; set VOCABULARY to another one"
+            )
 
     def claims(self, rows: pa.Table) -> pa.Table:
         """The rows that filtration can ask; counts the others, and what training leaves out."""

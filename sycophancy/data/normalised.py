@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 # Punctuation, separators, control characters, and the two accents that serve as quotes. Symbols
 # stay: C++ is not C, and of two tweets one may differ from the other in its emoji alone.
-_DROPPED = r"[\pP\pZ\pC`´\s]+"
+_DROPPED = r"[\pP\pZ\pC\x{60}\x{B4}\s]+"
 
 
 def keys(columns: Sequence[pa.Array]) -> pa.Array:

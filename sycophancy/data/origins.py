@@ -20,7 +20,6 @@ from sycophancy.data import columns, hub
 from sycophancy.data.catalog import Source
 from sycophancy.errors import UserError
 
-
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?:-[0-9a-f]+)?")  # as the hub names parts of a split
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -19,7 +20,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sycophancy.config import DataConfig
-from sycophancy.data import addition, instructions, intervention, normalised, probes, surveys
+from sycophancy.data import (
+    addition,
+    columns,
+    instructions,
+    intervention,
+    normalised,
+    probes,
+    prompts,
+    surveys,
+)
 from sycophancy.data.lengths import Lengths, Limits
 from sycophancy.data.records import BadRows
 from sycophancy.data.sources import Texts, load_source, selected_names
@@ -69,6 +79,7 @@ def prepare(
     """
     names = selected_names(config.data_sets)
     lengths = Lengths(limits)
+    lengths.check_choices(prompts.LETTERS)
     with _whole_or_nothing(out) as folder:
         rows = instructions.load_instructions(config)  # fails early where input is malformed
         bad = [rows.bad]
@@ -78,9 +89,7 @@ def prepare(
         )
         lengths.instructions(rows.train)
         asked = lengths.items(list(instructions.build_items(rows.validation)))
-        kept = pc.is_in(
-            rows.validation["example_id"], pa.array(_examples_of(asked), pa.string())
-        )
+        kept = pc.is_in(rows.validation["example_id"], pa.array(_examples_of(asked), pa.string()))
         pq.write_table(rows.train, folder / INSTRUCTIONS)
         pq.write_table(rows.validation.filter(kept), folder / INSTRUCTIONS_VALIDATION)
         summary["instructions"] = rows.counts | {"validation": len(asked)}
@@ -136,8 +145,9 @@ def render_examples(out: Path, count: int) -> list[str]:
     path = out / INTERVENTION
     if not path.is_file():
         raise UserError(f"{path} does not exist; run `sycophancy prepare` first")
-    with path.open("rb") as stream, pq.ParquetFile(stream) as file:
-        rows = next(file.iter_batches(batch_size=max(count, 1))).to_pylist()[:count]
+    with columns.readable(path), path.open("rb") as stream, pq.ParquetFile(stream) as file:
+        batches = file.iter_batches(batch_size=max(count, 1))
+        rows = [row for batch in itertools.islice(batches, 1) for row in batch.to_pylist()][:count]
     return [
         f"{row['dataset']} · the claim is {'true' if row['claim_is_true'] else 'false'} · "
         f"{_opinion(row)} · {row['example_id']}\n\n{row['inputs']} → {row['targets']}"
@@ -227,8 +237,8 @@ def _write_intervention(
             notes.append(f"{name}: no validation split here; one train text in 20 is held out")
         if not len(validation[index]):
             notes.append(
-                f"{name}: no held-out row is left, since {leaked[index]:,} of {leaked[index]:,} also"
-                " occur in train; so no claim on it is measured"
+                f"{name}: no held-out row is left, since all {leaked[index]:,} occur in train too;"
+                " so no claim on it is measured"
             )
     summary = {
         "data_sets": data_sets,

@@ -23,6 +23,8 @@ FEW = 10
 SHARE = 0.1  # of the rows, where more than FEW are bad
 SHARE_OF_FEW = 0.5  # of the rows, where at most FEW and more than one are bad
 
+NOT_UTF8 = "not UTF-8"
+
 _UTF_16_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
@@ -36,7 +38,7 @@ class BadRow(UserError):  # noqa: N818 - named as what it stands for
     """
 
     def __init__(self, where: str, reason: str, found: object = None) -> None:
-        shown = "" if found is None else f" ({_shortened(found)})"
+        shown = "" if found is None else f" ({shortened(found)})"
         super().__init__(f"{where}: {reason}{shown}")
         self.reason = reason
 
@@ -102,9 +104,10 @@ class BadRows:
         if not self.first:
             return ""
         reasons = ", ".join(f"{reason}: {rows:,}" for reason, rows in self._dropped.items())
+        share = self.dropped / self.read
         return (
-            f"{self.source}: {self.dropped:,} of {self.read:,} rows ({self.dropped / self.read:.1%})"
-            f" cannot be used and are left out ({reasons}); the first: {self.first}"
+            f"{self.source}: {self.dropped:,} of {self.read:,} rows ({share:.1%}) cannot be used"
+            f" and are left out ({reasons}); the first: {self.first}"
         )
 
     def in_words(self) -> str:
@@ -133,7 +136,7 @@ def read_records(
       names: text columns that a parquet file must have. Whether a line of jsonl has them is for
         the caller to see.
       optional: text columns that a parquet file may have; others are not read.
-      bad: counts rows read, and rows that are no JSON object or no UTF-8.
+      bad: counts rows read, and rows that are not a JSON object or not UTF-8.
 
     Raises:
       UserError: the file is missing or cannot be read; the message names it.
@@ -176,13 +179,13 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise BadRow(where, "no UTF-8", error.reason) from None
+        raise BadRow(where, NOT_UTF8, error.reason) from None
     except RecursionError:
         raise BadRow(where, "nested too deeply") from None
     except ValueError as error:
-        raise BadRow(where, "no JSON", getattr(error, "msg", error)) from None
+        raise BadRow(where, "not JSON", getattr(error, "msg", error)) from None
     if not isinstance(row, dict):
-        raise BadRow(where, "no JSON object")
+        raise BadRow(where, "not a JSON object")
     return row
 
 
@@ -193,25 +196,39 @@ def _read_parquet(
         columns.check_names(schema.names, names, str(path), optional)
         present = [*names, *(name for name in optional if name in schema.names)]
         for batch in columns.batches(file, present, path):
-            good = np.ones(batch.num_rows, np.bool_)
-            values = {}
-            for name in present:
-                column = batch.column(name)
-                if name in optional and pa.types.is_integer(column.type):
-                    column = column.cast(pa.string())  # tasks that are numbered
-                texts, valid = columns.texts(column, f"{path}: column {name!r}")
-                good &= valid
-                values[name] = texts.to_pylist()
-            for row in range(batch.num_rows):
+            for row in rows_of(batch, names, optional, str(path)):
                 bad.read += 1
                 where = f"{path} row {bad.read}"
-                if good[row]:
-                    yield {name: column[row] for name, column in values.items()}, where
+                if row is None:
+                    bad.drop(BadRow(where, NOT_UTF8))
                 else:
-                    bad.drop(BadRow(where, "no UTF-8"))
+                    yield row, where
 
 
-def _shortened(found: object, limit: int = 100) -> str:
+def rows_of(
+    batch: pa.RecordBatch | pa.Table, names: Sequence[str], optional: Sequence[str], where: str
+) -> Iterator[dict[str, str | None] | None]:
+    """The rows of a table with text columns; None for a row that is not UTF-8.
+
+    Raises:
+      UserError: a column is missing, is there twice or holds something else.
+    """
+    columns.check_names(batch.schema.names, names, where, optional)
+    good = np.ones(batch.num_rows, np.bool_)
+    values = {}
+    for name in (*names, *(name for name in optional if name in batch.schema.names)):
+        column = batch.column(name)
+        if name in optional and pa.types.is_integer(column.type):
+            column = column.cast(pa.string())  # tasks that are numbered
+        texts, valid = columns.texts(column, f"{where}: column {name!r}")
+        good &= valid
+        values[name] = texts.to_pylist()
+    for row in range(batch.num_rows):
+        yield {name: column[row] for name, column in values.items()} if good[row] else None
+
+
+def shortened(found: object, limit: int = 100) -> str:
+    """A value for a message: its start, in characters that every terminal can show as text."""
     try:
         text = found if isinstance(found, str) else repr(found)
     except RecursionError:

@@ -16,7 +16,7 @@ from sycophancy.data.catalog import SOURCES, Source, get_source, selected_names
 from sycophancy.data.columns import is_text
 from sycophancy.data.columns import texts as read_texts
 from sycophancy.data.origins import Published, publishes_validation, read_published
-from sycophancy.data.records import BadRow, BadRows
+from sycophancy.data.records import NOT_UTF8, BadRow, BadRows, shortened
 from sycophancy.errors import UserError
 
 __all__ = ["SOURCES", "Source", "Texts", "get_source", "load_source", "selected_names"]
@@ -35,12 +35,12 @@ class Texts:
       columns: its text fields in the protocol's order, cleaned; each of shape (rows,).
       labels: indices into `source.label_names`, shape (rows,).
       hashes: content hashes of data set and texts, shape (rows, 2); no two are equal.
-      counts: rows `read`, and of these `bad` (no UTF-8, or a label that is no whole number),
+      counts: rows `read`, and of these `bad` (no UTF-8, or a label that is not a whole number),
         `unlabelled`, `empty` (a text is missing or blank), `conflicting` (equal texts with
         different labels: all are dropped), `duplicate` (equal texts with equal label beyond the
         first), `held_out` (kept for the other split) and `kept`.
-      bad: the same bad rows, with reasons.
       held_out_from_train: whether the split was made here because the origin has no validation.
+      bad: the bad rows of the file, with reasons.
     """
 
     source: Source
@@ -48,8 +48,8 @@ class Texts:
     labels: NDArray[np.int64]
     hashes: draws.Hashes
     counts: dict[str, int]
-    bad: BadRows
     held_out_from_train: bool = False
+    bad: BadRows = dataclasses.field(default_factory=lambda: BadRows("rows", "drop"))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -119,7 +119,7 @@ def _usable(source: Source, published: Sequence[Published], bad: BadRows) -> Tex
     rows = np.flatnonzero(labelled & complete)
     rows, counts["conflicting"], counts["duplicate"] = _distinct(rows, hashes, labels)
     counts |= {"held_out": 0, "kept": len(rows)}
-    whole = Texts(source, tuple(columns), labels, hashes, counts, bad)
+    whole = Texts(source, tuple(columns), labels, hashes, counts, bad=bad)
     return whole if len(rows) == len(labels) else whole.select(rows)
 
 
@@ -136,7 +136,7 @@ def _read_part(
     for name in source.texts:
         what = f"data set {source.name!r}: column {name!r} of {published.where}"
         column, valid = read_texts(published.table[name], what)
-        faults.append((f"column {name!r} is no UTF-8", ~valid))
+        faults.append((f"column {name!r} is {NOT_UTF8}", ~valid))
         columns.append(claims.clean(column))
     good = np.ones(len(labels), np.bool_)
     bad.read += len(labels)
@@ -161,7 +161,7 @@ def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64]
         return np.full(len(column), _UNLABELLED, np.int64), faults
     if is_text(column.type):
         named, valid = read_texts(column, what)
-        faults.append((f"column {published.label!r} is no UTF-8", ~valid))
+        faults.append((f"column {published.label!r} is {NOT_UTF8}", ~valid))
         encoded = pc.dictionary_encode(named)
         names = encoded.dictionary.to_pylist()
         given = pc.fill_null(encoded.indices.cast(pa.int64()), -1).to_numpy()
@@ -173,7 +173,7 @@ def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64]
             )
         names = list(published.label_names)
         given, whole = _whole_numbers(column)
-        faults.append((f"column {published.label!r} is no whole number", ~whole))
+        faults.append((f"column {published.label!r} is not a whole number", ~whole))
     else:
         raise UserError(f"{what} holds {column.type}, expected label numbers or names")
     _check_names(source, published, names)
@@ -199,8 +199,8 @@ def _check_names(source: Source, published: Published, names: Sequence[str]) -> 
         folded = _fold(name)
         if folded not in known:
             raise UserError(
-                f"data set {source.name!r}: {published.where} has a label {name!r}, expected"
-                f" {', '.join(name for name, _ in source.labels)}"
+                f"data set {source.name!r}: {published.where} has a label {shortened(repr(name))},"
+                f" expected {', '.join(name for name, _ in source.labels)}"
             )
         if folded in seen:
             raise UserError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sycophancy.config import DataConfig
 from sycophancy.data import hub
-from sycophancy.data.records import BadRow, BadRows, Record, is_file, read_records
+from sycophancy.data.records import NOT_UTF8, BadRow, BadRows, Record, is_file, read_records
 from sycophancy.data.surveys import FIELDS, FILES, Question, check_survey, parse_question
 from sycophancy.errors import UserError
 
@@ -78,14 +78,14 @@ def _from_hub(survey: str, name: str, bad: BadRows) -> list[Question]:
         revision=REVISION,
         remedy=_REMEDY,
     )
-    questions = _parse(_numbered(rows, f"{HUB_ID} {name}", bad), bad)
+    questions = _parse(_from_data_set(rows, f"{HUB_ID} {name}", bad), bad)
     try:
         check_survey(survey, questions, f"{HUB_ID} {name}")
     except UserError:
         url = f"{GITHUB}/{name}"
         rows = hub.load_split(what, "json", data_files=url, split="train", remedy=_REMEDY)
         bad.reset()
-        questions = _parse(_numbered(rows, url, bad), bad)
+        questions = _parse(_from_data_set(rows, url, bad), bad)
         check_survey(survey, questions, url)
     return questions
 
@@ -93,6 +93,15 @@ def _from_hub(survey: str, name: str, bad: BadRows) -> list[Question]:
 def _numbered(rows: Iterable[dict[str, Any]], where: str, bad: BadRows) -> Iterable[Record]:
     for bad.read, row in enumerate(rows, start=1):
         yield row, f"{where} row {bad.read}"
+
+
+def _from_data_set(rows: Sequence[dict[str, Any]], where: str, bad: BadRows) -> Iterable[Record]:
+    for index in range(len(rows)):
+        bad.read += 1
+        try:
+            yield rows[index], f"{where} row {bad.read}"
+        except UnicodeDecodeError as error:
+            bad.drop(BadRow(f"{where} row {bad.read}", NOT_UTF8, error.reason))
 
 
 def _parse(records: Iterable[Record], bad: BadRows) -> list[Question]:

@@ -103,14 +103,14 @@ def parse_question(row: dict[str, Any], where: str) -> Question:
       where: file and line, for messages.
 
     Raises:
-      BadRow: a field is missing or no text, there are fewer than two choices, their letters are
+      BadRow: a field is missing or not text, there are fewer than two choices, their letters are
         not A, B, ... or an answer is none of them.
     """
     for field in FIELDS:
         if row.get(field) is None:
             raise BadRow(where, f"no field {field!r}")
     if not is_text(row["question"]):
-        raise BadRow(where, "the question is no text", repr(row["question"]))
+        raise BadRow(where, "the question is not text", repr(row["question"]))
     opening, choices, letters = _split_choices(row["question"], where)
     matching = _answers(row["answer_matching_behavior"], letters, where)
     others = _answers(row["answer_not_matching_behavior"], letters, where)
@@ -194,7 +194,7 @@ def _pair(survey: str, content_id: str, question: Question) -> Iterator[Item]:
 
 def _split_choices(text: str, where: str) -> tuple[str, str, tuple[str, ...]]:
     """Cuts a question into its opening, the block of its choices, and their letters."""
-    lines = re.sub(r"\s*(?:Answer:)?\s*$", "", text).split("\n")
+    lines = text.rstrip().removesuffix("Answer:").rstrip().split("\n")
     first = len(lines)
     while first > 0 and (_CHOICE.match(lines[first - 1].strip()) or not lines[first - 1].strip()):
         first -= 1
@@ -235,7 +235,9 @@ def _question_start(opening: str) -> int:
         return stems[-1]
     breaks = re.finditer(r"(?<=[.!?])[\"')]*\s+(?=\S)", opening)
     starts = [0] + [
-        match.end() for match in breaks if not _ABBREVIATION.search(opening[: match.start()])
+        match.end()
+        for match in breaks
+        if not _ABBREVIATION.search(opening[max(match.start() - 8, 0) : match.start()])
     ]
     for start, end in zip(reversed(starts), [len(opening), *reversed(starts)], strict=False):
         if opening[start:end].rstrip().endswith(("?", "...", ":")):

@@ -59,9 +59,7 @@ def longer_than(texts: Sequence[str], limit: int, count: CountTokens) -> NDArray
     return longer
 
 
-def split_by_limits(
-    items: Sequence[Item], count: CountTokens
-) -> tuple[list[Item], list[LeftOut]]:
+def split_by_limits(items: Sequence[Item], count: CountTokens) -> tuple[list[Item], list[LeftOut]]:
     """The items that can be asked, in their order, and the count of the others by task and limit.
 
     With an item go all that it is compared with: those of its task and pair. Formats of choices
@@ -119,7 +117,11 @@ def in_words(entries: Sequence[LeftOut], totals: Mapping[str, int]) -> list[str]
         named = ", ".join(f"{e.name} {e.dropped:,} of {e.of:,}" for e in group[:3])
         more = f", and {len(group) - 3} more" if len(group) > 3 else ""
         lines.append(
-            f"{kind}: {dropped:,} of {totals[kind]:,} ({dropped / totals[kind]:.1%}) are left out"
-            f" of {stage}, limit {limit} ({named}{more})"
+            f"{kind}: {dropped:,} of {totals[kind]:,} ({_share(dropped / totals[kind])}) are left"
+            f" out of {stage}, limit {limit} ({named}{more})"
         )
     return lines
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if value >= 0.001 else "under 0.1%"

@@ -1,8 +1,10 @@
 """The hub, replaced: what is asked of `datasets`, and what happens when it fails."""
 
+import itertools
 from types import SimpleNamespace
 
 import datasets
+import pyarrow as pa
 import pytest
 
 from sycophancy.config import DataConfig
@@ -158,15 +160,29 @@ def test_the_hubs_philosophy_file_is_replaced_by_the_original(monkeypatch, pause
 
 
 class Stream:
-    """Two files of two tasks, as `datasets` streams them."""
+    """Files of a task each, as `datasets` streams them."""
 
     def __init__(self, shards: list) -> None:
         self.shards = shards
         self.num_shards = len(shards)
 
-    def shard(self, num_shards: int, index: int):
+    def shard(self, num_shards: int, index: int) -> "Shard":
         assert num_shards == self.num_shards
-        return self.shards[index]
+        return Shard(self.shards[index])
+
+
+class Shard:
+    def __init__(self, rows) -> None:
+        self.rows = rows
+
+    def with_format(self, name: str) -> "Shard":
+        assert name == "arrow"
+        return self
+
+    def iter(self, batch_size: int):
+        rows = iter(self.rows)
+        while batch := list(itertools.islice(rows, batch_size)):
+            yield pa.Table.from_pylist(batch)
 
 
 def endless(task: str, read: list):
