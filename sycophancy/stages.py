@@ -35,12 +35,36 @@ def prepare(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[s
     training = config.training
     limits = Limits(token_counter(config.model), training.input_length, training.target_length)
     summary = data.prepare(config.data, out, progress=meter, limits=limits)
+    _check_trainable(config, summary)
     return {
         "claims": summary["intervention"]["rows"],
         "instructions": summary["instructions"]["train"],
         "held-out items": sum(summary["evaluation"].values()),
         "notes": summary["notes"],
     }
+
+
+def _check_trainable(config: Config, summary: Mapping[str, Any]) -> None:
+    """Refuses rows of which training would leave out all, before they are filtered for hours."""
+    training = config.training
+    if training.mixture_or_task_name != "sycophancy_mix":
+        return
+    rows = (summary["intervention"]["rows"], summary["instructions"]["train"])
+    for kind, ratio, there in zip(
+        ("claims", "instructions"), training.mixture_ratio, rows, strict=True
+    ):
+        too_long = sum(
+            entry["dropped"]
+            for entry in summary["too_long"]
+            if (entry["stage"], entry["kind"]) == ("training", kind)
+        )
+        if ratio > 0 and 0 < there <= too_long:
+            raise UserError(
+                f"all {there:,} {kind} are longer than TASK_FEATURE_LENGTHS (inputs "
+                f"{training.input_length}, targets {training.target_length} tokens), so training "
+                "would leave them out; set TASK_FEATURE_LENGTHS to more, or their share of "
+                "MIXTURE_RATIO to 0"
+            )
 
 
 def token_counter(model: ModelConfig) -> Callable[[Sequence[str]], Any]:
@@ -61,21 +85,24 @@ def filter_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
 def filter_rows(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(run.path / "prepare" / "intervention.parquet")
+    from sycophancy.data.intervention import SCHEMA
+    from sycophancy.evaluation.items import read_table, write_predictions
+
+    rows = read_table(run.path / "prepare" / "intervention.parquet", SCHEMA)
     if not config.filtration:
         pq.write_table(rows, out / "kept.parquet")
         _write_json(out / "summary.json", {"filtration": False, "rows": rows.num_rows})
         return {"kept": rows.num_rows}
 
     from sycophancy import filtration
-    from sycophancy.evaluation.items import write_predictions
 
+    rows, notes = filtration.askable(rows, token_counter(config.model))
     predictions = _score(config, config.model, filtration.filtration_items(rows), meter)
     kept, summary = filtration.filter_rows(rows, predictions)
     write_predictions(out / "predictions.parquet", predictions)
     pq.write_table(kept, out / "kept.parquet")
     _write_json(out / "summary.json", summary)
-    return {"kept": kept.num_rows, "asked": rows.num_rows, "notes": summary["warnings"]}
+    return {"kept": kept.num_rows, "asked": rows.num_rows, "notes": notes + summary["warnings"]}
 
 
 def finetune_files(config: Config, run: RunFolder) -> Mapping[str, Any]:

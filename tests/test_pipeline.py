@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sycophancy import config
+from sycophancy.data.surveys import FILES
 from sycophancy.errors import UserError
 from sycophancy.pipeline import Pipeline, Stage, all_stages
 from sycophancy.progress import Screen
@@ -258,7 +259,8 @@ def test_the_data_that_was_given_counts_by_content_not_by_place(tmp_path):
     loaded = config.load_config("mini_base", "quick")
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "rows.jsonl").write_text("{}")
+        for survey in FILES.values():
+            (tmp_path / name / f"{survey}.jsonl").write_text("{}")
     found = []
     for name in ("one", "two"):
         data = dataclasses.replace(loaded.data, surveys=str(tmp_path / name))
@@ -267,7 +269,7 @@ def test_the_data_that_was_given_counts_by_content_not_by_place(tmp_path):
         )
         found.append(pipeline.ingredients(pipeline.stages["prepare"]).fingerprint)
     assert found[0] == found[1]
-    (tmp_path / "two" / "rows.jsonl").write_text("{ }")
+    (tmp_path / "two" / f"{FILES['nlp']}.jsonl").write_text("{ }")
     assert pipeline.ingredients(pipeline.stages["prepare"]).fingerprint != found[0]
 
 

@@ -114,7 +114,8 @@ def load_instructions(config: DataConfig) -> Instructions:
       UserError: the file is missing or unreadable, too many of its rows are bad, or the hub cannot
         be reached; the message names file and line.
     """
-    bad = BadRows("instructions", config.on_bad_row)
+    place = config.instructions or (config.mirror if config.origin == "mirror" else config.origin)
+    bad = BadRows("instructions", config.on_bad_row, str(place))
     if config.instructions is not None:
         return _collect(_from_file(Path(config.instructions), bad), config, bad, whole=True)
     if config.origin == "mirror":
@@ -185,8 +186,8 @@ def _result(train: _Sample, validation: _Sample, duplicates: int, bad: BadRows) 
     for split, sample in (("train", train), ("validation", validation)):
         if not sample.rows() and sample.size:
             raise UserError(
-                f"no instruction row for {split} among the {bad.read} read{bad.in_words()}; give"
-                " more rows"
+                f"no instruction row for {split} among the {bad.read:,} read from {bad.place}"
+                f"{bad.in_words()}; give more rows"
             )
     trained, held_out = _table(train.rows()), _table(validation.rows())
     known = normalised.keys([trained["inputs"].combine_chunks()])

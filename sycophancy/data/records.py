@@ -49,10 +49,11 @@ class BadRows:
     Args:
       source: what the rows belong to, for the summary, e.g. "sst2 train".
       on_bad_row: `drop` leaves bad rows out, up to a share; `stop` refuses the first.
+      place: where the rows come from, for messages; by default the source.
     """
 
-    def __init__(self, source: str, on_bad_row: OnBadRow) -> None:
-        self.source = source
+    def __init__(self, source: str, on_bad_row: OnBadRow, place: str = "") -> None:
+        self.source, self.place = source, place or source
         self._stop = on_bad_row == "stop"
         self.reset()
 

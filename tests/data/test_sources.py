@@ -230,7 +230,7 @@ FINE = pa.array(["one", "two", None])
 
 def dictionary(values: pa.Array) -> pa.Array:
     """Of three values the last is null, which a dictionary writes as an index."""
-    return pa.DictionaryArray.from_arrays(pa.array([0, 1, None], pa.int8()), values[:2])
+    return pa.DictionaryArray.from_arrays(pa.array([0, 1, None], pa.int32()), values[:2])
 
 
 @pytest.mark.parametrize(
@@ -254,6 +254,13 @@ def test_every_kind_of_text_column(texts: pa.Array, bad: int, encode, publish, c
         stop = dataclasses.replace(config, on_bad_row="stop")
         with pytest.raises(UserError, match=rf"row 1 \(from 0\) of {path}: .*'sentence'.*UTF-8"):
             load_source("cola", stop, "train")
+
+
+def test_a_dictionary_that_arrow_refuses_is_one_line(publish, config) -> None:
+    """With narrow indices Arrow converts the dictionary, and then it does look at the texts."""
+    narrow = dictionary(NOT_UTF8).cast(pa.dictionary(pa.int8(), pa.string()), safe=False)
+    path = publish("cola", [0, 1, 1], change=with_column("sentence", narrow))
+    assert f"{path} is not readable as parquet" in one_line_error("cola", config)
 
 
 NAMES = ["unacceptable", "acceptable", None]
