@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def local_files(config: DataConfig) -> dict[str, Path]:
     found = {}
     for name, path in _files(config):
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
+                raise UserError(f"{name}: {path} is not a file")
             path.open("rb").close()
         except FileNotFoundError:
             raise UserError(f"{name}: {path} does not exist") from None

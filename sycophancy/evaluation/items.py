@@ -222,11 +222,8 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
             f"{path} cannot be read as parquet ({reason}); run the stage that writes it again"
         ) from error
     for field in schema:
-        if present.count(field.name) != 1:
-            raise UserError(
-                f"{path} has {present.count(field.name) or 'no'} column {field.name!r}"
-                f" (it has {', '.join(present)}); run the stage that writes it again"
-            )
+        if field.name not in present:
+            raise UserError(f"{path} has no column {field.name!r} (it has {', '.join(present)})")
         column = table.column(field.name)
         if column.type != field.type:
             raise UserError(
