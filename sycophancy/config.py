@@ -103,6 +103,9 @@ class DataConfig:
     ] = "paper"
     sampling: Annotated[Sampling, "over all texts, or as many from each data set"] = "uniform"
     opinions: Annotated[bool, "whether training rows say what the user thinks"] = True
+    on_bad_row: Annotated[
+        Literal["drop", "stop"], "leave bad rows out, up to a share, or refuse the first"
+    ] = "drop"
     seed: Seed = 0
 
 

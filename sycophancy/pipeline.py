@@ -109,7 +109,8 @@ def all_stages() -> dict[str, Stage]:
                 name="prepare",
                 after=(),
                 unit="rows",
-                settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS"),
+                settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS")
+                | {"TASK_FEATURE_LENGTHS"},
                 files=stages.data_files,
                 modules=lambda config: ("sycophancy.data.prepare",),
                 work=stages.prepare,
