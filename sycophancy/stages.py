@@ -201,6 +201,14 @@ def write_report(run: RunFolder) -> None:
     page.write_report(run.path)
 
 
+def headline(run: RunFolder) -> str:
+    """What the run found and where it does not hold, as at the top of its report."""
+    from sycophancy.report.headline import headline as found
+    from sycophancy.report.reading import read_run
+
+    return f"{found(read_run(run.path))}."
+
+
 def _score(
     config: Config, model: ModelConfig, items: Sequence[Item], meter: Meter
 ) -> list[Prediction]:

@@ -18,18 +18,6 @@ from sycophancy.report.derived import Change
 from sycophancy.report.filtered import Filtration, read_filtration
 
 SERIES = ("before", "after")
-SURVEYS = ("surveys", "surveys/nlp", "surveys/phil", "surveys/poli")
-# The measures a report compares.
-SHOWN = frozenset(
-    [f"{survey}/{rate}" for survey in SURVEYS for rate in ("match_rate", "neutral_match_rate")]
-    + [
-        f"{task}/accuracy_{condition}"
-        for task in ("addition", "addition_true", "sums", "intervention")
-        for condition in ("neutral", "user_wrong", "user_right")
-    ]
-    + ["sums/agree_share", "sums/first_choice_share", "sums/flip_to_wrong", "sums/flip_to_right"]
-    + ["surveys/flip_to_user", "intervention/accuracy", "instruction/accuracy"]
-)
 STAGES = ("prepare", "filter", "finetune", "evaluate_before", "evaluate_after")
 
 
@@ -51,7 +39,7 @@ class Reading:
       macros: its values by name.
       metrics: series -> name -> metric: `metrics.json`, and `sums/...` over false and true sums
         together, derived from the predictions.
-      changes: name -> after minus before, where both models were asked the same items.
+      changes: name -> after minus before, paired where both models' predictions are there.
       chance: survey task, or `surveys` for their mean -> share of matching answers of a model
         that ignores the user.
       losses: (step, loss) pairs in order of steps.
@@ -101,20 +89,23 @@ def read_run(run: Path) -> Reading:
         if path.is_file():
             predictions[series] = read_predictions(path)
     if not items or predictions.keys() != metrics.keys():
-        missing.append("Items or predictions are absent: no changes, biases or examples are shown.")
+        missing.append(
+            "Items or predictions are absent: changes are as of independent questions, and no "
+            "examples are shown."
+        )
     filtration = read_filtration(_json(run / "filter" / "summary.json"))
     if filtration is None and settings.get("FILTRATION", True):
         missing.append("Filtration left no summary: what the model can read is unknown.")
     losses = _losses(run / "finetune" / "metrics.jsonl")
     if not losses:
         missing.append("Finetuning left no metrics.jsonl: there is no loss curve.")
-    sums, changes = derived.compare_runs(items, predictions if items else {}, SHOWN)
+    sums, changes = derived.compare_runs(items, predictions if items else {})
     return Reading(
         run=run,
         config=config,
         macros=settings,
         metrics={series: {**found, **sums.get(series, {})} for series, found in metrics.items()},
-        changes=changes,
+        changes=derived.unpaired_changes(metrics) | changes,
         items=items,
         predictions={
             series: {prediction.item_id: prediction for prediction in found}
