@@ -16,6 +16,7 @@ from sycophancy.evaluation.metrics import Metric
 from sycophancy.report import family_tables, wording
 from sycophancy.report.family_pictures import SPAN, START, Curves, Dots, drawn
 from sycophancy.report.filtered import read_filtration
+from sycophancy.report.origin import instructions_are_generated, origin_of_cells
 from sycophancy.report.wording import joined, percent, points
 from sycophancy.reproduction.answers import Answers, Sweep, read_sweep
 from sycophancy.reproduction.beyond import BEYOND
@@ -89,6 +90,8 @@ def write_report(folder: Path) -> Path:
     """
     sweep = read_sweep(folder)
     family = family_of((cell.model, cell.recipe) for cell in sweep.cells)
+    if not instructions_are_generated(sweep.cells):
+        family = dataclasses.replace(family, instructions=Family.instructions)
     found = sections(sweep, family)
     texts = {
         "figures.csv": family_tables.figures(found),
@@ -222,6 +225,7 @@ def _context(sweep: Sweep, family: Family, found: Sequence[Section]) -> dict[str
         "stands_in": usual.main if usual and usual.main != family.main else "",
         "knowledge": knowledge(sweep, family),
         "headline": headline(family, outcomes),
+        "origin": origin_of_cells(sweep.cells),
         "parts": [
             (
                 "The paper's experiments",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sycophancy import macros as gin_macros
+from sycophancy.config import load_config
+from sycophancy.errors import UserError
 from sycophancy.report.wording import joined
+from sycophancy.reproduction.answers import Cell
 
 # What a run reads, and the macro that names a file for it in place of the origin's own.
 _PARTS = {"claims": "", "surveys": "SURVEYS", "instructions": "INSTRUCTIONS"}
@@ -22,6 +26,39 @@ def origin(macros: Mapping[str, Any]) -> list[str]:
     if model := _model(macros):
         sentences.append(model)
     return sentences
+
+
+def origin_of_cells(cells: Iterable[Cell]) -> list[str]:
+    """The same of a sweep: each sentence once, with the models it holds for where they differ."""
+    told: dict[str, list[str]] = {}
+    models = []
+    for cell in cells:
+        if cell.model not in models:
+            models.append(cell.model)
+        for sentence in origin(_macros(cell)):
+            known = told.setdefault(sentence, [])
+            if cell.model not in known:
+                known.append(cell.model)
+    return [
+        sentence if len(known) == len(models) else f"{joined(known)}: {sentence}"
+        for sentence, known in told.items()
+    ]
+
+
+def instructions_are_generated(cells: Iterable[Cell]) -> bool:
+    """Whether every cell's instructions come from the miniature's generated world."""
+    found = [_macros(cell) for cell in cells]
+    return all(is_generated(macros) and not macros.get("INSTRUCTIONS") for macros in found)
+
+
+def _macros(cell: Cell) -> dict[str, Any]:
+    """A cell's macros: the shipped model's with the paper's recipe, and what the cell changed."""
+    try:
+        text = load_config(cell.model, "paper").operative
+    except UserError:
+        return {"MODEL_NAME": cell.model, **cell.settings}
+    usual = gin_macros.read_text(text, cell.model).items()
+    return {name: said.value for name, said in usual} | dict(cell.settings)
 
 
 def is_generated(macros: Mapping[str, Any]) -> bool:
