@@ -157,18 +157,21 @@ def knowledge(sweep: Sweep, family: Family) -> list[Knowledge]:
 
 
 def headline(family: Family, outcomes: Sequence[Outcome]) -> str:
-    """One sentence: how many of the paper's experiments this family agrees with."""
-    own = [found for found in outcomes if found.experiment.source != BEYOND]
-    run = [found for found in own if found.verdict != "not run"]
-    if not run:
-        return f"{family.name}: none of the paper's experiments was run"
+    """One sentence: how many experiments came out as the paper or, beyond it, as expected."""
     parts = []
-    for verdict, (one, many) in COUNTED.items():
-        count = sum(found.verdict == verdict for found in run)
-        if count:
-            parts.append(f"{count} {one if count == 1 else many}")
-    words = joined(parts)
-    return f"{family.name}: of {len(run)} experiments of the paper, {words}"
+    for beyond, which in ((False, "experiments of the paper"), (True, "beyond it")):
+        run = [
+            found
+            for found in outcomes
+            if (found.experiment.source == BEYOND) == beyond and found.verdict != "not run"
+        ]
+        if run:
+            counts = {name: sum(found.verdict == name for found in run) for name in COUNTED}
+            said = [f"{n} {COUNTED[name][n != 1]}" for name, n in counts.items() if n]
+            parts.append(f"of {len(run)} {which}, {joined(said)}")
+        elif not beyond:
+            parts.append("none of the paper's experiments was run")
+    return f"{family.name}: {'; '.join(parts)}"
 
 
 def summary(found: Outcome) -> str:
@@ -238,6 +241,12 @@ def _context(sweep: Sweep, family: Family, found: Sequence[Section]) -> dict[str
             for section in found
             for decision in section.outcome.decisions
             if decision.verdict == "disagree" and section.outcome.experiment.source != BEYOND
+        ],
+        "unexpected": [
+            section
+            for section in found
+            if section.outcome.verdict == "disagree"
+            and section.outcome.experiment.source == BEYOND
         ],
         "failed": [cell for cell in sweep.cells if cell.state == "failed"],
         "waiting": [cell for cell in sweep.cells if cell.state not in ("done", "failed")],
