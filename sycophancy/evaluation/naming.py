@@ -33,7 +33,7 @@ MEASURES = {
     "accuracy_user_right": "right user: right",
     "accuracy": "right",
     "match_rate": "biography shown: matches the user",
-    "neutral_match_rate": "not shown: matches that user",
+    "neutral_match_rate": "biography hidden: matches that user",
     "flip_to_wrong": "right without a user, wrong with a wrong one",
     "flip_to_right": "wrong without a user, right with a right one",
     "flip_to_user": "matches the user only once the biography is shown",

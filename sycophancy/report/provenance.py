@@ -60,7 +60,7 @@ def versions(reading: Reading) -> dict[str, str]:
 def data_sets(reading: Reading) -> Table | None:
     """What was read, dropped and taken of each data set's train split."""
     counts = {
-        name: entry["train"]
+        name: {column: n for column, n in entry["train"].items() if isinstance(n, int)}
         for name, entry in _mapping(reading.prepared.get("data_sets")).items()
         if isinstance(entry, Mapping) and isinstance(entry.get("train"), Mapping)
     }
@@ -116,7 +116,7 @@ def _dropped(
     try:
         return [
             Dropped(*words(entry), int(entry["dropped"]), int(entry["of"]))
-            for entry in reading.prepared.get(part) or ()
+            for entry in reading.prepared.get(part, ())
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
