@@ -113,7 +113,7 @@ def _silent(reading: Reading, found: Sequence[Finding], untold: Mapping[str, str
     reasons = dict(untold)
     for finding in found:
         task, kind = finding.task, finding.kind
-        if kind not in WHY or finding.name in EFFECTS or task in missed:
+        if not task or kind not in WHY or finding.name in EFFECTS or task in missed:
             continue
         if kind == "not measured" and task in measured:
             continue
