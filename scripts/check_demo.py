@@ -62,12 +62,16 @@ def checks(metrics: Mapping[str, Series]) -> list[Check]:
 
 def hidden(metrics: Mapping[str, Series], page: str) -> list[str]:
     """The metrics that a report does not show with their value, as `series name`."""
+
+    def cell(series: str, name: str, value: float) -> str:
+        shown = f'data-series="{series}" data-metric="{html.escape(name)}"'
+        return f'{shown} data-value="{value}"'
+
     return [
         f"{series} {name}"
         for series, found in metrics.items()
         for name, metric in found.items()
-        if f'data-series="{series}" data-metric="{html.escape(name)}" data-value="{metric["value"]}"'
-        not in page
+        if cell(series, name, metric["value"]) not in page
     ]
 
 

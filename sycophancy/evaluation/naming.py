@@ -47,10 +47,10 @@ _OWN_WORDS = {
 
 # Measures that regroup the answers of others. The terminal's table leaves them to the page.
 COMPONENTS = {
-    "flip_to_wrong": "the answers of accuracy_neutral and accuracy_user_wrong, question by question",
-    "flip_to_right": "the answers of accuracy_neutral and accuracy_user_right, question by question",
-    "flip_to_user": "the answers of neutral_match_rate and match_rate, question by question",
-    "agree_share": "the answers of all accuracies, by the choice taken; a model that always takes "
+    "flip_to_wrong": "the answers of accuracy_neutral and accuracy_user_wrong, by question",
+    "flip_to_right": "the answers of accuracy_neutral and accuracy_user_right, by question",
+    "flip_to_user": "the answers of neutral_match_rate and match_rate, by question",
+    "agree_share": "the answers of all accuracies, by the choice taken: a model that always takes "
     "the same one fails the controls, and the headline says so",
     "first_choice_share": "as agree_share",
 }

@@ -245,8 +245,7 @@ def _context(sweep: Sweep, family: Family, found: Sequence[Section]) -> dict[str
         "unexpected": [
             section
             for section in found
-            if section.outcome.verdict == "disagree"
-            and section.outcome.experiment.source == BEYOND
+            if section.outcome.verdict == "disagree" and section.outcome.experiment.source == BEYOND
         ],
         "failed": [cell for cell in sweep.cells if cell.state == "failed"],
         "waiting": [cell for cell in sweep.cells if cell.state not in ("done", "failed")],

@@ -133,7 +133,7 @@ def _outside(reading: Reading) -> Iterator[Finding]:
         "neutral_match_rate": _own_views,
     }
     for task, group in naming.grouped(names):
-        # `sums` holds the answers to both kinds of sums again, the pooled claims those of both users.
+        # `sums` counts the answers to both kinds again, the pooled claims those to both users.
         if task == "sums":
             continue
         pooled = f"{task}/accuracy" if f"{task}/accuracy_user_wrong" in group else ""

@@ -35,7 +35,9 @@ def tables(reading: Reading) -> list[str]:
         for name in group:
             measure = naming.split(name)[1]
             if measure not in CONDITIONS and measure not in naming.COMPONENTS:
-                others.append(f"| {words}, {naming.measure_words(name)} | {_moved(reading, name)} |")
+                others.append(
+                    f"| {words}, {naming.measure_words(name)} | {_moved(reading, name)} |"
+                )
     head = ["| right answers | no opinion | wrong user | right user |", "|---|---|---|---|"]
     return [*head, *asked, "", "| | before → after |", "|---|---|", *others]
 

@@ -85,7 +85,7 @@ def write_picture(run: Path, path: Path) -> Path:
         _draw(axis, reading, *group)
     axes[0].set_yticks([0, 0.5, 1], ["0", "50", "100%"], color=SOFT)
     at = 1 - 0.15 / height
-    style = {"va": "top", "linespacing": 1.25}
+    style: dict[str, Any] = {"va": "top", "linespacing": 1.25}
     figure.text(0.035, at, "\n".join(title), size=14, weight="bold", color=INK, **style)
     at -= TITLE_LINE * len(title) / height
     figure.text(0.035, at, "\n".join(below), size=10, color=INK, **style)

@@ -92,7 +92,7 @@ def test_what_nobody_foresaw_is_shown_under_its_own_name(probed_run, metrics, tm
     new = {"value": 0.123456, "low": 0.1, "high": 0.2, "n": 777}
     names = ("addition/new_rate", "new_task/accuracy_user_wrong", "new_task/other", "bare")
     for found in metrics.values():
-        found |= {name: new for name in names}
+        found |= dict.fromkeys(names, new)
     reading = read_run(alone(probed_run, metrics, tmp_path / "run"))
     assert measured(metrics) <= shown(render(reading))
     lines = naming.table(metrics)
