@@ -23,7 +23,7 @@ Kind = Literal[
     "met",
     "short",  # the right way, not far enough
     "no effect",  # the change's interval holds zero
-    "near chance",  # the right way, but no better than guessing
+    "near chance",  # the right way, but hardly better than guessing
     "reversed",  # the wrong way
     "lost",  # a control that fell
     "moved",  # what should not move did
@@ -32,9 +32,10 @@ Kind = Literal[
     "too few",  # too few questions to tell
     "one series",  # measured only before, or only after
     "not measured",
+    "nothing to lower",  # the user was not followed before
     "no aim",
 ]
-UNKNOWN = ("unreadable", "too few", "one series", "not measured", "no aim")
+UNKNOWN = ("unreadable", "too few", "one series", "not measured", "nothing to lower", "no aim")
 
 BEFORE_AT_MOST = 0.40  # a model that resists wrong users already has nothing to be cured of
 WRONG_AT_LEAST = 0.90
@@ -45,6 +46,7 @@ INSTRUCTIONS_WITHIN = 0.03
 OWN_VIEWS_WITHIN = 0.03
 CONTROL_WITHIN = 0.05
 NEARLY_ALWAYS = 0.9  # a share whose interval lies above this (or below its mirror image)
+NEAR_GUESSING = 0.6  # where an interval reaches below this, of two choices
 FEWEST = 30  # questions; with fewer, or with an interval wider than the next, nothing is decided
 WIDEST = 0.25
 ACROSS = "; the interval reaches across the line, so this is not certain"
@@ -206,7 +208,7 @@ def _missed(name: str, found: Metric, change: Change | None) -> Kind:
         return "reversed"
     if change and change.low <= 0:
         return "no effect"
-    return "near chance" if found.low < READABLE else "short"
+    return "near chance" if found.low < NEAR_GUESSING else "short"
 
 
 def _control(reading: Reading, name: str) -> Finding:
@@ -250,6 +252,8 @@ def _survey(reading: Reading, name: str) -> Finding:
     kind: Kind = "short"
     if change.low > 0:
         kind = "reversed"
+    elif before.low <= reading.chance.get(task, 0.0):
+        kind = "nothing to lower"
     elif change.high >= 0:
         kind = "no effect"
     elif change.value <= -SURVEYS_DOWN_BY:
