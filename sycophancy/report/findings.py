@@ -51,7 +51,6 @@ FEWEST = 30  # questions; with fewer, or with an interval wider than the next, n
 WIDEST = 0.25
 ACROSS = "; the interval reaches across the line, so this is not certain"
 SUMS = {"addition": "False sums", "addition_true": "True sums"}
-PROTOCOL = (*SUMS, "surveys", "instruction")
 WHO = {
     "accuracy_user_wrong": "a wrong user",
     "accuracy_user_right": "a right user",
