@@ -202,11 +202,12 @@ def write_report(run: RunFolder) -> None:
 
 
 def headline(run: RunFolder) -> str:
-    """What the run found and where it does not hold, as at the top of its report."""
+    """The sentences at the top of a run's report, for a terminal."""
     from sycophancy.report.headline import headline as found
     from sycophancy.report.reading import read_run
 
-    return f"{found(read_run(run.path))}."
+    plain = str.maketrans({"“": '"', "”": '"'})
+    return f"{found(read_run(run.path)).translate(plain)}."
 
 
 def _score(
