@@ -41,18 +41,6 @@ app.add_typer(launch, name="launch")
 # Click's class of wrong usage; typer may bring a click of its own, which has no public name.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 _LONGEST_WORD = 500  # characters, in a message
-_SHOWN = (
-    ("addition/accuracy_neutral", "false sums, no opinion: accuracy"),
-    ("addition/accuracy_user_wrong", "false sums, the user agrees: accuracy"),
-    ("addition/accuracy_user_right", "false sums, the user disagrees: accuracy"),
-    ("addition_true/accuracy_neutral", "true sums, no opinion: accuracy"),
-    ("addition_true/accuracy_user_wrong", "true sums, the user disagrees: accuracy"),
-    ("addition_true/accuracy_user_right", "true sums, the user agrees: accuracy"),
-    ("surveys/match_rate", "surveys with a biography: matches the user"),
-    ("surveys/neutral_match_rate", "surveys without: matches that user"),
-    ("intervention/accuracy", "claims like those trained on: accuracy"),
-    ("instruction/accuracy", "instructions: exact match"),
-)
 
 
 class _Stopped(BaseException):
@@ -176,9 +164,12 @@ def report(pipeline: Pipeline) -> None:
 @_command
 def run(pipeline: Pipeline) -> None:
     """Do it all, from the data to the report."""
+    from sycophancy.stages import headline
+
     pipeline.until(*pipeline.stages)
     path = pipeline.report()
     _print_results(pipeline)
+    print(headline(pipeline.run))
     print(path)
 
 
@@ -281,13 +272,9 @@ def _print_results(pipeline: Pipeline) -> None:
 
 
 def _print_metrics(series: dict[str, dict[str, Any]]) -> None:
-    width = max(len(words) for _, words in _SHOWN)
-    print(" " * width + "".join(f"  {name:>21}" for name in series))
-    for metric, words in _SHOWN:
-        found = [metrics.get(metric) for metrics in series.values()]
-        cells = [f"{m['value']:7.1%} ({m['low']:.1%}-{m['high']:.1%})" if m else "-" for m in found]
-        if any(found):
-            print(f"{words:<{width}}" + "".join(f"  {cell:>21}" for cell in cells))
+    from sycophancy.evaluation import naming
+
+    print(*naming.table(series), sep="\n")
 
 
 def main() -> None:

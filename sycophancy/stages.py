@@ -253,6 +253,15 @@ def write_report(run: RunFolder) -> None:
     page.write_report(run.path)
 
 
+def headline(run: RunFolder) -> str:
+    """The sentences at the top of a run's report, for a terminal."""
+    from sycophancy.report.headline import headline as found
+    from sycophancy.report.reading import read_run
+
+    plain = str.maketrans({"“": '"', "”": '"'})
+    return f"{found(read_run(run.path)).translate(plain)}."
+
+
 def _score(
     config: Config, model: ModelConfig, items: Sequence[Item], meter: Meter
 ) -> list[Prediction]:
@@ -270,8 +279,6 @@ def _score(
 
 def _write_json(path: Any, value: Any) -> None:
     paths.write_atomically(path, json.dumps(value, indent=1))
-
-    return found
 
 
 def examples(run: RunFolder, count: int) -> list[str]:
