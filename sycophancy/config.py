@@ -165,7 +165,7 @@ class Config:
 
 
 _CLASSES = (NetworkConfig, ModelConfig, DataConfig, TrainingConfig, Config)
-_PACKAGE = "package:"  # a path that starts so lies inside the installed package
+PACKAGE = "package:"  # a path that starts so lies inside the installed package
 
 
 @functools.cache
@@ -341,7 +341,7 @@ def _assemble(values: Mapping[str, Any]) -> Config:
         fields[field.owner][field.field] = values[field.macro]
     training, model = fields["TrainingConfig"], fields["ModelConfig"]
     lengths = training.pop("task_feature_lengths")
-    model |= {name: _inside_package(model[name]) for name in ("checkpoint", "vocabulary")}
+    model |= {name: inside_package(model[name]) for name in ("checkpoint", "vocabulary")}
     return Config(
         model=ModelConfig(network=NetworkConfig(**fields["NetworkConfig"]), **model),
         data=DataConfig(**fields["DataConfig"]),
@@ -356,7 +356,8 @@ def _assemble(values: Mapping[str, Any]) -> Config:
     )
 
 
-def _inside_package(path: str) -> str:
-    if not path.startswith(_PACKAGE):
+def inside_package(path: str) -> str:
+    """A path that begins with `package:`, in the installed package; another one as it is."""
+    if not path.startswith(PACKAGE):
         return path
-    return str(Path(__file__).resolve().parent / path.removeprefix(_PACKAGE))
+    return str(Path(__file__).resolve().parent / path.removeprefix(PACKAGE))

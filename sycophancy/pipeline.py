@@ -215,6 +215,8 @@ class Pipeline:
         for name in needed:
             if self.stages[name].grows and name not in self.redo:
                 self._protect(self.stages[name])
+        if "finetune" in needed:
+            stages.check_place(self.run)
         on_devices = [name for name in needed if self.stages[name].on_devices]
         if on_devices and not all(map(self.is_current, needed)):
             distributed.check_platform()

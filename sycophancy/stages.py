@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sycophancy import macros, paths, preflight
@@ -131,7 +133,14 @@ def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[
             from sycophancy.training import trainer
 
         with preflight.enough_memory():
-            last = trainer.finetune(config, run.path, out, report=meter.report, note=notes.append)
+            last = trainer.finetune(
+                config,
+                run.path,
+                out,
+                report=meter.report,
+                note=meter.note,
+                conclude=notes.append,
+            )
     checkpoint = last.relative_to(out.resolve())
     return {
         "steps": config.training.finetune_steps,
@@ -172,14 +181,34 @@ def finetuned(config: Config, run: RunFolder) -> ModelConfig:
 
 
 def model_files(model: ModelConfig) -> Mapping[str, Any]:
-    """The checkpoint and the vocabulary: paths where they are local, else their names."""
+    """The checkpoint's files and the vocabulary: paths where they are local, else their names.
+
+    Raises:
+        UserError: the local folder holds no checkpoint.
+    """
+    from sycophancy.model.checkpoints import folders
+
     named = {"the checkpoint": model.checkpoint, "the vocabulary": model.vocabulary}
     found: dict[str, Any] = {}
     for name, value in named.items():
         path = paths.open_path(value)
         local = "://" not in value and path.exists()
-        found[name] = path if local else value
+        if local and name == "the checkpoint":
+            found |= {f"{name}: {part.name}": part for part in folders.parts(path)}
+        else:
+            found[name] = path if local else value
     return found
+
+
+def check_place(run: RunFolder) -> None:
+    """Refuses a run's folder in which no checkpoint could be written.
+
+    Raises:
+        UserError: says what is wrong with its name.
+    """
+    from sycophancy.model import places
+
+    places.check_name(os.path.abspath(run.path) if isinstance(run.path, Path) else run.path)  # noqa: PTH100
 
 
 def check_model(model: ModelConfig) -> None:
@@ -194,7 +223,7 @@ def check_model(model: ModelConfig) -> None:
     pieces, rows = Vocabulary(model.vocabulary).size, model.network.vocab_size
     if pieces > rows:
         raise UserError(
-            f"the vocabulary {model.vocabulary} has {pieces:,} pieces, the network {rows:,}; "
+            f"vocabulary {model.vocabulary} has {pieces:,} pieces, the network {rows:,} rows; "
             "set VOCABULARY to the one the checkpoint was trained with"
         )
     open_checkpoint(model.checkpoint).check(model.network)

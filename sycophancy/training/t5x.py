@@ -191,11 +191,11 @@ def is_t5x_checkpoint(model: ModelConfig) -> bool:
     """
     from etils import epath
 
-    from sycophancy.model.checkpoints import t5x
+    from sycophancy.model.checkpoints import folders
 
     given = epath.Path(model.checkpoint)
-    step = t5x.step_in_name(given)
-    if step is None or not (t5x.is_legacy(given) or t5x.is_current(given)):
+    step = folders.step_in_name(given)
+    if step is None or not folders.is_t5x(given):
         return False
     if step != model.pretrained_step:
         raise UserError(
