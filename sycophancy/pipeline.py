@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy import errors, fingerprint, jsonfile, macros, paths, stages
+from sycophancy import (
+    distributed,
+    errors,
+    fingerprint,
+    jsonfile,
+    macros,
+    paths,
+    preflight,
+    stages,
+)
 from sycophancy.config import Config, macro_values
 from sycophancy.distributed import Crew
 from sycophancy.fingerprint import Ingredients
@@ -100,7 +109,8 @@ def all_stages() -> dict[str, Stage]:
                 name="prepare",
                 after=(),
                 unit="rows",
-                settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS"),
+                settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS")
+                | {"TASK_FEATURE_LENGTHS"},
                 files=stages.data_files,
                 modules=lambda config: ("sycophancy.data.prepare",),
                 work=stages.prepare,
@@ -112,7 +122,11 @@ def all_stages() -> dict[str, Stage]:
                 unit="prompts",
                 settings=network | {"FILTRATION"},
                 files=stages.filter_files,
-                modules=lambda config: ("sycophancy.filtration", "sycophancy.scoring"),
+                modules=lambda config: (
+                    "sycophancy.data.intervention",
+                    "sycophancy.filtration",
+                    "sycophancy.scoring",
+                ),
                 work=stages.filter_rows,
             ),
             Stage(
@@ -209,7 +223,9 @@ class Pipeline:
             stages.check_finetuning(self.config, self.run)
         on_devices = [name for name in needed if self.stages[name].on_devices]
         if on_devices and not all(map(self.is_current, needed)):
+            distributed.check_platform()
             stages.check_model(self.config.model)
+            preflight.check(self.config, needed)
         with_t5x = self.config.trainer == "t5x" and "finetune" in needed
         if with_t5x and not self.is_current("finetune"):
             t5x_command.check_installed()
@@ -451,7 +467,7 @@ class Pipeline:
         digest = hashlib.blake2b(checkpoint.encode(), digest_size=3).hexdigest()
         stage = dataclasses.replace(
             self.stages["evaluate_before"],
-            name=f"evaluate_{Path(checkpoint).name}_{digest}",
+            name=f"evaluate_{Path(checkpoint).name[:50]}_{digest}",
             files=lambda _, run: {**stages.evaluation_files(run), **stages.model_files(model)},
             work=lambda config, run, out, meter: stages.evaluate(config, model, run, out, meter),
         )

@@ -132,12 +132,12 @@ def test_what_cells_have_in_common_is_done_once(toys, call, tmp_path):
 
 
 def test_the_record_says_what_the_cell_is(toys, call, tmp_path):
-    call("--set", "BATCH_SIZE=4", recipes=["ablations/ratio_1_0"], models=["mini_base"])
+    call("--set", "BATCH_SIZE=8", recipes=["ablations/ratio_1_0"], models=["mini_base"])
     cell = cells(tmp_path)[1]
     assert (cell["model"], cell["recipe"], cell["seed"]) == ("mini_base", "ablations/ratio_1_0", 1)
     assert cell["folder"] == "mini_base/ablations-ratio_1_0/seed1"
     assert cell["settings"]["MIXTURE_RATIO"] == [1.0, 0.0]
-    assert (cell["settings"]["SEED"], cell["settings"]["BATCH_SIZE"]) == (1, 4)
+    assert (cell["settings"]["SEED"], cell["settings"]["BATCH_SIZE"]) == (1, 8)
     assert "EMBED_DIM" not in cell["settings"]
     assert cell["error"] is None
     command = json.loads((tmp_path / "grid" / "sweep.json").read_text())["command"]
@@ -309,6 +309,9 @@ def test_kept_checkpoints_are_evaluated_and_not_trained_again(toys, call, tmp_pa
         ({"recipes": ["demo", "demo"]}, "demo stands there twice"),
         ({"extra": ["--at", "100,x"]}, "--at x"),
         ({"extra": ["--at", "100,100"]}, "100 stands there twice"),
+        ({"extra": ["--at", "9" * 5_000]}, "--at 999"),
+        ({"extra": ["--at", "100,7000000"]}, "--at 7000000: the longest run"),
+        ({"seeds": 10**10}, "--seeds 10000000000: expected at most 1,000"),
         ({"extra": ["--cell", 8]}, "--cell 8: expected 0 to 7"),
         ({"extra": ["--set", "SEED=3"]}, "SEED"),
         ({"extra": ["--set", "BATCH_SIZ=3"]}, "unknown macro 'BATCH_SIZ'"),

@@ -48,10 +48,12 @@ def short_name(name: str) -> str:
 
     >>> short_name("gs://t5-data/pretrained_models/t5x/flan_t5_xl/checkpoint_1138000")
     'flan_t5_xl'
-    >>> short_name("hf:google/flan-t5-xl@main"), short_name("models/my.gin")
-    ('flan-t5-xl', 'my')
+    >>> short_name("hf:google/flan-t5-xl@main"), short_name("models/my.gin"), short_name("/")
+    ('flan-t5-xl', 'my', 'model')
     """
-    parts = [part for part in re.split(r"[/\\]", name.removeprefix("hf:")) if part not in (".", "")]
+    parts = [part for part in re.split(r"[/\\]", name.removeprefix("hf:")) if part.strip(".")]
+    if not parts:  # a folder such as `.` or `..`
+        parts = [os.path.basename(os.path.abspath(name)) or "model"]  # noqa: PTH100, PTH119
     while len(parts) > 1 and re.fullmatch(r"(checkpoint_)?\d+", parts[-1]):
         parts.pop()
     return Path(parts[-1].partition("@")[0]).name.removesuffix(".gin")

@@ -8,7 +8,9 @@ from pathlib import Path
 from etils import epath
 
 from sycophancy.errors import UserError
+from sycophancy.terminal import unheard
 
+ANSWER_SECONDS = 20.0  # for a bucket
 _HUB = re.compile(
     r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+?))?(?P<file>/[\w.-]+\.model)?"
 )
@@ -66,8 +68,13 @@ def exists(path: epath.Path) -> bool:
     Raises:
       UserError: the bucket it would lie in cannot be reached.
     """
+    from sycophancy.data import hub
+
     try:
-        return path.exists()
+        if "://" not in str(path):
+            return path.exists()
+        with unheard():  # TensorFlow, if the path's library chooses it
+            return hub.within(ANSWER_SECONDS, path.exists)
     except Exception as error:  # every client of every bucket has errors of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -169,11 +176,9 @@ def _fetch(name: str, repo: str, revision: str | None, file: str | None) -> str:
         return huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=_WANTED)
 
     try:
-        return hub.with_retries(fetch)
+        return hub.load_model(repo, revision, fetch)
     except Exception as error:
-        offline = " (offline: HF_HUB_OFFLINE is set)" if hub.is_offline() else ""
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"{name} could not be fetched from the hub{offline}: {reason}; name a local folder "
-            "instead, as in --model checkpoints/flan-t5-xl"
+            f"{name} could not be fetched from the hub{hub.offline_note()}: {hub.one_line(error)}; "
+            "name a local folder instead, as in --model checkpoints/flan-t5-xl"
         ) from None

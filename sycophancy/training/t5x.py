@@ -17,7 +17,7 @@ from typing import Any
 import gin
 
 from sycophancy import config, macros
-from sycophancy.config import Config
+from sycophancy.config import Config, ModelConfig
 from sycophancy.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def mixture() -> str:
     Raises:
       UserError: there is no such task or mixture.
     """
-    import tasks
+    from sycophancy.training.seqio_tasks import tasks
 
     name = configuration().training.mixture_or_task_name
     tasks.get(name)
@@ -92,10 +92,17 @@ def evaluation(task: str = "sycophancy_eval") -> str:
     Raises:
       UserError: there is no such task or mixture.
     """
-    import tasks
+    from sycophancy.training.seqio_tasks import tasks
 
     tasks.get(task)
     return task
+
+
+def vocabulary() -> Any:
+    """The vocabulary of the tasks, which the model must have too: T5X compares them."""
+    from sycophancy.training.seqio_tasks import tasks
+
+    return tasks.features.RunVocabulary()
 
 
 def get_dataset(
@@ -131,8 +138,8 @@ def get_dataset(
     """
     del feature_converter_cls, num_epochs, continue_from_last_checkpoint
     from sycophancy.training.feed import open_dataset
+    from sycophancy.training.seqio_tasks import tasks
     from sycophancy.training.t5x_batches import Batches
-    from tasks import location
 
     training = dataclasses.replace(
         configuration().training,
@@ -147,8 +154,8 @@ def get_dataset(
     logger.info("batches from step %d of the finetuning on", start)
     dataset, told = open_dataset(
         training,
-        location.data_dir(),
-        location.vocabulary(),
+        tasks.location.data_dir(),
+        tasks.location.vocabulary(),
         start=start,
         process_index=shard_id,
         process_count=num_shards,
@@ -176,6 +183,28 @@ def steps_done(model_dir: str) -> int:
     return int(latest) - pretrained
 
 
+def is_t5x_checkpoint(model: ModelConfig) -> bool:
+    """Whether INITIAL_CHECKPOINT_PATH is a checkpoint that T5X itself can start from.
+
+    Raises:
+      UserError: it is, and of another step than PRETRAINED_STEP.
+    """
+    from etils import epath
+
+    from sycophancy.model.checkpoints import folders
+
+    given = epath.Path(model.checkpoint)
+    step = folders.step_in_name(given)
+    if step is None or not folders.is_t5x(given):
+        return False
+    if step != model.pretrained_step:
+        raise UserError(
+            f"INITIAL_CHECKPOINT_PATH {given} is from step {step}, but PRETRAINED_STEP is "
+            f"{model.pretrained_step}; set PRETRAINED_STEP to {step}"
+        )
+    return True
+
+
 def initial_checkpoint(model_dir: str) -> str:
     """INITIAL_CHECKPOINT_PATH as T5X can read it: itself, or converted once.
 
@@ -188,19 +217,11 @@ def initial_checkpoint(model_dir: str) -> str:
     """
     from etils import epath
 
-    from sycophancy.model.checkpoints import folders
     from sycophancy.model.checkpoints.convert import convert
 
     model = configuration().model
-    given = epath.Path(model.checkpoint)
-    step = folders.step_in_name(given)
-    if step is not None and folders.is_t5x(given):
-        if step != model.pretrained_step:
-            raise UserError(
-                f"INITIAL_CHECKPOINT_PATH {given} is from step {step}, but PRETRAINED_STEP is "
-                f"{model.pretrained_step}; set PRETRAINED_STEP to {step}"
-            )
-        return os.fspath(given)
+    if is_t5x_checkpoint(model):
+        return model.checkpoint
     converted = epath.Path(model_dir) / "initial" / f"checkpoint_{model.pretrained_step}"
     if not converted.exists() and not _has_begun(model_dir):
         # In every process: Orbax waits for all of them, and lets the first one write.
@@ -232,7 +253,7 @@ def evaluation_lengths(task: str = "sycophancy_eval") -> Mapping[str, int]:
     """
     import seqio
 
-    import tasks
+    from sycophancy.training.seqio_tasks import tasks
 
     longest = {"inputs": 8, "targets": 8}
     for part in seqio.get_subtasks(tasks.get(task)):

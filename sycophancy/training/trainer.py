@@ -48,6 +48,7 @@ def finetune(
     out: Path,
     report: Report | None = None,
     note: Callable[[str], None] = logger.warning,
+    conclude: Callable[[str], None] = logger.warning,
 ) -> Path:
     """Finetunes `config.model` on the prepared rows in `data_dir`; continues what `out` holds.
 
@@ -57,6 +58,7 @@ def finetune(
       out: gets `checkpoints/<step>/`, `metrics.jsonl` and `tensorboard/`.
       report: called with step and metrics at every logged step; `journal.metrics_of` names them.
       note: called with a line for each checkpoint that cannot be read and is left out.
+      conclude: called at the end with a line on rows that were left out.
 
     Returns:
       The last checkpoint's folder.
@@ -83,7 +85,7 @@ def finetune(
 
         # ---- data --------------------------------------------------------------------------------
         # The whole batch in every process: rows are short, and the mesh decides who needs which.
-        batches, told = open_dataset(training, data_dir, model.vocabulary, start=start)
+        batches, told = open_dataset(training, data_dir, model.vocabulary, start=start, quiet=True)
         if state is None:
             state = _begun(config, program)
         journal = Journal(Path(out), start, report)
@@ -117,8 +119,8 @@ def finetune(
                 if stop and not last:
                     checkpoints.wait()
                     raise Preempted(step, steps)
-            for task, rows in feed.dropped.items():
-                logger.warning("%s: %d rows were too long and left out", task, rows)
+            for line in feed.notes:
+                conclude(line)
         checkpoints.wait()
         return Path(checkpoints.path(steps))
 
