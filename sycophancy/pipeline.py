@@ -139,7 +139,7 @@ def all_stages() -> dict[str, Stage]:
                 work=stages.finetune,
                 grows="FINETUNE_STEPS",
                 states=(r"checkpoints/\d+", r"checkpoint_\d+"),
-                unverified=("tensorboard", "train", "t5x.log"),
+                unverified=("tensorboard", "train", "t5x.log", "damaged"),
             ),
             Stage(
                 name="evaluate_before",

@@ -140,7 +140,7 @@ def _continued(
     """The newest checkpoint that can be read, on the devices, and its step; (0, None) if none is.
 
     The checkpoint of the last step is opened and not read. Damaged ones after the one that is
-    returned are renamed.
+    returned are moved aside.
 
     Raises:
       UserError: there are checkpoints, and none can be read; or they are of other batches.

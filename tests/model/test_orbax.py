@@ -200,19 +200,20 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_step_is_noticed_and_can_be_set_aside(tmp_path, damage):
-    save_steps(tmp_path, 2, 4)
-    DAMAGES[damage](tmp_path / "4")
-    with orbax.Checkpoints(tmp_path, None) as checkpoints:
+    folder = tmp_path / "steps"
+    save_steps(folder, 2, 4)
+    DAMAGES[damage](folder / "4")
+    with orbax.Checkpoints(folder, None) as checkpoints:
         with pytest.raises(orbax.Damaged, match=r"checkpoint .*/4 cannot be read: ") as error:
             checkpoints.check(4)
         assert "\n" not in str(error.value)
-        assert checkpoints.set_aside(4).name == "4.damaged"
+        assert checkpoints.set_aside(4) == tmp_path / "damaged/4"
         assert checkpoints.steps() == [2]
         checkpoints.save(4, PARTS, STATE, orbax.metadata(NETWORK, 4))
         checkpoints.wait()
         assert checkpoints.steps() == [4, 2]
-        assert checkpoints.set_aside(4).name == "4.damaged.1"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4.damaged", "4.damaged.1"]
+        assert checkpoints.set_aside(4) == tmp_path / "damaged/4.1"
+    assert [path.name for path in folder.iterdir()] == ["2"]
 
 
 def test_numbers_that_cannot_be_decoded_are_damage_too(tmp_path):

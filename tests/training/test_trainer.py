@@ -203,10 +203,10 @@ def test_a_damaged_last_step_is_set_aside_and_the_one_before_continued(
     shutil.rmtree(tmp_path / "checkpoints/4/state")
     notes = []
     last = finetune(changed(save_period=2, keep_checkpoints=3), run, tmp_path, note=notes.append)
-    assert [path.name for path in (tmp_path / "checkpoints").glob("*.damaged")] == ["4.damaged"]
+    assert [path.name for path in (tmp_path / "damaged").iterdir()] == ["4"]
     (note,) = notes
     assert "checkpoints/4 cannot be read: " in note
-    assert "4.damaged, and step 2 is continued from" in note
+    assert "damaged/4, and step 2 is continued from" in note
     found, expected = state_of(last), state_of(uninterrupted["last"])
     assert not [name for name in found if not np.array_equal(found[name], expected[name])]
     assert [line["step"] for line in logged(tmp_path)] == [2, 4, 6]

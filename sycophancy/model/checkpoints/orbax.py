@@ -36,6 +36,7 @@ _WRITING = (
     "the checkpoints before it are as they were, and the same command continues from the last"
 )
 READING = "delete its folder to continue from the checkpoint before it, or from the start"
+DAMAGED = "damaged"  # beside the folder of steps: those that could not be read
 _TEMPORARY = "orbax-checkpoint-tmp"  # stands in the name of a folder that is being written
 
 
@@ -273,23 +274,24 @@ class Checkpoints:
         return found[PARAMS], found[STATE]
 
     def set_aside(self, step: int) -> epath.Path:
-        """Renames the folder of a step that cannot be read, so that the step can be saved anew.
+        """Moves a step that cannot be read to `damaged`, so that the step can be saved anew.
 
         Every process of a run calls this.
 
         Returns:
-          Its new place, whose name is no step.
+          Its new place.
         """
-        folder = self.path(step)
-        taken = {path.name for path in self.folder.iterdir()}
-        names = (f"{step}.damaged" + (f".{i}" if i else "") for i in range(len(taken) + 1))
-        place = self.folder / next(name for name in names if name not in taken)
+        folder, home = self.path(step), self.folder.parent / DAMAGED
+        home.mkdir(parents=True, exist_ok=True)
+        taken = {path.name for path in home.iterdir()}
+        names = (f"{step}" + (f".{i}" if i else "") for i in range(len(taken) + 1))
+        place = home / next(name for name in names if name not in taken)
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"names of {place.name}")
+            multihost_utils.sync_global_devices(f"name of damaged {place.name}")
         if jax.process_index() == 0:
             folder.rename(place)
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(place.name)
+            multihost_utils.sync_global_devices(f"moved damaged {place.name}")
         self._manager.reload()
         return place
 
