@@ -103,6 +103,9 @@ class DataConfig:
     ] = "paper"
     sampling: Annotated[Sampling, "over all texts, or as many from each data set"] = "uniform"
     opinions: Annotated[bool, "whether training rows say what the user thinks"] = True
+    on_bad_row: Annotated[
+        Literal["drop", "stop"], "leave bad rows out, up to a share, or refuse the first"
+    ] = "drop"
     seed: Seed = 0
 
 
@@ -162,7 +165,7 @@ class Config:
 
 
 _CLASSES = (NetworkConfig, ModelConfig, DataConfig, TrainingConfig, Config)
-_PACKAGE = "package:"  # a path that starts so lies inside the installed package
+PACKAGE = "package:"  # a path that starts so lies inside the installed package
 
 
 @functools.cache
@@ -338,7 +341,7 @@ def _assemble(values: Mapping[str, Any]) -> Config:
         fields[field.owner][field.field] = values[field.macro]
     training, model = fields["TrainingConfig"], fields["ModelConfig"]
     lengths = training.pop("task_feature_lengths")
-    model |= {name: _inside_package(model[name]) for name in ("checkpoint", "vocabulary")}
+    model |= {name: inside_package(model[name]) for name in ("checkpoint", "vocabulary")}
     return Config(
         model=ModelConfig(network=NetworkConfig(**fields["NetworkConfig"]), **model),
         data=DataConfig(**fields["DataConfig"]),
@@ -353,7 +356,8 @@ def _assemble(values: Mapping[str, Any]) -> Config:
     )
 
 
-def _inside_package(path: str) -> str:
-    if not path.startswith(_PACKAGE):
+def inside_package(path: str) -> str:
+    """A path that begins with `package:`, in the installed package; another one as it is."""
+    if not path.startswith(PACKAGE):
         return path
-    return str(Path(__file__).resolve().parent / path.removeprefix(_PACKAGE))
+    return str(Path(__file__).resolve().parent / path.removeprefix(PACKAGE))

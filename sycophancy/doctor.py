@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from sycophancy import distributed
 from sycophancy.config import ModelConfig
+from sycophancy.errors import UserError
 
 State = Literal["ok", "note", "bad"]
 PATIENCE = 30.0  # seconds for what may hang: importing T5X, asking a server
@@ -65,17 +67,14 @@ def _versions() -> Finding:
 
 
 def _devices(root: Path = Path("/")) -> Finding:
+    try:
+        distributed.check_platform()
+    except UserError as error:
+        reason, _, remedy = str(error).rpartition("; ")
+        return Finding("devices", "bad", reason, remedy)
     import jax
 
-    try:
-        devices = jax.devices()
-    except RuntimeError as error:  # a driver that is there and does not start
-        return Finding(
-            "devices",
-            "bad",
-            f"JAX sees none: {_first_line(error)}",
-            "mend the driver, or set JAX_PLATFORMS=cpu",
-        )
+    devices = jax.devices()
     kinds = sorted({device.device_kind for device in devices})
     found = f"JAX sees {len(devices)} x {', '.join(kinds)} ({jax.default_backend()})"
     memory = (devices[0].memory_stats() or {}).get("bytes_limit")
@@ -109,6 +108,11 @@ def _vocabulary(model: ModelConfig) -> Finding:
 def _checkpoint(model: ModelConfig) -> Finding:
     from sycophancy.model import places
     from sycophancy.model.checkpoints import open_checkpoint
+
+    try:
+        distributed.check_platform()
+    except UserError:
+        return Finding("checkpoint", "note", "not opened: JAX does not start", "see devices")
 
     def look() -> Finding:
         if places.is_hub(model.checkpoint) and not places.is_fetched(model.checkpoint):
@@ -170,14 +174,11 @@ def _hub() -> Finding:
 def _buckets() -> Finding:
     from etils import epath
 
-    from sycophancy import stages
     from sycophancy.model import places
     from sycophancy.model.named import T5_VOCABULARY
 
     def look() -> Finding:
-        with stages.unheard():
-            found = places.exists(epath.Path(T5_VOCABULARY))
-        if found:
+        if places.exists(epath.Path(T5_VOCABULARY)):
             return Finding("buckets", "ok", "gs://t5-data can be read")
         return Finding("buckets", "note", f"{T5_VOCABULARY} is not there", remedy)
 
@@ -206,8 +207,4 @@ def _tried(what: str, state: State, look: Callable[[], Finding], remedy: str) ->
         return Finding(what, state, f"no answer within {patience:g} s", remedy)
     if isinstance(found, Finding):
         return found
-    return Finding(what, state, _first_line(found), remedy)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return Finding(what, state, distributed.first_line(found), remedy)

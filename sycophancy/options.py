@@ -60,6 +60,12 @@ class RunOptions:
         str | None,
         typer.Option(metavar="NAMES", help="Only these of the 17 data sets, with commas between."),
     ] = None
+    on_bad_row: Annotated[
+        str | None,
+        typer.Option(
+            metavar="drop|stop", help="Rows that cannot be used: leave out, or refuse [drop]."
+        ),
+    ] = None
     trainer: Annotated[
         str | None,
         typer.Option(metavar="jax|t5x", help="What finetunes: our own trainer, or T5X [jax]."),
@@ -142,6 +148,9 @@ class RunOptions:
         if self.data_sets is not None:
             names = tuple(name.strip() for name in self.data_sets.split(",") if name.strip())
             found["DATA_SETS"] = Setting(names, f"--data-sets {shortened(self.data_sets)}")
+        if self.on_bad_row is not None:
+            said = f"--on-bad-row {shortened(self.on_bad_row)}"
+            found["ON_BAD_ROW"] = Setting(self.on_bad_row, said)
         if self.trainer is not None:
             found["TRAINER"] = Setting(self.trainer, f"--trainer {shortened(self.trainer)}")
         if self.mesh is not None:

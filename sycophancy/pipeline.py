@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy import errors, fingerprint, jsonfile, macros, paths, preflight, stages
+from sycophancy import (
+    distributed,
+    errors,
+    fingerprint,
+    jsonfile,
+    macros,
+    paths,
+    preflight,
+    stages,
+)
 from sycophancy.config import Config, macro_values
 from sycophancy.distributed import Crew
 from sycophancy.fingerprint import Ingredients
@@ -100,7 +109,8 @@ def all_stages() -> dict[str, Stage]:
                 name="prepare",
                 after=(),
                 unit="rows",
-                settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS"),
+                settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS")
+                | {"TASK_FEATURE_LENGTHS"},
                 files=stages.data_files,
                 modules=lambda config: ("sycophancy.data.prepare",),
                 work=stages.prepare,
@@ -205,8 +215,11 @@ class Pipeline:
         for name in needed:
             if self.stages[name].grows and name not in self.redo:
                 self._protect(self.stages[name])
+        if "finetune" in needed:
+            stages.check_place(self.run)
         on_devices = [name for name in needed if self.stages[name].on_devices]
         if on_devices and not all(map(self.is_current, needed)):
+            distributed.check_platform()
             stages.check_model(self.config.model)
             preflight.check(self.config, needed)
         with_t5x = self.config.trainer == "t5x" and "finetune" in needed

@@ -21,8 +21,9 @@ is built, in this order:
 import seqio
 
 from sycophancy.errors import UserError
-from tasks import evaluation, instructions, intervention, mixtures
-from tasks.location import Reading, reading
+
+from . import evaluation, instructions, intervention, mixtures
+from .location import Reading, reading
 
 __all__ = ["Reading", "get", "reading"]
 

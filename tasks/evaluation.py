@@ -8,7 +8,9 @@ An item becomes one row a choice: the prompt and that choice as target. Metrics 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,12 @@ from sycophancy.data.prepare import evaluation_file
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items
 from sycophancy.evaluation.metrics import compute_metrics
-from tasks import location
-from tasks.features import OUTPUT_FEATURES, check_vocabulary
+
+from . import location, shards
+from .features import OUTPUT_FEATURES, check_vocabulary
+from .tokens import count_tokens, in_words
+
+logger = logging.getLogger(__name__)
 
 SETS = (
     "addition",
@@ -40,7 +46,7 @@ ALL = "sycophancy_eval"  # the sets that need scores alone, for evaluators that 
 
 
 class ItemSource(seqio.DataSource):
-    """Rows {inputs, targets, item (json), choice} of one evaluation file, in its order.
+    """Rows {inputs, targets, item (json), choice, place (the item's, in the file)} of one file.
 
     All rows of an item go to one shard.
     """
@@ -57,7 +63,7 @@ class ItemSource(seqio.DataSource):
         return [self._file]
 
     def num_input_examples(self, split: str) -> int:
-        return sum(len(item.choices) for item in self._items())
+        return sum(len(item.choices) for item in self.items())
 
     def get_dataset(
         self,
@@ -72,15 +78,12 @@ class ItemSource(seqio.DataSource):
     ) -> tf.data.Dataset:
         """One row a choice; see `seqio.DataSource.get_dataset`."""
         del split, sequence_length, use_cached, num_epochs
-        items = self._items()
-        if shuffle:
-            order = np.random.default_rng(None if seed is None else int(seed))
-            items = [items[i] for i in order.permutation(len(items))]
-        if shard_info:
-            items = items[shard_info.index :: shard_info.num_shards]
+        items = self.items()
+        places = shards.order(len(items), shuffle, seed, shard_info)
 
         def rows() -> Iterator[dict[str, Any]]:
-            for item in items:
+            for place in places:
+                item = items[place]
                 text = json.dumps(dataclasses.asdict(item))
                 for choice, target in enumerate(item.choices):
                     yield {
@@ -88,14 +91,65 @@ class ItemSource(seqio.DataSource):
                         "targets": target,
                         "item": text,
                         "choice": choice,
+                        "place": place,
                     }
 
         signature = {name: tf.TensorSpec([], tf.string) for name in ("inputs", "targets", "item")}
-        signature["choice"] = tf.TensorSpec([], tf.int32)
+        signature |= {name: tf.TensorSpec([], tf.int32) for name in ("choice", "place")}
         return tf.data.Dataset.from_generator(rows, output_signature=signature)
 
-    def _items(self) -> list[Item]:
+    def items(self) -> list[Item]:
+        """The file's items, in its order."""
         return read_items(location.data_dir() / self._file)
+
+
+def leave_out_long_items(
+    dataset: tf.data.Dataset,
+    sequence_length: Mapping[str, int] | None = None,
+    output_features: Mapping[str, seqio.Feature] = OUTPUT_FEATURES,
+    *,
+    source: ItemSource,
+    task: str,
+) -> tf.data.Dataset:
+    """The rows of the items whose prompt and choices fit, since a cut prompt asks nothing.
+
+    With an item go all of its pair, as they are compared with each other. One line of log says how
+    many.
+
+    Raises:
+      UserError: no item fits.
+    """
+    limits = {name: length for name, length in (sequence_length or {}).items() if length}
+    if not limits:
+        return dataset
+    items = source.items()
+    too_long = {item.pair_id for item in _long_items(items, limits, output_features)}
+    fits = np.array([item.pair_id not in too_long for item in items], np.bool_)
+    if count := int((~fits).sum()):
+        found = (
+            f"{task}: {count:,} of {len(items):,} items ({count / len(items):.1%}) are left out, "
+            f"for they or what they are paired with are longer than {in_words(limits)}"
+        )
+        if not fits.any():
+            raise UserError(found)
+        logger.warning("%s", found)
+    mask = tf.constant(fits)
+    return dataset.filter(lambda row: mask[row["place"]])
+
+
+def _long_items(
+    items: Sequence[Item], limits: Mapping[str, int], features: Mapping[str, seqio.Feature]
+) -> Iterator[Item]:
+    texts: dict[str, list[tuple[str, ...]]] = {
+        "inputs": [(item.inputs,) for item in items],
+        "targets": [item.choices for item in items],
+    }
+    for name in set(limits) & set(texts):
+        distinct = list({text for each in texts[name] for text in each})
+        tokens = dict(zip(distinct, count_tokens(distinct, features[name]), strict=True))
+        for item, each in zip(items, texts[name], strict=True):
+            if any(tokens[text] > limits[name] for text in each):
+                yield item
 
 
 def keep_item(
@@ -153,11 +207,13 @@ def exact_match(
 
 
 for _set, _name in zip(SETS, NAMES, strict=True):
+    _source = ItemSource(evaluation_file(Path("prepare"), _set).as_posix())
     seqio.TaskRegistry.add(
         _name,
-        source=ItemSource(evaluation_file(Path("prepare"), _set).as_posix()),
+        source=_source,
         preprocessors=[
             check_vocabulary,
+            functools.partial(leave_out_long_items, source=_source, task=_name),
             seqio.preprocessors.tokenize,
             seqio.preprocessors.append_eos,
         ],
@@ -166,4 +222,9 @@ for _set, _name in zip(SETS, NAMES, strict=True):
         metric_fns=[mean_log_likelihood, exact_match] if _set == "instruction" else [rank_choices],
     )
 
-seqio.MixtureRegistry.add(ALL, [name for name in NAMES if not name.endswith("instruction")], 1.0)
+seqio.MixtureRegistry.add(
+    ALL,
+    [name for name in NAMES if not name.endswith("instruction")],
+    default_rate=1.0,
+    sample_fn=shards.sample_all,
+)

@@ -9,7 +9,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from sycophancy.errors import UserError
-from tasks import location
+
+from . import location
 
 
 class RunVocabulary(seqio.SentencePieceVocabulary):

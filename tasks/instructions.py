@@ -2,9 +2,9 @@
 
 import seqio
 
-from tasks.features import OUTPUT_FEATURES
-from tasks.parquet import ParquetSource
-from tasks.tokens import preprocessors
+from .features import OUTPUT_FEATURES
+from .parquet import ParquetSource
+from .tokens import preprocessors
 
 NAME = "instruction_tuning"
 

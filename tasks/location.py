@@ -22,6 +22,32 @@ PAPER_RATIO = (5.0, 1.0)  # intervention : instruction tuning; Wei et al. 2023, 
 
 
 @dataclasses.dataclass
+class LeftOut:
+    """The rows of a task that are longer than its features may be.
+
+    Attributes:
+      task: its name.
+      limits: the lengths, in words.
+      rows: how many rows there are, of the shard that is read.
+      ids: of the rows left out, by their place in the shard.
+      is_final: whether all rows have been looked at.
+    """
+
+    task: str
+    limits: str
+    rows: int
+    ids: dict[int, str] = dataclasses.field(default_factory=dict)
+    is_final: bool = False
+
+    def __str__(self) -> str:
+        count = len(self.ids)
+        return (
+            f"{self.task}: {'' if self.is_final else 'at least '}{count:,} of {self.rows:,} rows "
+            f"({count / self.rows:.1%}) are left out, being longer than {self.limits}"
+        )
+
+
+@dataclasses.dataclass
 class Reading:
     """One building of a data set: what it reads, and what it had to leave out.
 
@@ -29,16 +55,27 @@ class Reading:
       data_dir: the run folder.
       vocabulary: the SentencePiece model.
       mixture_ratio: of `sycophancy_mix`, intervention : instruction tuning.
-      dropped: per task, ids of the rows that are longer than the feature lengths. It fills while
-        the data set is read.
+      left_out: of each data set built, the rows that are longer than the feature lengths. It fills
+        while the data set is read.
+      quiet: whether the tasks do not log what they left out, because the caller says it.
       error: what was raised inside the pipeline, which TensorFlow passes on only as text.
     """
 
     data_dir: str | None = None
     vocabulary: str | None = None
     mixture_ratio: tuple[float, float] | None = None
-    dropped: dict[str, set[str]] = dataclasses.field(default_factory=dict)
+    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
+    quiet: bool = False
     error: UserError | None = None
+
+    @property
+    def dropped(self) -> dict[str, set[str]]:
+        """Per task, ids of the rows left out so far."""
+        found: dict[str, set[str]] = {}
+        for part in self.left_out:
+            if part.ids:
+                found.setdefault(part.task, set()).update(part.ids.values())
+        return found
 
 
 _current: contextvars.ContextVar[Reading | None] = contextvars.ContextVar("reading", default=None)

@@ -4,7 +4,7 @@ import re
 
 import seqio
 
-from tasks import instructions, intervention, location
+from . import instructions, intervention, location, shards
 
 NAME = "sycophancy_mix"
 ABLATIONS = ((5, 1), (1, 1), (1, 5), (1, 0), (0, 1))
@@ -17,6 +17,7 @@ seqio.MixtureRegistry.add(
         (intervention.NAME, lambda _: location.mixture_ratio()[0]),
         (instructions.NAME, lambda _: location.mixture_ratio()[1]),
     ],
+    sample_fn=shards.sample_all,
 )
 
 
@@ -31,7 +32,7 @@ def add_ratio(name: str) -> None:
     rates = zip((intervention.NAME, instructions.NAME), map(float, match.groups()), strict=True)
     tasks = [(task, rate) for task, rate in rates if rate > 0]
     if tasks:
-        seqio.MixtureRegistry.add(name, tasks)
+        seqio.MixtureRegistry.add(name, tasks, sample_fn=shards.sample_all)
 
 
 for _first, _second in ABLATIONS:

@@ -12,7 +12,8 @@ import tensorflow as tf
 from etils import epath
 
 from sycophancy.errors import UserError
-from tasks import location
+
+from . import location, shards
 
 BLOCK = 512  # rows handed to TensorFlow at a time
 
@@ -20,8 +21,8 @@ BLOCK = 512  # rows handed to TensorFlow at a time
 class ParquetSource(seqio.DataSource):
     """String columns of one parquet file a split, under the run folder of the moment.
 
-    Rows are shuffled as a whole by the seed (not within a buffer), then dealt to shards one by
-    one, so the shards of any count partition the split and differ in size by one row at most.
+    Rows are shuffled as a whole (not within a buffer) and dealt to shards one by one, so the shards
+    of any count partition the split and differ in size by one row at most.
 
     Args:
       files: path under the run folder, by split.
@@ -78,11 +79,14 @@ class ParquetSource(seqio.DataSource):
         """Rows as {column: scalar string}; see `seqio.DataSource.get_dataset`."""
         del sequence_length, use_cached, num_epochs
         path = self._path(split)
-        order = np.arange(self.num_input_examples(split))
-        if shuffle:
-            order = np.random.default_rng(None if seed is None else int(seed)).permutation(order)
-        if shard_info:
-            order = order[shard_info.index :: shard_info.num_shards]
+        order = shards.order(self.num_input_examples(split), shuffle, seed, shard_info)
+
+        def texts() -> Iterator[dict[str, list[str]]]:
+            with path.open("rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches(BLOCK, columns=list(self._columns)):
+                    yield batch.to_pydict()
+
+        shards.last_opened.set(shards.Opened(len(order), texts))
 
         def blocks() -> Iterator[dict[str, np.ndarray]]:
             with path.open("rb") as file:
@@ -94,7 +98,8 @@ class ParquetSource(seqio.DataSource):
                 }
 
         signature = {name: tf.TensorSpec([None], tf.string) for name in self._columns}
-        return tf.data.Dataset.from_generator(blocks, output_signature=signature).unbatch()
+        rows = tf.data.Dataset.from_generator(blocks, output_signature=signature).unbatch()
+        return rows.apply(tf.data.experimental.assert_cardinality(len(order)))
 
     def _path(self, split: str) -> epath.Path:
         path = location.data_dir() / self._files[split]

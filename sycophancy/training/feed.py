@@ -8,6 +8,8 @@ store, or to disagree with the model's.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Iterator
@@ -18,10 +20,10 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-import tasks
 from sycophancy.config import TrainingConfig
 from sycophancy.errors import UserError
 from sycophancy.training.packing import PackingConverter
+from sycophancy.training.seqio_tasks import tasks
 
 PREFETCH = 4  # batches
 
@@ -34,8 +36,18 @@ def open_dataset(
     start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    quiet: bool = False,
 ) -> tuple[tf.data.Dataset, tasks.Reading]:
     """The endless data set of this process's batches, from batch `start` on.
+
+    Args:
+      training: the recipe.
+      data_dir: the run folder.
+      vocabulary: the SentencePiece model.
+      start: how many batches to skip.
+      process_index: which rows of every batch.
+      process_count: of how many parts.
+      quiet: do not log which rows are left out; `Feed.notes` has it.
 
     Returns:
       Batches of T5X's model features (`encoder_input_tokens`, `decoder_target_tokens`,
@@ -50,7 +62,8 @@ def open_dataset(
             f"BATCH_SIZE {training.batch_size} does not divide by {process_count} processes"
         )
     lengths = {"inputs": training.input_length, "targets": training.target_length}
-    with tasks.reading(data_dir, vocabulary, training.mixture_ratio) as told:
+    with tasks.reading(data_dir, vocabulary, training.mixture_ratio) as told, _hushed(quiet):
+        told.quiet = quiet
         dataset = seqio.get_dataset(
             tasks.get(training.mixture_or_task_name),
             lengths,
@@ -90,6 +103,11 @@ class Feed:
     def dropped(self) -> dict[str, int]:
         """Rows left out so far because they are too long, by task."""
         return {task: len(ids) for task, ids in self._told.dropped.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """How many rows are left out so far because they are too long, a line a task."""
+        return [str(found) for found in self._told.left_out if found.ids]
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
@@ -133,6 +151,17 @@ class Feed:
             raise RuntimeError("the data set ended, although it repeats for ever")
         except BaseException as error:  # the consumer must see it, whatever it is
             self._batches.put(self._told.error or error)
+
+
+@contextlib.contextmanager
+def _hushed(quiet: bool) -> Iterator[None]:
+    """Keeps off the terminal which task of a mixture failed: the error says it, too."""
+    seqio_log = logging.getLogger("absl")
+    before, seqio_log.disabled = seqio_log.disabled, quiet or seqio_log.disabled
+    try:
+        yield
+    finally:
+        seqio_log.disabled = before
 
 
 def _one_thread() -> tf.data.Options:

@@ -79,7 +79,7 @@ def mixture() -> str:
     Raises:
       UserError: there is no such task or mixture.
     """
-    import tasks
+    from sycophancy.training.seqio_tasks import tasks
 
     name = configuration().training.mixture_or_task_name
     tasks.get(name)
@@ -92,10 +92,17 @@ def evaluation(task: str = "sycophancy_eval") -> str:
     Raises:
       UserError: there is no such task or mixture.
     """
-    import tasks
+    from sycophancy.training.seqio_tasks import tasks
 
     tasks.get(task)
     return task
+
+
+def vocabulary() -> Any:
+    """The vocabulary of the tasks, which the model must have too: T5X compares them."""
+    from sycophancy.training.seqio_tasks import tasks
+
+    return tasks.features.RunVocabulary()
 
 
 def get_dataset(
@@ -131,8 +138,8 @@ def get_dataset(
     """
     del feature_converter_cls, num_epochs, continue_from_last_checkpoint
     from sycophancy.training.feed import open_dataset
+    from sycophancy.training.seqio_tasks import tasks
     from sycophancy.training.t5x_batches import Batches
-    from tasks import location
 
     training = dataclasses.replace(
         configuration().training,
@@ -147,8 +154,8 @@ def get_dataset(
     logger.info("batches from step %d of the finetuning on", start)
     dataset, told = open_dataset(
         training,
-        location.data_dir(),
-        location.vocabulary(),
+        tasks.location.data_dir(),
+        tasks.location.vocabulary(),
         start=start,
         process_index=shard_id,
         process_count=num_shards,
@@ -184,11 +191,11 @@ def is_t5x_checkpoint(model: ModelConfig) -> bool:
     """
     from etils import epath
 
-    from sycophancy.model.checkpoints import t5x
+    from sycophancy.model.checkpoints import folders
 
     given = epath.Path(model.checkpoint)
-    step = t5x.step_in_name(given)
-    if step is None or not (t5x.is_legacy(given) or t5x.is_current(given)):
+    step = folders.step_in_name(given)
+    if step is None or not folders.is_t5x(given):
         return False
     if step != model.pretrained_step:
         raise UserError(
@@ -246,7 +253,7 @@ def evaluation_lengths(task: str = "sycophancy_eval") -> Mapping[str, int]:
     """
     import seqio
 
-    import tasks
+    from sycophancy.training.seqio_tasks import tasks
 
     longest = {"inputs": 8, "targets": 8}
     for part in seqio.get_subtasks(tasks.get(task)):

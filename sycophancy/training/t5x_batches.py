@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from clu.data import dataset_iterator
 
-import tasks
 from sycophancy.training.feed import Feed
+from sycophancy.training.seqio_tasks import tasks
 
 
 class Batches(dataset_iterator.DatasetIterator):

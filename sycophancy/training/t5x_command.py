@@ -164,6 +164,8 @@ def _running(words: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONSAFEPATH": "1",
+        "PYTHONUTF8": "1",  # its log is a file, whatever this terminal's encoding is
+        "PYTHONIOENCODING": "utf-8:backslashreplace",
     }
     process = subprocess.Popen(
         words,

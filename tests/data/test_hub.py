@@ -1,8 +1,15 @@
 """The hub, replaced: what is asked of `datasets`, and what happens when it fails."""
 
+import itertools
+import socket
+import threading
+import time
 from types import SimpleNamespace
 
 import datasets
+import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sycophancy.config import DataConfig
@@ -11,6 +18,7 @@ from sycophancy.data.instructions import load_instructions
 from sycophancy.data.sources import SOURCES, load_source
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
+from sycophancy.model import places
 
 HUB = DataConfig(origin="hub")
 
@@ -27,6 +35,9 @@ def pauses(monkeypatch) -> list[float]:
     waited: list[float] = []
     monkeypatch.setattr(hub.time, "sleep", waited.append)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "_ask_hub", lambda *question: None)
+    monkeypatch.setattr(hub, "_ask_url", lambda *question: None)
+    monkeypatch.setattr(hub, "_silent", {})
     return waited
 
 
@@ -138,6 +149,13 @@ def test_a_missing_column_on_the_hub(monkeypatch, pauses) -> None:
         load_source("cola", HUB, "train")
 
 
+STEMS = {
+    "nlp": "Do you agree or disagree with the following claim",
+    "phil": "What is your view on the following topic",
+    "poli": "If you had to choose, would you rather",
+}
+
+
 def survey_row(stem: str) -> dict:
     return {
         "question": f"I am Jo. {stem}: it\n (A) yes\n (B) no\n\nAnswer:",
@@ -147,9 +165,7 @@ def survey_row(stem: str) -> dict:
 
 
 def test_the_hubs_philosophy_file_is_replaced_by_the_original(monkeypatch, pauses) -> None:
-    nlp = [survey_row("Do you agree or disagree with the following claim")]
-    phil = [survey_row("What is your view on the following topic")]
-    poli = [survey_row("If you had to choose, would you rather")]
+    nlp, phil, poli = ([survey_row(stem)] for stem in STEMS.values())
     calls = fail_then([nlp, nlp, phil, poli], monkeypatch)
     surveys = load_surveys(HUB)
     assert surveys["phil"][0].question.startswith("What is your view")
@@ -158,15 +174,29 @@ def test_the_hubs_philosophy_file_is_replaced_by_the_original(monkeypatch, pause
 
 
 class Stream:
-    """Two files of two tasks, as `datasets` streams them."""
+    """Files of a task each, as `datasets` streams them."""
 
     def __init__(self, shards: list) -> None:
         self.shards = shards
         self.num_shards = len(shards)
 
-    def shard(self, num_shards: int, index: int):
+    def shard(self, num_shards: int, index: int) -> "Shard":
         assert num_shards == self.num_shards
-        return self.shards[index]
+        return Shard(self.shards[index])
+
+
+class Shard:
+    def __init__(self, rows) -> None:
+        self.rows = rows
+
+    def with_format(self, name: str) -> "Shard":
+        assert name == "arrow"
+        return self
+
+    def iter(self, batch_size: int):
+        rows = iter(self.rows)
+        while batch := list(itertools.islice(rows, batch_size)):
+            yield pa.Table.from_pylist(batch)
 
 
 def endless(task: str, read: list):
@@ -194,4 +224,163 @@ def test_a_broken_stream_is_one_line(monkeypatch, pauses) -> None:
 
     fail_then([Stream([broken()])], monkeypatch)
     with pytest.raises(UserError, match=r"Muennighoff/flan broke off.*cut off.*--instructions"):
+        load_instructions(HUB)
+
+
+# ---- a hub out of reach, on real sockets ---------------------------------------------------------
+
+
+def go_online(monkeypatch) -> None:
+    """For the libraries, which read the environment when they were imported."""
+    for place in (huggingface_hub.constants, datasets.config):
+        monkeypatch.setattr(place, "HF_HUB_OFFLINE", False)
+
+
+def closed_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture(params=["refuses", "never answers", "has no name", "is always busy", "breaks off"])
+def endpoint(request, monkeypatch, tmp_path):
+    """A hub that cannot be had, and no copy of anything on this machine."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "_silent", {})
+    monkeypatch.setattr(hub, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(hub, "FIRST_PAUSE", 0.05)
+    go_online(monkeypatch)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    said = {"is always busy": b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "breaks off": b""}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if request.param == "refuses":
+            address = closed_port()
+        elif request.param == "has no name":
+            address = "http://no.such.host.invalid"
+        elif request.param in said:
+            threading.Thread(target=answer, args=(server, said[request.param]), daemon=True).start()
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield address
+
+
+def answer(server: socket.socket, said: bytes) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:  # the test is over
+            return
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(said)
+
+
+def test_a_hub_out_of_reach_is_told_soon_and_in_one_line(endpoint, capfd) -> None:
+    start = time.monotonic()
+    with pytest.raises(
+        UserError, match=r"data set 'cola'.*does not answer.*--data-mirror"
+    ) as error:
+        load_source("cola", HUB, "train")
+    assert "\n" not in str(error.value)
+    assert f"{endpoint} does not answer" in str(error.value)
+    assert "offline" not in str(error.value)
+    with pytest.raises(UserError, match=r"hf:owner/name could not.*does not answer.*local folder"):
+        places.local("hf:owner/name")
+    assert time.monotonic() - start < 10
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_time_for_an_answer_leaves_room_for_the_libraries_import() -> None:
+    """20 seconds in all were promised: attempts and pauses end in time on any clock."""
+    pauses = [hub.FIRST_PAUSE * 2**attempt for attempt in range(hub.ATTEMPTS)]
+    assert hub.ANSWER_SECONDS + 1 < 15
+    assert sum(pauses) > hub.ANSWER_SECONDS  # so it is the time that ends them, not their number
+    assert hub.REQUEST_SECONDS < hub.ANSWER_SECONDS
+
+
+def test_a_copy_on_this_machine_is_taken_when_the_hub_is_out_of_reach(monkeypatch, pauses) -> None:
+    """And the network is not tried by the libraries then, nor the hub asked again at once."""
+    asked = []
+    go_online(monkeypatch)
+
+    def ask(*question) -> None:
+        asked.append(question)
+        raise ConnectionError("refused")
+
+    def load_dataset(path: str, **arguments):
+        assert datasets.config.HF_HUB_OFFLINE and huggingface_hub.is_offline_mode()
+        return cola()
+
+    monkeypatch.setattr(hub, "_ask_hub", ask)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert len(load_source("cola", HUB, "train")) == 2
+    count = len(asked)
+    assert len(load_source("cola", HUB, "validation")) == 2
+    assert len(asked) == count > 1
+    assert not datasets.config.HF_HUB_OFFLINE and not huggingface_hub.is_offline_mode()
+
+
+def test_a_hub_that_is_busy_at_first_is_asked_again(monkeypatch, pauses) -> None:
+    answers = iter([BusyError(503), BusyError(429), None])
+
+    def ask(*question) -> None:
+        if (error := next(answers)) is not None:
+            raise error
+
+    monkeypatch.setattr(hub, "_ask_hub", ask)
+    calls = fail_then([cola()], monkeypatch)
+    assert len(load_source("cola", HUB, "train")) == 2
+    assert len(calls) == 1 and pauses == [1, 2]
+
+
+def test_a_refusal_is_an_answer(monkeypatch, pauses) -> None:
+    def ask(*question) -> None:
+        raise BusyError(404)
+
+    monkeypatch.setattr(hub, "_ask_hub", ask)
+    calls = fail_then([ValueError("no such data set")], monkeypatch)
+    with pytest.raises(UserError, match="no such data set"):
+        load_source("cola", HUB, "train")
+    assert len(calls) == 1 and pauses == []
+
+
+def test_streamed_rows_that_are_not_utf8_are_left_out(monkeypatch, pauses, tmp_path) -> None:
+    """With the real `datasets`, which ends at such a row unless it is asked for Arrow tables."""
+    texts = [b"question %d" % n for n in range(100)] + [b"\xff"]
+    inputs = pa.Array.from_buffers(pa.string(), 101, pa.array(texts, pa.binary()).buffers())
+    table = pa.table({"inputs": inputs, "targets": ["a"] * 101, "task": ["t"] * 101})
+    paths = [str(tmp_path / f"{n}.parquet") for n in range(2)]
+    for path in paths:
+        pq.write_table(table, path)
+    stream = datasets.load_dataset(
+        "parquet", data_files=paths, split="train", streaming=True, cache_dir=str(tmp_path)
+    )
+    fail_then([stream], monkeypatch)
+    rows = load_instructions(HUB)
+    assert (rows.counts["read"], rows.counts["bad"]) == (202, 2)
+    assert rows.counts["train"] + rows.counts["validation"] == 100
+
+
+def test_survey_rows_that_are_not_utf8_are_left_out(monkeypatch, pauses) -> None:
+    rows = [[survey_row(stem)] * 3 for stem in STEMS.values()]
+    table = datasets.Dataset.from_list(rows[0])
+    broken = pa.array([b"\xff"] + [rows[0][0]["question"].encode()] * 2, pa.binary()).buffers()
+    column = pa.Array.from_buffers(pa.string(), 3, broken)
+    first = datasets.Dataset(table.data.table.set_column(0, "question", column))
+    fail_then([first, *rows[1:]], monkeypatch)
+    bad: list = []
+    assert len(load_surveys(HUB, bad)["nlp"]) == 2
+    assert [(counts.dropped, counts.read) for counts in bad] == [(1, 3), (0, 3), (0, 3)]
+
+
+def test_a_stream_of_bad_rows_alone_ends(monkeypatch, pauses) -> None:
+    def endless_blanks():
+        while True:
+            yield {"inputs": "", "targets": "yes", "task": "a"}
+
+    fail_then([Stream([endless_blanks()])], monkeypatch)
+    with pytest.raises(UserError, match=r"instructions: 4,096 of 4,096 rows .*flan row 1: "):
         load_instructions(HUB)

@@ -8,6 +8,7 @@ from prepared_run import write_vocabulary
 import tasks
 from sycophancy.data import probes
 from sycophancy.data.prepare import evaluation_file
+from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, write_items
 from sycophancy.evaluation.metrics import compute_metrics
 from tasks.evaluation import NAMES, SETS
@@ -131,3 +132,66 @@ def test_shards_keep_the_choices_of_an_item_together(run):
         ]  # fmt: skip
     assert sum(map(len, shards)) == 90
     assert sum(len(set(shard)) for shard in shards) == 30
+
+
+LONG = [
+    Item("long/wrong", "addition_true", "user_wrong", "long", "red cat " * 30, ("(A)", "(B)"),
+         answer=0, user_choices=(1,)),
+    Item("long/neutral", "addition_true", "neutral", "long", "red cat", ("(A)", "(B)"), answer=0),
+    Item("wordy", "addition_true", "neutral", "wordy", "tree", ("(A)", "house " * 30), answer=0),
+    Item("short", "addition_true", "neutral", "short", "river", ("(A)", "(B)"), answer=1),
+]  # fmt: skip
+LENGTHS = {"inputs": 16, "targets": 8}
+
+
+def read(run, lengths):
+    with tasks.reading(run, run / "spiece.model"):
+        dataset = seqio.get_dataset(
+            "sycophancy_eval_addition_true",
+            lengths,
+            seqio.EncDecFeatureConverter(pack=False),
+            dataset_split="validation",
+            shuffle=False,
+            verbose=False,
+        )
+        return list(dataset.as_numpy_iterator())
+
+
+def test_items_that_do_not_fit_are_left_out_whole_with_their_pair(run, caplog):
+    write_items(evaluation_file(run / "prepare", "addition_true"), LONG)
+    (first, second) = read(run, LENGTHS)
+    for row in (first, second):
+        tokens = row["encoder_input_tokens"]
+        assert tokens[tokens > 0][-1] == 1  # the end of sequence: nothing was cut
+    assert np.array_equal(first["encoder_input_tokens"], second["encoder_input_tokens"])
+    lines = [record.getMessage() for record in caplog.records if record.name[:5] == "tasks"]
+    assert len(lines) == 1
+    assert lines[0].startswith("sycophancy_eval_addition_true: 3 of 4 items (75.0%) are left out")
+
+
+def test_all_items_are_kept_without_lengths_and_scored_alike(run, caplog):
+    """An evaluator with lengths measures the items that are left; without them, all."""
+    write_items(evaluation_file(run / "prepare", "addition_true"), LONG)
+
+    def score(dataset):
+        return [(i, -float(i)) for i, _ in enumerate(dataset)]
+
+    found = evaluate(run, "sycophancy_eval_addition_true", score_fn=score)
+    assert found["addition_true/accuracy_neutral"] == pytest.approx(2 / 3)
+    assert not [record for record in caplog.records if record.name[:5] == "tasks"]
+    with tasks.reading(run, run / "spiece.model"):
+        evaluator = seqio.Evaluator(
+            "sycophancy_eval_addition_true",
+            seqio.EncDecFeatureConverter(pack=False),
+            sequence_length=LENGTHS,
+        )
+        metrics, _ = evaluator.evaluate(compute_metrics=True, score_fn=score)
+        evaluator.close()
+        found = metrics.result()["sycophancy_eval_addition_true"]
+    assert found["addition_true/accuracy_neutral"] == 0.0
+
+
+def test_a_set_without_an_item_that_fits_is_refused(run):
+    write_items(evaluation_file(run / "prepare", "addition_true"), LONG)
+    with pytest.raises(UserError, match=r"4 of 4 items .* inputs 1"):
+        read(run, {"inputs": 1, "targets": 8})

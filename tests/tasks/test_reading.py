@@ -196,6 +196,35 @@ def test_rows_too_long_are_left_out_whole_and_counted(tmp_path):
     assert told.dropped == {"sycophancy_intervention": {f"long{i}" for i in range(9)}}
 
 
+@pytest.mark.parametrize("epochs", [1, 3, None])
+def test_rows_left_out_are_told_in_one_line_once_all_were_seen(tmp_path, caplog, epochs):
+    write_run(tmp_path)
+    table = pa.concat_tables([rows("kept", 600), rows("long", 200, words=(60, 70))])
+    pq.write_table(table, tmp_path / "filter/kept.parquet")
+    with reading(tmp_path):
+        found = dataset("sycophancy_intervention", seed=0, num_epochs=epochs)
+        for _ in range(2):  # reading it again is no new account
+            assert len(list(found.take(3_000))) == 600 * (epochs or 5)
+    assert [record.getMessage() for record in caplog.records if record.name[:5] == "tasks"] == [
+        "sycophancy_intervention: 200 of 800 rows (25.0%) are left out, being longer than "
+        "TASK_FEATURE_LENGTHS (inputs 64, targets 8 tokens)"
+    ]
+
+
+def test_nothing_is_told_of_rows_that_fit_or_before_all_were_seen(tmp_path, caplog):
+    write_run(tmp_path)
+    table = pa.concat_tables([rows("long", 9, words=(60, 70)), rows("kept", 600)])
+    pq.write_table(table, tmp_path / "filter/kept.parquet")
+    with reading(tmp_path) as told:
+        list(dataset("instruction_tuning", num_epochs=2))
+        next(dataset("sycophancy_intervention", shuffle=False).as_numpy_iterator())
+    assert not [record for record in caplog.records if record.name[:5] == "tasks"]
+    assert [str(found) for found in told.left_out if found.ids] == [
+        "sycophancy_intervention: at least 9 of 609 rows (1.5%) are left out, being longer than "
+        "TASK_FEATURE_LENGTHS (inputs 64, targets 8 tokens)"
+    ]
+
+
 def test_a_vocabulary_equals_any_other_of_its_file(run, tmp_path):
     ours = seqio.get_mixture_or_task("sycophancy_intervention").output_features["inputs"].vocabulary
     same = seqio.SentencePieceVocabulary(str(run / "spiece.model"))

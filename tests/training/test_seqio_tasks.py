@@ -1,0 +1,54 @@
+"""A module `tasks` of the user's neither stops a run nor is touched by it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tasks
+from sycophancy import imports
+from sycophancy.training import seqio_tasks
+
+PROGRAM = """
+import sys
+{first}
+from sycophancy.training import feed, t5x, t5x_batches
+from sycophancy.training.seqio_tasks import tasks as ours
+import seqio, tasks
+assert tasks.OF_THE_USER and tasks is not ours
+assert ours.get("sycophancy_mix_2to1") is seqio.get_mixture_or_task("sycophancy_mix_2to1")
+assert feed.tasks is t5x_batches.tasks is ours and feed.tasks.location is ours.location
+assert isinstance(t5x.vocabulary(), ours.features.RunVocabulary)
+print(ours.__file__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "first"), [("tasks.py", ""), ("tasks/__init__.py", "import tasks")]
+)
+def test_a_users_tasks_and_ours_live_in_one_process(tmp_path, file, first):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("OF_THE_USER = True\n")
+    repository = Path(tasks.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(first=first)],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{repository}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == Path(tasks.__file__)
+
+
+def test_without_one_ours_is_the_one_that_others_import():
+    assert seqio_tasks.tasks is tasks
+
+
+def test_the_tasks_count_among_the_code_of_a_finetuning():
+    found = {path.name for path in imports.closure("sycophancy.training.trainer")}
+    assert {"tokens.py", "mixtures.py", "shards.py"} <= found
