@@ -217,14 +217,18 @@ class Pipeline:
                 self._protect(self.stages[name])
         if "finetune" in needed:
             stages.check_place(self.run)
-        on_devices = [name for name in needed if self.stages[name].on_devices]
-        if on_devices and not all(map(self.is_current, needed)):
-            distributed.check_platform()
+        undone = [name for name in needed if not self.is_current(name)]
+        if any(self.stages[name].on_devices for name in undone):
+            self._check_devices(undone)
             stages.check_model(self.config.model)
-            preflight.check(self.config, needed)
         with_t5x = self.config.trainer == "t5x" and "finetune" in needed
         if with_t5x and not self.is_current("finetune"):
             t5x_command.check_installed()
+
+    def _check_devices(self, undone: Sequence[str]) -> None:
+        """Refuses settings that stages which are not done would refuse on these devices."""
+        distributed.check_platform()
+        preflight.check(self.config, undone)
 
     def _protect(self, stage: Stage) -> None:
         """Refuses, before anything is written, what would replace what a stage has saved.
@@ -467,6 +471,12 @@ class Pipeline:
             files=lambda _, run: {**stages.evaluation_files(run), **stages.model_files(model)},
             work=lambda config, run, out, meter: stages.evaluate(config, model, run, out, meter),
         )
+
+        def check() -> None:
+            if self.run.manifest(stage.name) is None:
+                self._check_devices([stage.name])
+
+        self.crew.agree(check)
         self.until(*stage.after)
         with self._disk_faults_in_one_line():
             self._bring_up_to_date(stage)

@@ -111,3 +111,28 @@ def test_a_vocabulary_larger_than_the_network_is_refused_before_it_prepares(syco
     assert "set VOCABULARY" in outcome.err
     assert len(outcome.err.splitlines()) == 1
     assert not folder.exists()
+
+
+def test_another_checkpoints_evaluation_is_refused_before_it_prepares(sycophancy, tmp_path):
+    folder = tmp_path / "run"
+    words = ("--model", "mini_base", "--recipe", "quick", "--out", folder, "--mesh", "data=7")
+    outcome = sycophancy("evaluate", *words, "--checkpoint", "package:models/mini_base")
+    assert "does not fit 8 devices" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert not folder.exists()
+
+
+def test_what_only_finetuning_needs_is_not_asked_of_a_run_that_is_finetuned(tmp_path, monkeypatch):
+    """A run may be finetuned on other machines than those that evaluate it."""
+    from sycophancy.pipeline import Pipeline
+    from sycophancy.progress import Silence
+    from sycophancy.runfolder import RunFolder
+
+    asked = []
+    monkeypatch.setattr(preflight, "check", lambda config, names: asked.append(list(names)))
+    run = RunFolder(tmp_path / "run")
+    run.create()
+    pipeline = Pipeline(configured("BATCH_SIZE=6"), run, Silence())
+    monkeypatch.setattr(pipeline, "is_current", lambda name: not name.startswith("evaluate"))
+    pipeline._preflight(ALL)
+    assert asked == [["evaluate_before", "evaluate_after"]]
