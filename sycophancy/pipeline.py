@@ -222,12 +222,11 @@ class Pipeline:
         if "finetune" in needed:
             stages.check_place(self.run)
         undone = [name for name in needed if not self.is_current(name)]
+        if self.config.trainer == "t5x" and "finetune" in undone:
+            t5x_command.check_installed()
         if any(self.stages[name].on_devices for name in undone):
             self._check_devices(undone)
             stages.check_model(self.config.model)
-        with_t5x = self.config.trainer == "t5x" and "finetune" in needed
-        if with_t5x and not self.is_current("finetune"):
-            t5x_command.check_installed()
 
     def _check_devices(self, undone: Sequence[str]) -> None:
         """Refuses settings that stages which are not done would refuse on these devices."""

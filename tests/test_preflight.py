@@ -40,26 +40,12 @@ def test_a_batch_that_the_mesh_cannot_share_is_refused_only_where_it_is_trained_
 @pytest.mark.parametrize(
     ("bindings", "words"),
     [
-        (["MIXTURE_OR_TASK_NAME=nope"], "MIXTURE_OR_TASK_NAME 'nope'"),
-        (["MIXTURE_OR_TASK_NAME=sycophancy_eval_addition"], "sycophancy_eval_addition"),
-        (["MIXTURE_OR_TASK_NAME=sycophancy_mix_0to0"], "sycophancy_mix_0to0"),
-        (["MIXTURE_OR_TASK_NAME=sycophancy_mix_9999999to1"], "sycophancy_mix_9999999to1"),
         (["TASK_FEATURE_LENGTHS={'inputs': 2, 'targets': 8}"], "TASK_FEATURE_LENGTHS: inputs 2"),
     ],
 )
 def test_what_needs_no_device_is_refused_before_jax_is_asked(monkeypatch, bindings, words):
     monkeypatch.setattr(jax, "device_count", lambda: pytest.fail("JAX was asked"))
     assert words in refusal(*bindings)
-
-
-@pytest.mark.parametrize(
-    "name", ["sycophancy_mix", "sycophancy_mix_7to3", "sycophancy_intervention"]
-)
-def test_a_mixture_that_passes_can_be_trained_on(name):
-    import tasks
-
-    preflight.check(configured(f"MIXTURE_OR_TASK_NAME={name}"), ALL)
-    assert "train" in tasks.get(name).splits if name != "sycophancy_mix" else tasks.get(name)
 
 
 def test_a_t5x_checkpoint_of_another_step_is_refused(tmp_path):
