@@ -225,13 +225,9 @@ class Pipeline:
         if self.config.trainer == "t5x" and "finetune" in undone:
             t5x_command.check_installed()
         if any(self.stages[name].on_devices for name in undone):
-            self._check_devices(undone)
+            distributed.check_platform()
             stages.check_model(self.config.model)
-
-    def _check_devices(self, undone: Sequence[str]) -> None:
-        """Refuses settings that stages which are not done would refuse on these devices."""
-        distributed.check_platform()
-        preflight.check(self.config, undone)
+            preflight.check(self.config, undone)
 
     def _protect(self, stage: Stage) -> None:
         """Refuses, before anything is written, what would replace what a stage has saved.
@@ -477,7 +473,8 @@ class Pipeline:
 
         def check() -> None:
             if self.run.manifest(stage.name) is None:
-                self._check_devices([stage.name])
+                distributed.check_platform()
+                preflight.check(self.config, [stage.name])
 
         self.crew.agree(check)
         self.until(*stage.after)
