@@ -27,7 +27,7 @@ UNUSED = {
     "KEEP_PERIOD": "T5X keeps the latest alone",
     **dict.fromkeys(
         """DATA_ORIGIN DATA_MIRROR SURVEYS INSTRUCTIONS DATA_SETS NUM_EXAMPLES NUM_INSTRUCTIONS
-        NUM_VALIDATION NUM_SURVEY_ITEMS CLAIM_MODE SAMPLING OPINIONS""".split(),
+        NUM_VALIDATION NUM_SURVEY_ITEMS CLAIM_MODE SAMPLING OPINIONS ON_BAD_ROW""".split(),
         "a stage before training",
     ),
 }
@@ -37,7 +37,7 @@ IN_CODE = {
     "MESH": "num_partitions",
     "MIXTURE_OR_TASK_NAME": "mixture",
     "INITIAL_CHECKPOINT_PATH": "initial_checkpoint",
-    "VOCABULARY": "RunVocabulary",
+    "VOCABULARY": "recipe.vocabulary",
     "MIXTURE_RATIO": "get_dataset",
 }
 
