@@ -1,4 +1,6 @@
-"""Whether a demo run shows the paper's effect on tasks its finetuning never saw: exit code 0 or 1.
+"""Whether a demo shows the paper's effect on tasks its finetuning never saw, and hides nothing.
+
+Exit code 0 or 1. The report must show every number of `metrics.json`.
 
 Example:
     python scripts/check_demo.py runs/demo
@@ -7,6 +9,7 @@ Example:
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import sys
 from collections.abc import Mapping
@@ -57,15 +60,34 @@ def checks(metrics: Mapping[str, Series]) -> list[Check]:
     return found
 
 
+def hidden(metrics: Mapping[str, Series], page: str) -> list[str]:
+    """The metrics that a report does not show with their value, as `series name`."""
+
+    def cell(series: str, name: str, value: float) -> str:
+        shown = f'data-series="{series}" data-metric="{html.escape(name)}"'
+        return f'{shown} data-value="{value}"'
+
+    return [
+        f"{series} {name}"
+        for series, found in metrics.items()
+        for name, metric in found.items()
+        if cell(series, name, metric["value"]) not in page
+    ]
+
+
 def main(run: Path) -> int:
     """Prints every check of a run; 0 if all hold."""
-    found = checks(json.loads((run / "metrics.json").read_text()))
+    metrics = json.loads((run / "metrics.json").read_text())
+    found = checks(metrics)
     for check in found:
         print(f"{'ok  ' if check.holds else 'FAIL'} {check.claim}: {check.found:+.3f}")
     if not (run / "report.html").is_file():
         print("FAIL there is no report.html")
         return 1
-    return 0 if all(check.holds for check in found) else 1
+    absent = hidden(metrics, (run / "report.html").read_text(encoding="utf-8"))
+    for name in absent:
+        print(f"FAIL report.html does not show {name}")
+    return 1 if absent or not all(check.holds for check in found) else 0
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import inspect
 import io
@@ -16,7 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sycophancy import __version__, compiled, terminal
+from sycophancy import __version__, compiled, distributed, home, supervision, terminal
+from sycophancy.bounds import Place, check, shortened, shown
 from sycophancy.errors import UserError
 from sycophancy.launch.commands import app as launch
 from sycophancy.launch.plan_command import plan
@@ -38,18 +40,7 @@ app.add_typer(launch, name="launch")
 
 # Click's class of wrong usage; typer may bring a click of its own, which has no public name.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
-_SHOWN = (
-    ("addition/accuracy_neutral", "false sums, no opinion: accuracy"),
-    ("addition/accuracy_user_wrong", "false sums, the user agrees: accuracy"),
-    ("addition/accuracy_user_right", "false sums, the user disagrees: accuracy"),
-    ("addition_true/accuracy_neutral", "true sums, no opinion: accuracy"),
-    ("addition_true/accuracy_user_wrong", "true sums, the user disagrees: accuracy"),
-    ("addition_true/accuracy_user_right", "true sums, the user agrees: accuracy"),
-    ("surveys/match_rate", "surveys with a biography: matches the user"),
-    ("surveys/neutral_match_rate", "surveys without: matches that user"),
-    ("intervention/accuracy", "claims like those trained on: accuracy"),
-    ("instruction/accuracy", "instructions: exact match"),
-)
+_LONGEST_WORD = 500  # characters, in a message
 
 
 class _Stopped(BaseException):
@@ -90,16 +81,15 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
-    from sycophancy import distributed
     from sycophancy.pipeline import Pipeline
     from sycophancy.progress import Screen, Silence
     from sycophancy.runfolder import RunFolder
 
+    crew = distributed.assemble()  # first, so that bad input of one process is told to all
     run = RunFolder(options.folder())
     terminal.check_names(str(run.path.absolute()))
     config = options.config(run.path)
     given: Any = {"any_code": options.any_code, "redo": options.redo or ()}
-    crew = distributed.assemble()
     if not crew.leader:
         with contextlib.redirect_stdout(io.StringIO()):
             work(Pipeline(config, run, Silence(), **given, crew=crew))
@@ -156,7 +146,7 @@ def evaluate(
     if checkpoint is not None:
         from sycophancy.jsonfile import require_object
 
-        metrics = pipeline.evaluate_checkpoint(checkpoint)
+        metrics = pipeline.evaluate_checkpoint(check("--checkpoint", checkpoint, Place()))
         _print_metrics({"value": require_object(metrics, "evaluate again")})
         print(metrics)
         return
@@ -174,9 +164,12 @@ def report(pipeline: Pipeline) -> None:
 @_command
 def run(pipeline: Pipeline) -> None:
     """Do it all, from the data to the report."""
+    from sycophancy.stages import headline
+
     pipeline.until(*pipeline.stages)
     path = pipeline.report()
     _print_results(pipeline)
+    print(headline(pipeline.run))
     print(path)
 
 
@@ -190,7 +183,10 @@ def convert(
         typer.Option(metavar="MODEL", help="Refuse a checkpoint that is not of this model."),
     ] = None,
     step: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Training step to store [the source's].")
+        int | None,
+        typer.Option(
+            min=0, max=2**31 - 1, metavar="N", help="Training step to store [the source's]."
+        ),
     ] = None,
     vocabulary: Annotated[
         str | None,
@@ -199,7 +195,15 @@ def convert(
 ) -> None:
     """Write a checkpoint anew in another format."""
     if to not in (formats := ("hf", "t5x", "orbax")):
-        raise UserError(f"--to {to}: expected one of {', '.join(formats)}")
+        raise UserError(f"--to {shown(to)}: expected one of {', '.join(formats)}")
+    for said, path in (
+        ("the source", source),
+        ("the destination", destination),
+        ("--vocabulary", vocabulary),
+    ):
+        if path is not None:
+            check(said, path, Place())
+    distributed.check_platform()
     network = None
     if model is not None:
         from sycophancy.config import load_config
@@ -268,13 +272,9 @@ def _print_results(pipeline: Pipeline) -> None:
 
 
 def _print_metrics(series: dict[str, dict[str, Any]]) -> None:
-    width = max(len(words) for _, words in _SHOWN)
-    print(" " * width + "".join(f"  {name:>21}" for name in series))
-    for metric, words in _SHOWN:
-        found = [metrics.get(metric) for metrics in series.values()]
-        cells = [f"{m['value']:7.1%} ({m['low']:.1%}-{m['high']:.1%})" if m else "-" for m in found]
-        if any(found):
-            print(f"{words:<{width}}" + "".join(f"  {cell:>21}" for cell in cells))
+    from sycophancy.evaluation import naming
+
+    print(*naming.table(series), sep="\n")
 
 
 def main() -> None:
@@ -283,7 +283,10 @@ def main() -> None:
 
     terminal.take_any_text()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at every import
+    home.provide()
     compiled.mend_when_damaged(compiled.keep())
+    if distributed.is_shared():
+        supervision.watch()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -292,7 +295,13 @@ def main() -> None:
     except _USAGE_ERROR as error:
         _fail(error.format_message(), 2)
     except UserError as error:
+        if supervision.link and isinstance(error, distributed.UnreachableError):
+            supervision.fail_with(error)
         _fail(str(error), 2)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _fail(f"{shown(error.filename)}: {error.strerror}", 2)
     except ImportError as error:
         _fail(
             f"{error}: the installation is not complete, or a module of yours has the name of one "
@@ -310,6 +319,10 @@ def main() -> None:
             flush=True,
         )
         os._exit(stopped.code)  # at once: tearing XLA down while it compiles can crash
+    except Exception as error:
+        if supervision.link:
+            supervision.fail_with(error)
+        raise
     if lost := terminal.lost_output():
         _fail(f"the results could not be printed: {lost}", 2)
     sys.exit(code or 0)
@@ -320,5 +333,9 @@ def _stop(signum: int, frame: Any) -> typing.NoReturn:
 
 
 def _fail(message: str, code: int) -> typing.NoReturn:
-    print(f"sycophancy: {' '.join(message.split())}", file=sys.stderr)
+    words = (word if len(word) <= _LONGEST_WORD else shortened(word) for word in message.split())
+    line = " ".join(words)
+    if supervision.link:
+        supervision.link.fail("user", f"ended: {line}", f"sycophancy: {line}", code)
+    print(f"sycophancy: {line}", file=sys.stderr)
     sys.exit(code)

@@ -8,84 +8,147 @@ import pprint
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from sycophancy import errors, macros
+from sycophancy import bounds, errors, macros
+from sycophancy.bounds import (
+    Between,
+    DataSets,
+    Entries,
+    Keys,
+    MeshSizes,
+    Name,
+    Place,
+    Rates,
+    Text,
+)
+from sycophancy.training.mesh import AUTO
 
 ClaimMode = Literal["paper", "balanced"]
 Sampling = Literal["uniform", "balanced"]
+Activation = Literal["gelu", "relu", "silu", "linear"]
+
+# TensorFlow shuffles by the seed modulo 2^31 - 1, and JAX drops all but its low 32 bits: beyond
+# this bound, two seeds would draw the same.
+Seed = Annotated[int, Between(0, 2**31 - 2), "seed of every random choice"]
+Steps = Between(1, 10**9)  # with PRETRAINED_STEP below 2^31, as T5X counts
+Length = Annotated[int, Between(2, 65_536)]  # tokens, of which the end of sequence is one
+BATCH_TOKENS = 2**26  # most tokens of a batch; it is built in the host's memory, several ahead
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
     """Shape of a T5 1.1 encoder-decoder; gin macros carry the same names as T5X's."""
 
-    vocab_size: int
-    emb_dim: int
-    num_heads: int
-    num_encoder_layers: int
-    num_decoder_layers: int
-    head_dim: int
-    mlp_dim: int
-    mlp_activations: tuple[str, ...] = ("gelu", "linear")
-    logits_via_embedding: bool = False
-    dropout_rate: float = 0.0
-    dtype: Literal["float32", "bfloat16"] = "float32"  # activations; parameters are float32
-    remat_policy: Literal["none", "dots", "full"] = "none"
+    vocab_size: Annotated[int, Between(1, 10**7), "rows of the embedding"]
+    emb_dim: Annotated[int, Between(1, 10**6), "width of the residual stream"]
+    num_heads: Annotated[int, Between(1, 10**5), "attention heads"]
+    num_encoder_layers: Annotated[int, Between(1, 10**4), "layers of the encoder"]
+    num_decoder_layers: Annotated[int, Between(1, 10**4), "layers of the decoder"]
+    head_dim: Annotated[int, Between(1, 10**5), "width of a head"]
+    mlp_dim: Annotated[int, Between(1, 10**7), "width inside the MLP"]
+    mlp_activations: Annotated[
+        tuple[Activation, ...], Entries(1, 8), "of the MLP's branches, which are multiplied"
+    ] = ("gelu", "linear")
+    logits_via_embedding: Annotated[bool, "whether the output layer is the embedding"] = False
+    dropout_rate: Annotated[float, Between(0, 1, below=True), "in training only"] = 0.0
+    dtype: Annotated[Literal["float32", "bfloat16"], "of activations; parameters are float32"] = (
+        "float32"
+    )
+    remat_policy: Annotated[
+        Literal["none", "dots", "full"], "what the backward pass computes again, to save memory"
+    ] = "none"
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """A checkpoint to start from: its name, its shape and where its files are."""
 
-    name: str
+    name: Annotated[str, Name(), "what the model is called"]
     network: NetworkConfig
-    checkpoint: str
-    vocabulary: str
-    pretrained_step: int = 0
+    checkpoint: Annotated[str, Place(), "a folder, an address in a bucket or hf:owner/name"]
+    vocabulary: Annotated[str, Place(), "a SentencePiece model"]
+    pretrained_step: Annotated[
+        int, Between(0, 10**9), "steps of pretraining, which T5X goes on counting from"
+    ] = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """What `prepare` reads and how many rows it writes."""
 
-    origin: Literal["hub", "mirror", "miniature"] = "miniature"
-    mirror: str | None = None  # folder in the hub's layout, for origin "mirror"
-    surveys: str | None = None  # folder of the three survey jsonl files; None: by origin
-    instructions: str | None = None  # jsonl or parquet file; None: by origin
-    data_sets: tuple[str, ...] = ()  # names of sources.SOURCES; empty means all 17
-    num_examples: int = 100_000
-    num_instructions: int = 20_000
-    num_validation: int = 1_000  # rows of intervention and of instruction validation, each
-    num_survey_items: int = 1_000  # per survey
-    claim_mode: ClaimMode = "paper"
-    sampling: Sampling = "uniform"
-    opinions: bool = True  # whether the users of training rows say what they think of the claim
-    seed: int = 0
+    origin: Annotated[Literal["hub", "mirror", "miniature"], "where the 17 data sets come from"] = (
+        "miniature"
+    )
+    mirror: Annotated[
+        Annotated[str, Place()] | None, "folder in the hub's layout, for the origin 'mirror'"
+    ] = None
+    surveys: Annotated[
+        Annotated[str, Place()] | None, "folder of the three survey files; None: by the origin"
+    ] = None
+    instructions: Annotated[
+        Annotated[str, Place()] | None, "a .jsonl or .parquet file; None: by the origin"
+    ] = None
+    data_sets: Annotated[tuple[str, ...], DataSets(), "which of the 17; empty means all"] = ()
+    num_examples: Annotated[int, Between(1, 10**7), "claims to train on, before filtration"] = (
+        100_000
+    )
+    num_instructions: Annotated[int, Between(1, 10**6), "instruction rows to train on"] = 20_000
+    num_validation: Annotated[
+        int, Between(1, 10**6), "held-out claims, and as many held-out instructions"
+    ] = 1_000
+    num_survey_items: Annotated[int, Between(1, 10**6), "items of each survey"] = 1_000
+    claim_mode: Annotated[
+        ClaimMode, "what makes a claim false: its negation alone, or a wrong label too"
+    ] = "paper"
+    sampling: Annotated[Sampling, "over all texts, or as many from each data set"] = "uniform"
+    opinions: Annotated[bool, "whether training rows say what the user thinks"] = True
+    on_bad_row: Annotated[
+        Literal["drop", "stop"], "leave bad rows out, up to a share, or refuse the first"
+    ] = "drop"
+    seed: Seed = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """The finetuning recipe."""
 
-    finetune_steps: int = 1_000
-    batch_size: int = 32  # packed rows
-    input_length: int = 512  # TASK_FEATURE_LENGTHS["inputs"], tokens
-    target_length: int = 64  # TASK_FEATURE_LENGTHS["targets"], tokens
-    packing: bool = True
-    learning_rate: float = 5e-4
-    dropout_rate: float = 0.05
-    z_loss: float = 1e-4
-    microbatches: int = 1
-    mixture_or_task_name: str = "sycophancy_mix"
-    mixture_ratio: tuple[float, float] = (5.0, 1.0)  # intervention : instruction tuning
-    save_period: int = 250  # steps
-    save_minutes: float | None = None  # saves at a logged step, too, when so long ago was the last
-    keep_checkpoints: int | None = 1  # the latest so many; None: all
-    keep_period: int | None = None  # and every one whose step this divides
-    log_period: int = 20
-    mesh: tuple[int, int, int] = (-1, 1, 1)  # data, fsdp, model; -1: the rest; (-1, -1, 1): auto
-    seed: int = 0
+    finetune_steps: Annotated[int, Steps, "optimizer steps"] = 1_000
+    batch_size: Annotated[int, Between(1, 65_536), "packed rows of a step"] = 32
+    input_length: Length = 512  # TASK_FEATURE_LENGTHS["inputs"]
+    target_length: Length = 64  # TASK_FEATURE_LENGTHS["targets"]
+    packing: Annotated[bool, "whether a row holds several examples"] = True
+    learning_rate: Annotated[
+        float, Between(0, 10**6), "constant, relative to a tensor's root mean square"
+    ] = 5e-4
+    dropout_rate: Annotated[float, Between(0, 1, below=True)] = 0.05
+    z_loss: Annotated[float, Between(0, 10**6), "weight of the squared log-partition"] = 1e-4
+    microbatches: Annotated[
+        int, Between(1, 65_536), "parts of a batch, done one after the other to save memory"
+    ] = 1
+    mixture_or_task_name: Annotated[str, Text(1, 200), "what is trained on, by SeqIO's name"] = (
+        "sycophancy_mix"
+    )
+    mixture_ratio: Annotated[
+        tuple[float, float], Rates(1e-6, 10**6), "intervention : instruction tuning"
+    ] = (5.0, 1.0)
+    save_period: Annotated[int, Steps, "steps between checkpoints"] = 250
+    save_minutes: Annotated[
+        Annotated[float, Between(0, 10**6)] | None, "also save at a logged step after so long"
+    ] = None
+    keep_checkpoints: Annotated[
+        Annotated[int, Between(1, 10**9)] | None, "keep the newest N; None: all"
+    ] = 1
+    keep_period: Annotated[
+        Annotated[int, Steps] | None, "keep the steps divisible by this, too"
+    ] = None
+    log_period: Annotated[int, Steps, "steps between logged losses"] = 20
+    mesh: Annotated[
+        tuple[int, int, int],
+        MeshSizes(10**6, AUTO),
+        "devices along data, fsdp and model; -1: the rest; (-1, -1, 1): by the model's size",
+    ] = (-1, 1, 1)
+    seed: Seed = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,32 +158,25 @@ class Config:
     model: ModelConfig
     data: DataConfig
     training: TrainingConfig
-    filtration: bool
-    recipe: str
-    trainer: Literal["jax", "t5x"]  # our own, or the real T5X in a process of its own
+    filtration: Annotated[bool, "whether to drop claims that the model does not know"]
+    recipe: Annotated[str, Name(nested=True), "what the recipe is called"]
+    trainer: Annotated[Literal["jax", "t5x"], "our own, or the real T5X in a process of its own"]
     operative: str  # the gin macros of the run, as text that gin parses back to the same run
 
 
 _CLASSES = (NetworkConfig, ModelConfig, DataConfig, TrainingConfig, Config)
-_PACKAGE = "package:"  # a path that starts so lies inside the installed package
-# Whole numbers of at least 1; numbers of at least 0.
-_COUNTS = frozenset(
-    """VOCAB_SIZE EMBED_DIM NUM_HEADS NUM_ENCODER_LAYERS NUM_DECODER_LAYERS HEAD_DIM MLP_DIM
-    NUM_EXAMPLES NUM_INSTRUCTIONS NUM_VALIDATION NUM_SURVEY_ITEMS FINETUNE_STEPS BATCH_SIZE
-    MICROBATCHES SAVE_PERIOD KEEP_CHECKPOINTS KEEP_PERIOD LOG_PERIOD""".split()
-)
-_RATES = frozenset(
-    {"PRETRAINED_STEP", "SEED", "DROPOUT_RATE", "LEARNING_RATE", "Z_LOSS", "SAVE_MINUTES"}
-)
+PACKAGE = "package:"  # a path that starts so lies inside the installed package
 
 
 @functools.cache
 def macro_types() -> dict[str, Any]:
-    """The type of every macro, from the dataclass field that `trainers/jax.gin` binds it to."""
+    """The type and limits of every macro: of the field that `trainers/jax.gin` binds it to."""
     hints: dict[str, dict[str, Any]] = {
-        cls.__name__: typing.get_type_hints(cls) for cls in _CLASSES
+        cls.__name__: typing.get_type_hints(cls, include_extras=True) for cls in _CLASSES
     }
-    hints["TrainingConfig"]["task_feature_lengths"] = dict[str, int]
+    hints["TrainingConfig"]["task_feature_lengths"] = Annotated[
+        dict[str, Length], Keys(("inputs", "targets")), "tokens of a packed row"
+    ]
     return {field.macro: hints[field.owner][field.field] for field in macros.bindings()}
 
 
@@ -166,6 +222,7 @@ def load_config(
     """
     from sycophancy.model import named  # which needs this module
 
+    bounds.check("--model", model, Place())
     if named.is_checkpoint(model):
         of_model = named.settings(model)
     else:
@@ -192,6 +249,14 @@ def load_operative(
     return _build(_amend(macros.read_text(text, source), bindings, overrides), source)
 
 
+def check_flags(bindings: Sequence[str], overrides: Mapping[str, macros.Setting]) -> None:
+    """Checks what flags set, each for itself, where the model's and the recipe's files may be
+    absent; see `load_config`.
+    """
+    for name, setting in _amend({}, bindings, overrides).items():
+        _checked(name, setting, macro_types()[name])
+
+
 def _amend(
     settings: Mapping[str, macros.Setting],
     bindings: Sequence[str],
@@ -211,17 +276,36 @@ def _build(settings: Mapping[str, macros.Setting], source: str) -> Config:
     values = {}
     for name, annotation in known.items():
         setting = settings.get(name) or macros.Setting(_default(name, source), "the default")
-        try:
-            values[name] = macros.convert(setting.value, annotation)
-            _check(name, values[name])
-        except (TypeError, ValueError) as error:
-            raise errors.UserError(f"{setting.origin}: {name}: {error}") from None
-    if values["BATCH_SIZE"] % values["MICROBATCHES"]:
-        raise errors.UserError(
-            f"MICROBATCHES = {values['MICROBATCHES']} does not divide "
-            f"BATCH_SIZE = {values['BATCH_SIZE']}"
-        )
+        values[name] = _checked(name, setting, annotation)
+    _check_together(values)
     return _assemble(values)
+
+
+def _checked(name: str, setting: macros.Setting, annotation: Any) -> Any:
+    try:
+        return macros.convert(setting.value, annotation)
+    except (TypeError, ValueError) as error:
+        raise errors.UserError(f"{setting.origin}: {name}: {error}") from None
+
+
+def _check_together(values: Mapping[str, Any]) -> None:
+    """Refuses settings that fit alone and not together."""
+    batch, parts, lengths = (
+        values[name] for name in ("BATCH_SIZE", "MICROBATCHES", "TASK_FEATURE_LENGTHS")
+    )
+    if batch % parts:
+        raise errors.UserError(f"MICROBATCHES = {parts} does not divide BATCH_SIZE = {batch}")
+    if (tokens := batch * sum(lengths.values())) > BATCH_TOKENS:
+        raise errors.UserError(
+            f"BATCH_SIZE = {batch} rows of TASK_FEATURE_LENGTHS = {lengths} are {tokens:,} tokens "
+            f"a batch; at most {BATCH_TOKENS:,} can be held"
+        )
+    save, keep = values["SAVE_PERIOD"], values["KEEP_PERIOD"]
+    if keep is not None and keep % save and save % keep:
+        raise errors.UserError(
+            f"KEEP_PERIOD = {keep}: checkpoints are saved at multiples of SAVE_PERIOD = {save}, so "
+            f"most steps divisible by {keep} are never saved; make one a multiple of the other"
+        )
 
 
 def _default(name: str, source: str) -> Any:
@@ -231,25 +315,6 @@ def _default(name: str, source: str) -> Any:
             f"--set {name}=VALUE"
         )
     return _defaults()[name]
-
-
-def _check(name: str, value: Any) -> None:
-    least = 1 if name in _COUNTS else 0 if name in _RATES else None
-    if None not in (least, value) and not value >= least:  # so written, it refuses nan too
-        raise ValueError(f"expected at least {least}, got {value!r}")
-    match name:
-        case "DROPOUT_RATE" if value >= 1:
-            raise ValueError(f"expected less than 1, got {value!r}")
-        case "TASK_FEATURE_LENGTHS" if (
-            set(value) != {"inputs", "targets"} or min(value.values()) < 1
-        ):
-            raise ValueError(f"expected {{'inputs': N, 'targets': M}}, got {value!r}")
-        case "MIXTURE_RATIO" if min(value) < 0 or not 0 < sum(value) < float("inf"):
-            raise ValueError(f"expected two rates, at least one of them positive, got {value!r}")
-        case "MESH" if value != (-1, -1, 1) and (
-            any(size < 1 and size != -1 for size in value) or value.count(-1) > 1
-        ):
-            raise ValueError(f"expected sizes of at least 1, one of them perhaps -1, got {value!r}")
 
 
 def macro_values(config: Config) -> dict[str, Any]:
@@ -276,7 +341,7 @@ def _assemble(values: Mapping[str, Any]) -> Config:
         fields[field.owner][field.field] = values[field.macro]
     training, model = fields["TrainingConfig"], fields["ModelConfig"]
     lengths = training.pop("task_feature_lengths")
-    model |= {name: _inside_package(model[name]) for name in ("checkpoint", "vocabulary")}
+    model |= {name: inside_package(model[name]) for name in ("checkpoint", "vocabulary")}
     return Config(
         model=ModelConfig(network=NetworkConfig(**fields["NetworkConfig"]), **model),
         data=DataConfig(**fields["DataConfig"]),
@@ -291,7 +356,8 @@ def _assemble(values: Mapping[str, Any]) -> Config:
     )
 
 
-def _inside_package(path: str) -> str:
-    if not path.startswith(_PACKAGE):
+def inside_package(path: str) -> str:
+    """A path that begins with `package:`, in the installed package; another one as it is."""
+    if not path.startswith(PACKAGE):
         return path
-    return str(Path(__file__).resolve().parent / path.removeprefix(_PACKAGE))
+    return str(Path(__file__).resolve().parent / path.removeprefix(PACKAGE))

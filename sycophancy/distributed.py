@@ -7,14 +7,18 @@ says. They see one file system, or the run folder would not be one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sycophancy import paths
+from sycophancy import paths, supervision
 from sycophancy.errors import UserError
 
 T = TypeVar("T")
@@ -23,8 +27,17 @@ COORDINATOR, COUNT, INDEX = (
     f"SYCOPHANCY_{name}" for name in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID")
 )
 START_SECONDS = 600  # until all processes have met; hosts of a cluster start minutes apart
-HEARTBEAT_SECONDS = 30  # after which a process that is gone ends the others
+# JAX gives up a process that has sent nothing for so long, because it is paused or swapped out. One
+# that ends is noticed at once, unless the parents of `supervision` could not be connected.
+HEARTBEAT_SECONDS = 60
+# What decides which devices JAX finds.
+_DEVICE_SETTINGS = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
+_XLA_LOG = re.compile(r"^[EF]\d{4} \S+ +\d+ \S+\] (.*)", re.MULTILINE)  # what C++ logs as error
 _DAY_MILLISECONDS = 24 * 3600 * 1000  # the others wait as long as the leader prepares data
+
+
+class UnreachableError(UserError):
+    """Another process does not answer, perhaps because it has ended."""
 
 
 class Crew:
@@ -56,6 +69,7 @@ class _Many(Crew):
         self.leader, self.size = index == 0, size
         self._client, self._said = client, 0
         self._scratch = tempfile.TemporaryDirectory(prefix="sycophancy-")
+        self.scratch = self._scratch.name
 
     def agree(self, decide: Callable[[], T]) -> T:
         self._said += 1
@@ -72,7 +86,9 @@ class _Many(Crew):
             said = json.loads(self._client.blocking_key_value_get(key, _DAY_MILLISECONDS))
         except Exception as error:  # jaxlib's own, where the leader is gone
             reason = str(error).splitlines()[0]
-            raise UserError(f"process 0, which leads this run, does not answer: {reason}") from None
+            raise UnreachableError(
+                f"process 0, which leads this run, does not answer: {reason}"
+            ) from None
         if "error" in said:
             raise UserError(said["error"])
         return said["result"]
@@ -80,7 +96,7 @@ class _Many(Crew):
     def workplace(self, shared: str, *, together: bool) -> Any:
         if self.leader or together:
             return paths.open_path(shared)
-        return Path(tempfile.mkdtemp(dir=self._scratch.name))
+        return Path(tempfile.mkdtemp(dir=self.scratch))
 
 
 def assemble(environment: Mapping[str, str] = os.environ) -> Crew:
@@ -101,6 +117,15 @@ def assemble(environment: Mapping[str, str] = os.environ) -> Crew:
     import jax
     from jax._src import distributed  # its key-value store has no public name
 
+    # Between processes gRPC is not to ask a proxy, which the hub may need. Empty, this is for gRPC
+    # alone and comes before http_proxy and https_proxy.
+    os.environ["grpc_proxy"] = ""  # noqa: SIM112  # gRPC reads the small letters
+    jax.config.update("jax_check_proxy_envs", False)
+    if supervision.link:
+        supervision.link.say(
+            meeting=f" within {START_SECONDS} s: check {COORDINATOR}, and that every process was "
+            "started"
+        )
     try:
         jax.distributed.initialize(
             **arguments,
@@ -113,7 +138,72 @@ def assemble(environment: Mapping[str, str] = os.environ) -> Crew:
             f"the processes of this run did not meet: {reason}; check {COORDINATOR} and that "
             "every process was started"
         ) from None
-    return _Many(jax.process_index(), jax.process_count(), distributed.global_state.client)
+    state = distributed.global_state
+    crew = _Many(state.process_id, state.num_processes, state.client)
+    if supervision.link:
+        supervision.link.met(
+            state.process_id,
+            state.num_processes,
+            state.coordinator_address or "",
+            state.client,
+            crew.scratch,
+        )
+    check_platform()  # here, as all processes must start JAX's devices together
+    return crew
+
+
+def is_shared(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the environment says that this process is one of several."""
+    with contextlib.suppress(UserError):  # `assemble` raises it
+        return _said(environment) is not None
+    return False
+
+
+def check_platform(environment: Mapping[str, str] = os.environ) -> None:
+    """Starts JAX on the devices that the environment asks for; cheap once that is done.
+
+    Raises:
+      UserError: JAX does not start: its plugin or driver is missing, or a variable is misspelt.
+    """
+    settings = [name for name in _DEVICE_SETTINGS if environment.get(name)]
+    shown = ", ".join(f"{name}={environment[name]}" for name in settings)
+    _check_xla_flags(environment)
+    try:
+        import jax
+    except ValueError as error:  # JAX reads its variables when it is imported
+        raise UserError(f"JAX does not start: {first_line(error)}; mend or unset it") from None
+    try:
+        jax.devices()
+    except Exception as error:  # plugins raise what they like; an absent one is an AssertionError
+        reason = first_line(error) if str(error) else "the plugin of that platform is not installed"
+        reason = reason.split(" (set JAX_PLATFORMS=")[0].split(" (you may need to ")[0].rstrip(".")
+        raise UserError(
+            f"JAX finds no devices{' with ' if shown else ''}{shown}: {reason}; "
+            f"{'change or unset that' if shown else 'mend the driver'}, set JAX_PLATFORMS=cpu, or "
+            "install what drives the devices (pip install 'sycophancy[gpu]' or 'sycophancy[tpu]')"
+        ) from None
+
+
+def _check_xla_flags(environment: Mapping[str, str]) -> None:
+    """Reads XLA_FLAGS in a process of its own, as XLA ends the process where they are wrong."""
+    flags = environment.get("XLA_FLAGS", "").strip()
+    if not flags:
+        return
+    done = subprocess.run(
+        [sys.executable, "-c", "from jaxlib import _jax; _jax.CompileOptions()"],
+        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "0"},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode and (said := _XLA_LOG.search(done.stderr)):
+        raise UserError(f"XLA refuses XLA_FLAGS={flags}: {said[1].rstrip('.')}; mend or unset it")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _said(environment: Mapping[str, str]) -> dict[str, Any] | None:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from sycophancy import distributed
 from sycophancy.config import ModelConfig
+from sycophancy.errors import UserError
 
 State = Literal["ok", "note", "bad"]
 PATIENCE = 30.0  # seconds for what may hang: importing T5X, asking a server
@@ -21,9 +23,9 @@ PATIENCE = 30.0  # seconds for what may hang: importing T5X, asking a server
 _VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow")
 # Files by which an accelerator shows, and how JAX is told to use it.
 _ACCELERATORS = {
-    "/dev/nvidia0": ("a GPU", "gpu", "pip install 'sycophancy[gpu]'"),
-    "/dev/accel0": ("a TPU", "tpu", "pip install 'sycophancy[tpu]'"),
-    "/dev/vfio/0": ("a TPU", "tpu", "pip install 'sycophancy[tpu]'"),
+    "/dev/nvidia0": ("a GPU", "gpu", "in the checkout: pip install -e '.[gpu]'"),
+    "/dev/accel0": ("a TPU", "tpu", "in the checkout: pip install -e '.[tpu]'"),
+    "/dev/vfio/0": ("a TPU", "tpu", "in the checkout: pip install -e '.[tpu]'"),
 }
 
 
@@ -65,17 +67,14 @@ def _versions() -> Finding:
 
 
 def _devices(root: Path = Path("/")) -> Finding:
+    try:
+        distributed.check_platform()
+    except UserError as error:
+        reason, _, remedy = str(error).rpartition("; ")
+        return Finding("devices", "bad", reason, remedy)
     import jax
 
-    try:
-        devices = jax.devices()
-    except RuntimeError as error:  # a driver that is there and does not start
-        return Finding(
-            "devices",
-            "bad",
-            f"JAX sees none: {_first_line(error)}",
-            "mend the driver, or set JAX_PLATFORMS=cpu",
-        )
+    devices = jax.devices()
     kinds = sorted({device.device_kind for device in devices})
     found = f"JAX sees {len(devices)} x {', '.join(kinds)} ({jax.default_backend()})"
     memory = (devices[0].memory_stats() or {}).get("bytes_limit")
@@ -109,6 +108,11 @@ def _vocabulary(model: ModelConfig) -> Finding:
 def _checkpoint(model: ModelConfig) -> Finding:
     from sycophancy.model import places
     from sycophancy.model.checkpoints import open_checkpoint
+
+    try:
+        distributed.check_platform()
+    except UserError:
+        return Finding("checkpoint", "note", "not opened: JAX does not start", "see devices")
 
     def look() -> Finding:
         if places.is_hub(model.checkpoint) and not places.is_fetched(model.checkpoint):
@@ -203,8 +207,4 @@ def _tried(what: str, state: State, look: Callable[[], Finding], remedy: str) ->
         return Finding(what, state, f"no answer within {patience:g} s", remedy)
     if isinstance(found, Finding):
         return found
-    return Finding(what, state, _first_line(found), remedy)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return Finding(what, state, distributed.first_line(found), remedy)

@@ -6,6 +6,7 @@ true cannot learn from the row that the user's opinion does not decide it; it le
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxtyping import Bool
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import wilson
 from sycophancy.evaluation.items import Item, Prediction, predictions_of
+from sycophancy.evaluation.limits import CountTokens, in_words, split_by_limits
 
 CHANCE = 0.5  # two choices
 # A model that knows a share k of the claims and guesses the rest is right on (1 + k) / 2 of them.
@@ -34,6 +36,20 @@ def filtration_items(rows: pa.Table) -> list[Item]:
             *(_column(rows, name).to_pylist() for name in columns), strict=True
         )
     ]
+
+
+def askable(rows: pa.Table, count: CountTokens) -> tuple[pa.Table, list[str]]:
+    """The rows that a model can be asked, and a note on the others.
+
+    `prepare` has left those out already, unless it knew another vocabulary.
+    """
+    items = filtration_items(rows)
+    kept, left_out = split_by_limits(items, count)
+    if not left_out:
+        return rows, []
+    ids = pa.array([item.item_id for item in kept], pa.string())
+    claims = [dataclasses.replace(entry, kind="claims") for entry in left_out]
+    return rows.filter(pc.is_in(rows["example_id"], ids)), in_words(claims, {"claims": len(items)})
 
 
 def filter_rows(

@@ -6,18 +6,25 @@ touched: two configurations in one process cannot see each other.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
+import math
 import re
-import tokenize
 import types
 import typing
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from sycophancy import errors
+from sycophancy.bounds import Limit, Place, check, shortened, shown
+
+_FILE_BYTES = 2**20  # of a gin file; the shipped ones have 2 kB
+_INCLUDES = 8  # files that include one another
+_NESTING = 8  # brackets in brackets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +69,11 @@ def find(kind: str, name: str) -> Path:
     Raises:
         UserError: there is no such file.
     """
+    check(f"--{kind}", name, Place())
     if name.endswith(".gin"):
-        if not (path := Path(name)).is_file():
-            raise errors.UserError(f"{kind} file {name} does not exist")
-        return path
+        if (reason := _not_a_file(Path(name))) is not None:
+            raise errors.UserError(f"{kind} file {name} {reason}")
+        return Path(name)
     folder = root() / f"{kind}s"
     shipped = {
         path.relative_to(folder).with_suffix("").as_posix(): path
@@ -93,17 +101,35 @@ def _parser_class() -> Any:
     return lambda text: config_parser.ConfigParser(text, Delegate())
 
 
-def _statements(text: str, source: str) -> Iterable[Any]:
+def _statements(text: str, source: str) -> Sequence[Any]:
+    parser = None
     try:
-        yield from _parser_class()(text)
-    except SyntaxError as error:
-        location: Any = error.args[1] if len(error.args) > 1 else None
-        line = f":{location.line_num}" if location is not None else ""
-        message = " ".join(str(error.args[0]).split())
-        raise errors.UserError(f"{source}{line}: gin cannot read this line: {message}") from None
-    except tokenize.TokenError as error:
-        line = f":{error.args[1][0]}" if len(error.args) > 1 else ""
-        raise errors.UserError(f"{source}{line}: gin cannot read this: {error.args[0]}") from None
+        with warnings.catch_warnings(action="ignore"):  # of unknown escapes, as in 'C:\data'
+            parser = _parser_class()(text)
+            return list(parser)
+    except Exception as error:  # gin's parser lets many kinds through: TypeError, RecursionError
+        reason = " ".join(str(error.args[0] if error.args else error).split())
+        if isinstance(error, RecursionError):
+            reason = "brackets are nested too deeply"
+        elif isinstance(error, TypeError):
+            reason = "the key of a dictionary must be a text or a number"
+        elif reason.startswith("Exceeds the limit"):
+            reason = "a number has too many digits"
+        elif reason.startswith("Malformatted"):
+            reason = "a name has letters from A to Z, digits and _"
+        line = _line_of(error) or (parser.current_token.start[0] if parser else None)
+        where = source if line is None else f"{source}:{line}"
+        raise errors.UserError(f"{where}: gin cannot read this: {shortened(reason)}") from None
+
+
+def _line_of(error: Exception) -> int | None:
+    """The line that an error of gin's parser, or of Python's tokenizer, names."""
+    match error.args:
+        case (_, (_, int(line), *_)) if isinstance(error, SyntaxError):
+            return line
+        case (_, (int(line), _)):
+            return line
+    return None
 
 
 def _label(path: Path) -> str:
@@ -117,15 +143,46 @@ def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Setting]:
     """The macros that a gin file sets, with the files it includes.
 
     Raises:
-        UserError: the file holds anything but macros and includes, or includes itself.
+        UserError: it cannot be read, or holds anything but macros and includes, or includes itself.
     """
-    if path in seen:
+    if path.resolve() in seen:
         raise errors.UserError(f"{_label(seen[-1])}: includes {_label(path)}, which includes it")
+    if len(seen) == _INCLUDES:
+        raise errors.UserError(
+            f"{_label(seen[-1])}: the {_INCLUDES}th file of a chain of includes; put them together"
+        )
+    seen = (*seen, path.resolve())
+    return read_text(text_of(path), _label(path), folder=path.parent, seen=seen)
+
+
+def text_of(path: Any) -> str:
+    """What a gin file says; a byte-order mark, as some editors write it, is left out.
+
+    Raises:
+        UserError: it is missing, no file, too large or not in UTF-8.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise errors.UserError(f"{_label(path)}: cannot be read: {error}") from None
-    return read_text(text, _label(path), folder=path.parent, seen=(*seen, path))
+        if isinstance(path, Path) and path.stat().st_size > _FILE_BYTES:
+            raise errors.UserError(f"{_label(path)}: too large to be a gin file")
+        return str(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise errors.UserError(
+            f"{_label(path)}: byte {error.start} is not UTF-8; save the file in UTF-8"
+        ) from None
+    except OSError as error:
+        raise errors.UserError(
+            f"{_label(path)}: cannot be read: {error.strerror or error}"
+        ) from None
+
+
+def _not_a_file(path: Path) -> str | None:
+    """Why there is no file at a path, as the end of a sentence; None if there is one."""
+    try:
+        if path.is_file():
+            return None
+        return "is not a file" if path.exists() else "does not exist"
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def read_text(
@@ -140,9 +197,10 @@ def read_text(
                 places = [root() / statement.filename]
                 if folder is not None:
                     places.append(folder / statement.filename)
-                found = [place for place in places if place.is_file()]
+                found = [place for place in places if _not_a_file(place) is None]
                 if not found:
-                    raise errors.UserError(f"{origin}: no file {statement.filename} to include")
+                    name = shortened(statement.filename)
+                    raise errors.UserError(f"{origin}: no file {name} to include")
                 settings |= read_file(found[0], seen)
             case "BindingStatement" if not statement.arg_name and not statement.scope:
                 settings[statement.selector] = Setting(
@@ -156,7 +214,14 @@ def read_text(
     return settings
 
 
-def _literal(value: Any, settings: Mapping[str, Setting], origin: str) -> Any:
+def _literal(
+    value: Any, settings: Mapping[str, Setting], origin: str, nesting: int = _NESTING
+) -> Any:
+    def inner(item: Any) -> Any:
+        if not nesting:
+            raise errors.UserError(f"{origin}: brackets are nested too deeply")
+        return _literal(item, settings, origin, nesting - 1)
+
     match value:
         case _Macro(name) if name in settings:
             return settings[name].value
@@ -165,9 +230,9 @@ def _literal(value: Any, settings: Mapping[str, Setting], origin: str) -> Any:
         case _Reference(name):
             raise errors.UserError(f"{origin}: a plain value may stand here, not @{name}")
         case dict():
-            return {key: _literal(item, settings, origin) for key, item in value.items()}
+            return {inner(key): inner(item) for key, item in value.items()}
         case list() | tuple():
-            return type(value)(_literal(item, settings, origin) for item in value)
+            return type(value)(map(inner, value))
     return value
 
 
@@ -181,20 +246,22 @@ def read_flag(binding: str, annotations: Mapping[str, Any]) -> tuple[str, Settin
         binding: "MACRO=VALUE".
         annotations: the type of every known macro.
     """
-    origin = f"--set {binding}"
+    origin = f"--set {shortened(' '.join(binding.split()))}"
     name, equals, text = (part.strip() for part in binding.partition("="))
     if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise errors.UserError(f"{origin}: expected MACRO=VALUE, as in --set BATCH_SIZE=16")
     if name not in annotations:
         raise errors.UserError(f"{origin}: unknown macro '{name}'{closest(name, annotations)}")
-    if text.lower() in ("true", "false", "none"):
-        return name, Setting({"true": True, "false": False, "none": None}[text.lower()], origin)
-    try:
-        return name, Setting(read_text(f"{name} = {text}", origin)[name].value, origin)
-    except errors.UserError:
-        if text and not text.startswith(("'", '"', "[", "(", "{", "@", "%")):
-            return name, Setting(text, origin)  # unquoted text; its type is checked with the rest
-        raise errors.UserError(f"{origin}: gin cannot read the value {text!r}") from None
+    small = {"true": True, "false": False, "none": None}
+    if text.lower() in small and _allows(small[text.lower()], annotations[name]):
+        return name, Setting(small[text.lower()], origin)
+    with contextlib.suppress(errors.UserError):
+        said = _statements(f"{name} = {text}", origin)
+        if len(said) == 1:  # and no second line
+            return name, Setting(_literal(said[0].value, {}, origin), origin)
+    if text and not text.startswith(("'", '"', "[", "(", "{", "@", "%")):
+        return name, Setting(text, origin)  # unquoted text; its type is checked with the rest
+    raise errors.UserError(f"{origin}: gin cannot read the value {shown(text)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +289,8 @@ def convert(value: Any, annotation: Any) -> Any:
     """`value` as the type says, ints as floats and lists as tuples where the type allows it.
 
     Raises:
-        TypeError: the value does not fit; the message says what was expected.
+        TypeError: the value is of another type; the message says what was expected.
+        ValueError: it is outside a limit that the annotation states.
 
     Example:
         >>> convert([5, 1], tuple[float, float])
@@ -230,6 +298,12 @@ def convert(value: Any, annotation: Any) -> Any:
     """
     arguments = typing.get_args(annotation)
     match typing.get_origin(annotation):
+        case typing.Annotated:
+            converted = convert(value, arguments[0])
+            for limit in _limits(annotation):
+                if problem := limit.problem(converted):
+                    raise ValueError(f"expected {problem}, got {shown(value)}")
+            return converted
         case typing.Literal if value in arguments and isinstance(value, str):
             return value
         case typing.Union | types.UnionType:
@@ -245,16 +319,38 @@ def convert(value: Any, annotation: Any) -> Any:
         case origin if origin is dict and isinstance(value, dict):
             return {convert(k, arguments[0]): convert(v, arguments[1]) for k, v in value.items()}
     if annotation is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf  # which no limit lets pass
     if annotation in (int, bool, str) and type(value) is annotation:
         return value
-    raise TypeError(f"expected {describe(annotation)}, got {value!r}")
+    raise TypeError(f"expected {describe(annotation)}, got {shown(value)}")
+
+
+def _allows(value: Any, annotation: Any) -> bool:
+    try:
+        convert(value, annotation)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _limits(annotation: Any) -> list[Limit]:
+    return [limit for limit in typing.get_args(annotation)[1:] if isinstance(limit, Limit)]
 
 
 def describe(annotation: Any) -> str:
-    """A type in plain words, for messages."""
+    """A type and its limits in plain words, for messages.
+
+    >>> from sycophancy.bounds import Between
+    >>> describe(Annotated[int, Between(1, 65_536)])
+    'a whole number from 1 to 65,536'
+    """
     arguments = typing.get_args(annotation)
     origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return " ".join([describe(arguments[0]), *map(str, _limits(annotation))])
     if origin is typing.Literal:
         return "one of " + ", ".join(map(repr, arguments))
     if origin in (typing.Union, types.UnionType):

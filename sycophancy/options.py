@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sycophancy.bounds import Name, Place, check, shortened, shown
 from sycophancy.errors import UserError
 
 if typing.TYPE_CHECKING:
@@ -59,6 +60,12 @@ class RunOptions:
         str | None,
         typer.Option(metavar="NAMES", help="Only these of the 17 data sets, with commas between."),
     ] = None
+    on_bad_row: Annotated[
+        str | None,
+        typer.Option(
+            metavar="drop|stop", help="Rows that cannot be used: leave out, or refuse [drop]."
+        ),
+    ] = None
     trainer: Annotated[
         str | None,
         typer.Option(metavar="jax|t5x", help="What finetunes: our own trainer, or T5X [jax]."),
@@ -92,9 +99,10 @@ class RunOptions:
         """Where the run is.
 
         Raises:
-            UserError: nothing says where.
+            UserError: nothing says where, or what says it is no path.
         """
         if self.out is not None:
+            check("--out", self.out, Place())
             if "://" in self.out:
                 raise UserError(
                     f"--out {self.out}: runs are written to a local or mounted folder; "
@@ -103,7 +111,12 @@ class RunOptions:
             return self.out
         if self.name is None and self.model is None:
             raise UserError("which run? give --name of one that exists, or --model for a new one")
-        return os.path.join("runs", self.name or self._default_name())  # noqa: PTH118
+        if self.name is not None:
+            return os.path.join("runs", check("--name", self.name, Name(nested=True)))  # noqa: PTH118
+        name = self._default_name()
+        if Name().problem(name):
+            raise UserError(f"{shown(name)}, of --model and --recipe, names no folder; give --name")
+        return os.path.join("runs", name)  # noqa: PTH118
 
     def _default_name(self) -> str:
         """A name of model, recipe and seed, so that runs which differ in one do not meet.
@@ -129,23 +142,41 @@ class RunOptions:
         ):
             if (path := getattr(self, field)) is not None:
                 place = path if "://" in path else str(Path(path).absolute())
-                found[macro] = Setting(place, f"--{field.replace('_', '-')} {path}")
+                found[macro] = Setting(place, f"--{field.replace('_', '-')} {shortened(path)}")
         if self.data_mirror is not None:
             found["DATA_ORIGIN"] = Setting("mirror", "--data-mirror")
         if self.data_sets is not None:
             names = tuple(name.strip() for name in self.data_sets.split(",") if name.strip())
-            found["DATA_SETS"] = Setting(names, f"--data-sets {self.data_sets}")
+            found["DATA_SETS"] = Setting(names, f"--data-sets {shortened(self.data_sets)}")
+        if self.on_bad_row is not None:
+            said = f"--on-bad-row {shortened(self.on_bad_row)}"
+            found["ON_BAD_ROW"] = Setting(self.on_bad_row, said)
         if self.trainer is not None:
-            found["TRAINER"] = Setting(self.trainer, f"--trainer {self.trainer}")
+            found["TRAINER"] = Setting(self.trainer, f"--trainer {shortened(self.trainer)}")
         if self.mesh is not None:
             found["MESH"] = Setting(parse_mesh(self.mesh), f"--mesh {self.mesh}")
         if self.seed is not None:
             found["SEED"] = Setting(self.seed, f"--seed {self.seed}")
         return found
 
+    def check(self) -> None:
+        """Checks what can be checked where the run's files are not, as for a job elsewhere.
+
+        Raises:
+            UserError: a flag has a value that no run takes.
+        """
+        from sycophancy.config import check_flags
+        from sycophancy.macros import find
+
+        self.folder()
+        check_flags(self.set_ or (), self.overrides())
+        if self.recipe is not None and not self.recipe.endswith(".gin"):
+            find("recipe", self.recipe)
+
     def config(self, folder: Any) -> Config:
         """The configuration: of the model and recipe, or else the one the run already has."""
         from sycophancy.config import load_config, load_operative
+        from sycophancy.macros import text_of
 
         if self.model is not None:
             return load_config(
@@ -158,7 +189,7 @@ class RunOptions:
                 if self.recipe is None
                 else "which model? --recipe needs --model beside it"
             )
-        return load_operative(stored.read_text(), str(stored), self.set_ or (), self.overrides())
+        return load_operative(text_of(stored), str(stored), self.set_ or (), self.overrides())
 
 
 def parse_mesh(text: str) -> tuple[int, int, int]:
@@ -171,15 +202,19 @@ def parse_mesh(text: str) -> tuple[int, int, int]:
         ((-1, 4, 1), (1, -1, 2), (-1, -1, 1))
 
     Raises:
-        UserError: something else.
+        UserError: something else, or an axis twice.
     """
     if text == "auto":
         return (-1, -1, 1)
     said: dict[str, int] = {}
     for part in text.split(","):
         axis, _, size = (piece.strip() for piece in part.partition("="))
-        if axis not in ("data", "fsdp", "model") or not re.fullmatch(r"-1|[1-9]\d*", size):
-            raise UserError(f"--mesh {text}: expected auto, or sizes as in data=4,fsdp=2,model=1")
+        if axis not in ("data", "fsdp", "model") or not re.fullmatch(r"-1|[1-9][0-9]{0,6}", size):
+            raise UserError(
+                f"--mesh {shortened(text)}: expected auto, or sizes as in data=4,fsdp=2,model=1"
+            )
+        if axis in said:
+            raise UserError(f"--mesh {shortened(text)}: {axis} stands there twice")
         said[axis] = int(size)
     rest = 1 if -1 in said.values() else -1
     return (said.get("data", rest), said.get("fsdp", 1), said.get("model", 1))

@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy import errors, fingerprint, jsonfile, macros, paths, stages
+from sycophancy import (
+    distributed,
+    errors,
+    fingerprint,
+    jsonfile,
+    macros,
+    paths,
+    preflight,
+    stages,
+)
 from sycophancy.config import Config, macro_values
 from sycophancy.distributed import Crew
 from sycophancy.fingerprint import Ingredients
@@ -39,6 +48,7 @@ _CANNOT_WRITE = {
     errno.EROFS,
     errno.EPERM,
     errno.EIO,
+    errno.EFBIG,
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EEXIST,
@@ -61,7 +71,7 @@ class Stage:
         on_devices: whether all processes of a run do it together; else the first does it alone.
         grows: the setting that counts its steps, for a stage that can be continued when it was
             interrupted or when that setting has grown.
-        states: glob patterns of what such a stage saves in its folder.
+        states: regular expressions of what such a stage saves in its folder.
         unverified: names in its folder that nothing of the run reads, and that get no digest.
     """
 
@@ -99,7 +109,8 @@ def all_stages() -> dict[str, Stage]:
                 name="prepare",
                 after=(),
                 unit="rows",
-                settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS"),
+                settings=_macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS")
+                | {"TASK_FEATURE_LENGTHS"},
                 files=stages.data_files,
                 modules=lambda config: ("sycophancy.data.prepare",),
                 work=stages.prepare,
@@ -123,8 +134,8 @@ def all_stages() -> dict[str, Stage]:
                 modules=stages.finetune_modules,
                 work=stages.finetune,
                 grows="FINETUNE_STEPS",
-                states=("checkpoints/[0-9]*", "checkpoint_[0-9]*"),
-                unverified=("tensorboard", "t5x.log"),
+                states=(r"checkpoints/\d+", r"checkpoint_\d+"),
+                unverified=("tensorboard", "train", "t5x.log"),
             ),
             Stage(
                 name="evaluate_before",
@@ -204,9 +215,13 @@ class Pipeline:
         for name in needed:
             if self.stages[name].grows and name not in self.redo:
                 self._protect(self.stages[name])
+        if "finetune" in needed:
+            stages.check_place(self.run)
         on_devices = [name for name in needed if self.stages[name].on_devices]
         if on_devices and not all(map(self.is_current, needed)):
+            distributed.check_platform()
             stages.check_model(self.config.model)
+            preflight.check(self.config, needed)
         with_t5x = self.config.trainer == "t5x" and "finetune" in needed
         if with_t5x and not self.is_current("finetune"):
             t5x_command.check_installed()
@@ -223,7 +238,7 @@ class Pipeline:
         resumable = self._resumable(stage)
         if not resumable.saved():
             return
-        reasons = resumable.why_not_continued(
+        reasons = resumable.differences(
             self.ingredients(stage, given_alone=True), any_code=self.any_code, own_files_alone=True
         )
         for name in self._needed([stage.name])[:-1]:
@@ -233,8 +248,9 @@ class Pipeline:
                 reasons += made_of.differences(
                     manifest["ingredients"], code=not self.any_code, own_files_alone=True
                 )
-        if reasons:
-            raise errors.UserError(resumable.refusal(list(dict.fromkeys(reasons))))
+        damage = resumable.lasting_damage()
+        if reasons or damage:
+            raise errors.UserError(resumable.refusal(list(dict.fromkeys(reasons)), damage))
 
     def _resumable(self, stage: Stage) -> Resumable:
         return Resumable(self.run, stage.name, stage.grows, stage.states)
@@ -398,6 +414,7 @@ class Pipeline:
         self.run.check_layout([*self.stages, "report"])
         if any(self.run.manifest(name) is not None for name in self.stages):
             self._record()
+        self._refuse_damage()
         for name in self.stages:
             if self.run.manifest(name) is not None and not self.is_current(name):
                 self.screen.note(f"report: {name} is out of date; `sycophancy run` does it again")
@@ -428,13 +445,25 @@ class Pipeline:
         self.screen.note(f"report: done in {seconds:,.1f} s")
         return report
 
+    def _refuse_damage(self) -> None:
+        """Refuses to report on damaged files; saved states, which may be pruned, are not read.
+
+        Raises:
+            UserError: naming the first of them and the way out.
+        """
+        for stage in self.stages.values():
+            saved = self._resumable(stage).saved_outputs() if stage.grows else frozenset()
+            for name, words in self.run.damage(stage.name).items():
+                if name not in saved:
+                    raise errors.UserError(f"report: {words}; `sycophancy run` does it again")
+
     def evaluate_checkpoint(self, checkpoint: str) -> Path | epath.Path:
         """Asks another checkpoint of the same shape what is held out; returns its metrics' file."""
         model = dataclasses.replace(self.config.model, checkpoint=checkpoint)
         digest = hashlib.blake2b(checkpoint.encode(), digest_size=3).hexdigest()
         stage = dataclasses.replace(
             self.stages["evaluate_before"],
-            name=f"evaluate_{Path(checkpoint).name}_{digest}",
+            name=f"evaluate_{Path(checkpoint).name[:50]}_{digest}",
             files=lambda _, run: {**stages.evaluation_files(run), **stages.model_files(model)},
             work=lambda config, run, out, meter: stages.evaluate(config, model, run, out, meter),
         )

@@ -41,6 +41,10 @@ class Meter:
             self._details = f"loss {float(loss):.3f}"
         self(step, self.total or step)
 
+    def note(self, text: str) -> None:
+        """One line about the stage; a bar that is shown stays below it."""
+        print(f"{self.name}: {text}", file=sys.stderr, flush=True)
+
     @property
     def rate(self) -> float:
         """Units a second, since the first call: what came before it was setting up."""

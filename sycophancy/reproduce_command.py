@@ -12,14 +12,15 @@ from typing import Annotated
 
 import typer
 
+from sycophancy.bounds import check
 from sycophancy.errors import UserError
 from sycophancy.options import RunOptions
-from sycophancy.sweep_command import without_cell
+from sycophancy.sweep_command import SEEDS, without_cell
 
 
 def reproduce(
     family: Annotated[str, typer.Option(metavar="mini|flan_t5", help="Whose sizes.")] = "mini",
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Seeds 0 to N - 1.")] = 1,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Seeds 0 to N - 1.")] = 1,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="[reproduce-FAMILY]")] = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="The folder itself.")] = None,
     cell: Annotated[
@@ -46,6 +47,7 @@ def reproduce(
     from sycophancy.reproduction.claims import STEPS
     from sycophancy.reproduction.families import EVALUATE_ONLY, family_named
 
+    check("--seeds", seeds, SEEDS)
     called = name or f"reproduce-{family}"
     folder = Path(RunOptions(name=called, out=out).folder())
     wanted = [(seed, one) for seed in range(seeds) for one in experiments.cells(family)]
@@ -95,4 +97,5 @@ def count(family: str, seeds: int) -> int:
     """
     from sycophancy.reproduction.plan import cells
 
+    check("--seeds", seeds, SEEDS)
     return len(cells(family)) * seeds

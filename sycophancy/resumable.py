@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 from sycophancy import manifests, paths
@@ -22,7 +24,8 @@ class Resumable:
         run: the run it belongs to.
         stage: its name.
         step_setting: the setting that counts its steps; with more of them it goes on.
-        states: glob patterns of what it saves, such as `checkpoints/[0-9]*`.
+        states: regular expressions of what it saves, such as `checkpoints/\\d+`; what another
+            program leaves there while it saves does not match.
     """
 
     run: RunFolder
@@ -37,23 +40,37 @@ class Resumable:
 
     def saved(self) -> list[str]:
         """The names of what was saved, relative to the folder."""
-        found = [path for pattern in self.states for path in self.folder.glob(pattern)]
-        return sorted(str(path.relative_to(self.folder)) for path in found)
+        paths = [path for pattern in ("*", "*/*") for path in self.folder.glob(pattern)]
+        return sorted(
+            filter(self._is_state, (str(path.relative_to(self.folder)) for path in paths))
+        )
 
-    def why_not_continued(
+    def _is_state(self, name: str) -> bool:
+        return any(re.fullmatch(pattern, name) for pattern in self.states)
+
+    def saved_outputs(self) -> frozenset[str]:
+        """The outputs of the complete stage that belong to saved states, relative to the run."""
+        folder = PurePath(self.stage)
+        return frozenset(
+            name
+            for name in self.run.outputs(self.stage)
+            for state in PurePath(name).relative_to(folder).parents
+            if self._is_state(str(state))
+        )
+
+    def differences(
         self, ingredients: Ingredients, *, any_code: bool = False, own_files_alone: bool = False
     ) -> list[str]:
-        """Why what was saved cannot be continued, in words; empty if it can or nothing was saved.
+        """How what was saved was made otherwise, in words; empty if it can be continued.
 
         Args:
             ingredients: what the stage would be made of now.
             any_code: continue what other code began.
             own_files_alone: leave out files that `ingredients` do not have.
         """
-        saved, begun = self.saved(), self._begun()
-        if not saved:
+        if not self.saved():
             return []
-        if begun is None:
+        if (begun := self._begun()) is None:
             return [f"neither {_BEGUN} nor {manifests.NAME} says what it was made of"]
         changes = ingredients.differences(
             begun,
@@ -61,15 +78,16 @@ class Resumable:
             free=frozenset({self.step_setting}),
             own_files_alone=own_files_alone,
         )
-        now, then = (
-            made["settings"].get(self.step_setting) for made in (ingredients.as_json(), begun)
-        )
+        then = begun["settings"].get(self.step_setting)
+        now = ingredients.settings[self.step_setting]
         if not isinstance(then, int) or now < then:
             changes.append(f"{self.step_setting} was {then} and is {now}")
-        if changes:
-            return changes
+        return changes
+
+    def lasting_damage(self) -> list[str]:
+        """What is damaged and cannot be made again from an intact saved state, in words."""
         damage, damaged = self.run.damage(self.stage), self._damaged()
-        if len(damaged) < len(saved):  # an intact one is left to continue from
+        if len(damaged) < len(self.saved()):
             for state in damaged:
                 damage = {name: damage[name] for name in damage if not self._is_in(name, state)}
         return list(damage.values())
@@ -94,20 +112,21 @@ class Resumable:
         Raises:
             UserError: what was saved would be lost.
         """
-        if not self.saved():
-            self._restore_unless(ingredients)
-        reasons, notes = self.why_not_continued(ingredients, any_code=any_code), []
-        if reasons and not redo:
-            raise UserError(self.refusal(reasons))
-        if reasons:
+        begun = self._begun()
+        if not self.saved() and (begun is None or ingredients.differences(begun, code=False)):
+            paths.remove(self.folder)
+            self._restore()
+        differences = self.differences(ingredients, any_code=any_code)
+        damage, notes = self.lasting_damage(), []
+        if (differences or damage) and not redo:
+            raise UserError(self.refusal(differences, damage))
+        if differences or damage:
             place = self._set_aside()
             notes.append(f"what was saved is kept in {place} until this is done")
         elif damaged := self._damaged():
             place = self._set_aside(damaged)
             notes.append(f"{', '.join(damaged)} is damaged and was set aside in {place}")
         codes = self.codes() if self.saved() else []
-        if not self.saved():
-            paths.remove(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         made_of = ingredients.as_json()
         if made_of["code"] not in codes:
@@ -122,9 +141,11 @@ class Resumable:
         return list(begun.get("codes") or ([begun["code"]] if "code" in begun else []))
 
     def abandon(self) -> None:
-        """Removes what a start wrote that failed before it saved anything."""
+        """Gives back what was set aside for a start that failed before it saved anything."""
         if self.folder.exists() and not self.saved():
-            paths.remove(self.folder)
+            written = [path.name for path in self.folder.iterdir()]
+            if self._all_set_aside() or written == [_BEGUN]:  # else a log may say why it failed
+                paths.remove(self.folder)
             self._restore()
 
     def discard_set_aside(self) -> None:
@@ -132,13 +153,17 @@ class Resumable:
         for place in self._all_set_aside():
             paths.remove(place)
 
-    def refusal(self, reasons: Sequence[str]) -> str:
+    def refusal(self, differences: Sequence[str], damage: Sequence[str] = ()) -> str:
         """One line that says why what was saved would be lost, and the ways out."""
+        reasons = [*differences, *damage]
         more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        ways = ["another --name" if differences else "the undamaged file back"]
+        ways.append(f"--redo {self.stage} to do it again")
+        if differences and all(words.endswith(".py changed") for words in reasons):
+            ways.append("--any-code to keep what the other code made")
         return (
-            f"{self.stage}: {', '.join(reasons[:3])}{more}; this might replace what {self.folder} "
-            f"has saved, so nothing was done: give another --name, --redo {self.stage} to train "
-            "again, or --any-code if only the code changed and you want to keep it"
+            f"{self.stage}: {', '.join(reasons[:3])}{more}; nothing was done, because "
+            f"{self.folder} holds saved work: give {', or '.join(ways)}"
         )
 
     def _begun(self) -> dict[str, Any] | None:
@@ -168,16 +193,10 @@ class Resumable:
             (self.folder / part).rename(place / part)
         return place
 
-    def _restore_unless(self, ingredients: Ingredients) -> None:
-        """Takes back what was set aside for a start that saved nothing, unless that goes on now."""
-        begun = self._begun()
-        if begun is None or ingredients.differences(begun, code=False):
-            self._restore()
-
     def _restore(self) -> None:
+        """Takes back the folder that was set aside last, where there is none now."""
         whole = [place for place in self._all_set_aside() if (place / _BEGUN).exists()]
-        if whole:
-            paths.remove(self.folder)
+        if whole and not self.folder.exists():
             whole[-1].rename(self.folder)
 
     def _all_set_aside(self) -> list[Any]:

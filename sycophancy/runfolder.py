@@ -12,12 +12,12 @@ import os
 import platform
 import shutil
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sycophancy import __version__, errors, fingerprint, manifests
+from sycophancy import __version__, errors, fingerprint, lock, manifests
 from sycophancy.fingerprint import Ingredients
 from sycophancy.paths import is_link, open_path, remove
 
@@ -27,7 +27,6 @@ if typing.TYPE_CHECKING:
 NOT_DONE = "it is not done yet"
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow", "numpy", "pyarrow")
-_here: set[Path] = set()  # the run folders that this process writes
 
 
 def versions() -> dict[str, str]:
@@ -66,41 +65,14 @@ class RunFolder:
             ) from None
         return new
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the folder against a second process.
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Holds the folder against a second process; see `lock.hold`.
 
-        The operating system frees the lock when its holder ends, however it ends, so no lock is
-        ever stale. Buckets have no locks: there, two writers are the user's to avoid.
-
-        Raises:
-            UserError: another process holds it.
+        Buckets have no locks: there, two writers are the user's to avoid.
         """
         if not isinstance(self.path, Path):
-            yield
-            return
-        import fcntl
-
-        path = (self.path / ".lock").resolve()
-        with path.open("a+") as file:
-            try:
-                if path in _here:  # the operating system's lock is one for the whole process
-                    raise BlockingIOError
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                holder = path.read_text().strip() or "another process"
-                raise errors.UserError(
-                    f"{self.path} is being written by {holder}; wait for it, or give another --name"
-                ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
-            _here.add(path)
-            try:
-                yield
-            finally:
-                _here.discard(path)
-                file.truncate(0)
+            return contextlib.nullcontext()
+        return lock.hold(self.path)
 
     def stage(self, name: str) -> Path | epath.Path:
         """The folder of a complete stage."""

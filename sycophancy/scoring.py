@@ -25,13 +25,13 @@ from sycophancy.batching import Question, Shape, plan
 from sycophancy.config import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Prediction
+from sycophancy.evaluation.limits import MAX_CHOICE_TOKENS, MAX_PROMPT_TOKENS
 from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.training import sharding
 
 BATCH_TOKENS = {"cpu": 2_048}  # encoder positions a device and batch; small fits a CPU's caches
 BATCH_TOKENS_ACCELERATOR = 16_384
-MAX_PROMPT_TOKENS = 2_048  # end of sequence included
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -137,6 +137,11 @@ def read_questions(
             raise UserError(
                 f"item {item.item_id} has a prompt of {len(question.prompt)} tokens, at most "
                 f"{max_prompt_tokens} fit; prompts are not truncated, leave the item out"
+            )
+        if sum(len(targets[choice]) for choice in item.choices) > MAX_CHOICE_TOKENS:
+            raise UserError(
+                f"item {item.item_id} has choices of more than {MAX_CHOICE_TOKENS} tokens in all; "
+                "leave the item out"
             )
         if len({len(targets[choice]) for choice in item.choices}) > 1:
             counts = ", ".join(f"{c!r} has {len(targets[c]) - 1}" for c in item.choices)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sycophancy import macros, paths
+from sycophancy import macros, paths, preflight
 from sycophancy.config import Config, ModelConfig
 from sycophancy.errors import UserError
 from sycophancy.progress import Meter
@@ -19,25 +21,60 @@ if TYPE_CHECKING:
 
 
 def data_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
-    data = config.data
-    given = {
-        "the data mirror": data.mirror if data.origin == "mirror" else None,
-        "the surveys": data.surveys,
-        "the instructions": data.instructions,
-    }
-    return {name: _existing(path, name) for name, path in given.items() if path is not None}
+    """What `prepare` reads: the files of the rows, and the vocabulary that measures them."""
+    from sycophancy.data.local_files import local_files
+
+    found = {"the vocabulary": model_files(config.model)["the vocabulary"]}
+    return found | local_files(config.data)
 
 
 def prepare(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
     from sycophancy.data import prepare as data
+    from sycophancy.data.lengths import Limits
 
-    summary = data.prepare(config.data, out, progress=meter)
+    training = config.training
+    limits = Limits(token_counter(config.model), training.input_length, training.target_length)
+    summary = data.prepare(config.data, out, progress=meter, limits=limits)
+    _check_trainable(config, summary)
     return {
         "claims": summary["intervention"]["rows"],
         "instructions": summary["instructions"]["train"],
         "held-out items": sum(summary["evaluation"].values()),
         "notes": summary["notes"],
     }
+
+
+def _check_trainable(config: Config, summary: Mapping[str, Any]) -> None:
+    """Refuses rows of which training would leave out all, before they are filtered for hours."""
+    training = config.training
+    if training.mixture_or_task_name != "sycophancy_mix":
+        return
+    rows = (summary["intervention"]["rows"], summary["instructions"]["train"])
+    for kind, ratio, there in zip(
+        ("claims", "instructions"), training.mixture_ratio, rows, strict=True
+    ):
+        too_long = sum(
+            entry["dropped"]
+            for entry in summary["too_long"]
+            if (entry["stage"], entry["kind"]) == ("training", kind)
+        )
+        if ratio > 0 and 0 < there <= too_long:
+            raise UserError(
+                f"all {there:,} {kind} are longer than TASK_FEATURE_LENGTHS (inputs "
+                f"{training.input_length}, targets {training.target_length} tokens), so training "
+                "would leave them out; set TASK_FEATURE_LENGTHS to more, or their share of "
+                "MIXTURE_RATIO to 0"
+            )
+
+
+def token_counter(model: ModelConfig) -> Callable[[Sequence[str]], Any]:
+    """Counts the tokens of texts by a model's vocabulary, end of sequence included."""
+    import numpy as np
+
+    from sycophancy.model.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary(model.vocabulary)
+    return lambda texts: np.array([len(ids) + 1 for ids in vocabulary.encode_batch(texts)], int)
 
 
 def filter_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
@@ -48,21 +85,24 @@ def filter_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
 def filter_rows(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[str, Any]:
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(run.path / "prepare" / "intervention.parquet")
+    from sycophancy.data.intervention import SCHEMA
+    from sycophancy.evaluation.items import read_table, write_predictions
+
+    rows = read_table(run.path / "prepare" / "intervention.parquet", SCHEMA)
     if not config.filtration:
         pq.write_table(rows, out / "kept.parquet")
         _write_json(out / "summary.json", {"filtration": False, "rows": rows.num_rows})
         return {"kept": rows.num_rows}
 
     from sycophancy import filtration
-    from sycophancy.evaluation.items import write_predictions
 
+    rows, notes = filtration.askable(rows, token_counter(config.model))
     predictions = _score(config, config.model, filtration.filtration_items(rows), meter)
     kept, summary = filtration.filter_rows(rows, predictions)
     write_predictions(out / "predictions.parquet", predictions)
     pq.write_table(kept, out / "kept.parquet")
     _write_json(out / "summary.json", summary)
-    return {"kept": kept.num_rows, "asked": rows.num_rows, "notes": summary["warnings"]}
+    return {"kept": kept.num_rows, "asked": rows.num_rows, "notes": notes + summary["warnings"]}
 
 
 def finetune_files(config: Config, run: RunFolder) -> Mapping[str, Any]:
@@ -92,7 +132,15 @@ def finetune(config: Config, run: RunFolder, out: Any, meter: Meter) -> Mapping[
         with unheard():
             from sycophancy.training import trainer
 
-        last = trainer.finetune(config, run.path, out, report=meter.report, note=notes.append)
+        with preflight.enough_memory():
+            last = trainer.finetune(
+                config,
+                run.path,
+                out,
+                report=meter.report,
+                note=meter.note,
+                conclude=notes.append,
+            )
     checkpoint = last.relative_to(out.resolve())
     return {
         "steps": config.training.finetune_steps,
@@ -133,14 +181,34 @@ def finetuned(config: Config, run: RunFolder) -> ModelConfig:
 
 
 def model_files(model: ModelConfig) -> Mapping[str, Any]:
-    """The checkpoint and the vocabulary: paths where they are local, else their names."""
+    """The checkpoint's files and the vocabulary: paths where they are local, else their names.
+
+    Raises:
+        UserError: the local folder holds no checkpoint.
+    """
+    from sycophancy.model.checkpoints import folders
+
     named = {"the checkpoint": model.checkpoint, "the vocabulary": model.vocabulary}
     found: dict[str, Any] = {}
     for name, value in named.items():
         path = paths.open_path(value)
         local = "://" not in value and path.exists()
-        found[name] = path if local else value
+        if local and name == "the checkpoint":
+            found |= {f"{name}: {part.name}": part for part in folders.parts(path)}
+        else:
+            found[name] = path if local else value
     return found
+
+
+def check_place(run: RunFolder) -> None:
+    """Refuses a run's folder in which no checkpoint could be written.
+
+    Raises:
+        UserError: says what is wrong with its name.
+    """
+    from sycophancy.model import places
+
+    places.check_name(os.path.abspath(run.path) if isinstance(run.path, Path) else run.path)  # noqa: PTH100
 
 
 def check_model(model: ModelConfig) -> None:
@@ -152,7 +220,12 @@ def check_model(model: ModelConfig) -> None:
     from sycophancy.model.checkpoints import open_checkpoint
     from sycophancy.model.vocabulary import Vocabulary
 
-    Vocabulary(model.vocabulary)
+    pieces, rows = Vocabulary(model.vocabulary).size, model.network.vocab_size
+    if pieces > rows:
+        raise UserError(
+            f"vocabulary {model.vocabulary} has {pieces:,} pieces, the network {rows:,} rows; "
+            "set VOCABULARY to the one the checkpoint was trained with"
+        )
     open_checkpoint(model.checkpoint).check(model.network)
 
 
@@ -163,8 +236,9 @@ def evaluate(
     from sycophancy.evaluation.items import read_items, write_predictions
     from sycophancy.evaluation.metrics import compute_metrics
 
-    items = [item for path in evaluation_files(run).values() for item in read_items(path)]
-    items, notes = _comparable(items, model)
+    found = {path.stem: read_items(path) for path in evaluation_files(run).values()}
+    items, notes = _comparable([item for task in found.values() for item in task], model)
+    notes += [f"{name}: no held-out item, so no measure" for name in found if not found[name]]
     predictions = _score(config, model, items, meter)
     write_predictions(out / "predictions.parquet", predictions)
     metrics = compute_metrics(items, predictions)
@@ -176,7 +250,12 @@ def evaluate(
 
 
 def _comparable(items: Sequence[Item], model: ModelConfig) -> tuple[list[Item], list[str]]:
-    """The items without formats of choices that this vocabulary splits unequally; why they go."""
+    """The items that this model can be asked; a note on those left out.
+
+    Out go formats of choices that the vocabulary splits unequally, and items that are too long.
+    `prepare` has left the latter out already, unless it knew another vocabulary.
+    """
+    from sycophancy.evaluation import limits
     from sycophancy.evaluation.measures import is_format
     from sycophancy.model.vocabulary import Vocabulary
 
@@ -191,13 +270,25 @@ def _comparable(items: Sequence[Item], model: ModelConfig) -> tuple[list[Item], 
         f"{task} is left out: {' and '.join(choices)} have unequal token counts here."
         for task, choices in uneven.items()
     ]
-    return [item for item in items if item.task not in uneven], notes
+    totals = {"held-out items": len(items)}
+    items = [item for item in items if item.task not in uneven]
+    kept, left_out = limits.split_by_limits(items, token_counter(model))
+    return kept, notes + limits.in_words(left_out, totals)
 
 
 def write_report(run: RunFolder) -> None:
     from sycophancy.report import page
 
     page.write_report(run.path)
+
+
+def headline(run: RunFolder) -> str:
+    """The sentences at the top of a run's report, for a terminal."""
+    from sycophancy.report.headline import headline as found
+    from sycophancy.report.reading import read_run
+
+    plain = str.maketrans({"“": '"', "”": '"'})
+    return f"{found(read_run(run.path)).translate(plain)}."
 
 
 def _score(
@@ -211,18 +302,12 @@ def _score(
     vocabulary = Vocabulary(model.vocabulary)
     params = load_checkpoint(model)
     mesh = sharding.make_mesh(sharding.resolve(config.training.mesh, model.network))
-    return score(params, model.network, vocabulary, items, mesh=mesh, progress=meter)
+    with preflight.enough_memory():
+        return score(params, model.network, vocabulary, items, mesh=mesh, progress=meter)
 
 
 def _write_json(path: Any, value: Any) -> None:
     paths.write_atomically(path, json.dumps(value, indent=1))
-
-
-def _existing(path: str, name: str) -> Any:
-    found = paths.open_path(path)
-    if not found.exists():
-        raise UserError(f"{name}: {path} does not exist")
-    return found
 
 
 def examples(run: RunFolder, count: int) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy import jsonfile, macros, manifests, paths
+from sycophancy import jsonfile, lock, macros, manifests, paths
 from sycophancy.config import Config, load_config
 from sycophancy.distributed import Crew
 from sycophancy.errors import UserError
@@ -116,6 +116,9 @@ def plan(
                         f"{model} with {recipe}: another cell has the folder {cell.folder}"
                     )
                 cells[cell.folder] = dataclasses.replace(cell, at=at)
+    steps = max((cell.config.training.finetune_steps for cell in cells.values()), default=0)
+    if at and max(at) > steps:
+        raise UserError(f"--at {max(at)}: the longest run of the sweep has {steps} steps")
     return tuple(cells.values())
 
 
@@ -273,7 +276,7 @@ def _seconds(run: RunFolder) -> float:
 
 def _write(sweep: Sweep) -> None:
     """Puts `sweep.json` together from the cells' own files; one process at a time."""
-    with _alone(sweep.folder):
+    with lock.hold(sweep.folder, wait=True):
         about = {"format": FORMAT, "name": sweep.name, "command": sweep.command}
         cells = [_recorded(sweep, cell) for cell in sweep.cells]
         text = json.dumps({**about, "cells": cells}, indent=1)
@@ -297,18 +300,8 @@ def report(folder: Path) -> Path:
     """Writes the page that compares the cells of a sweep; returns its path."""
     from sycophancy.report.family import write_report
 
-    with _alone(folder):
+    with lock.hold(folder, wait=True):  # other cells' jobs sum up the same sweep
         return write_report(folder)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Waits until no other process writes what sums up a sweep."""
-    import fcntl
-
-    with (folder / ".lock").open("a") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
-        yield
 
 
 class _CellScreen(Screen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,8 +13,11 @@ from typing import Annotated
 
 import typer
 
+from sycophancy.bounds import Between, check, shortened, shown
 from sycophancy.errors import UserError
 from sycophancy.options import RunOptions
+
+SEEDS = Between(1, 1_000)
 
 
 def sweep(
@@ -64,6 +68,7 @@ def sweep(
     a --cell of its own, in one folder that all of them see. Jobs that begin together cannot share
     what none of them has done yet, so run one cell of each model first.
     """
+    check("--seeds", seeds, SEEDS)
     folder = Path(RunOptions(name=name, out=out).folder())
     listed = _listed("--models", models), _listed("--recipes", recipes)
     steps = tuple(_step(step) for step in _listed("--at", at)) if at is not None else ()
@@ -101,6 +106,7 @@ def sweep(
 
 def count(models: str, recipes: str, seeds: int) -> int:
     """How many cells these options ask for; a UserError as `sweep` has it."""
+    check("--seeds", seeds, SEEDS)
     return len(_listed("--models", models)) * len(_listed("--recipes", recipes)) * seeds
 
 
@@ -115,15 +121,17 @@ def _listed(flag: str, text: str) -> tuple[str, ...]:
     """
     entries = tuple(entry.strip() for entry in text.split(","))
     if not all(entries):
-        raise UserError(f"{flag} {text!r}: expected one or more, with commas between")
+        raise UserError(f"{flag} {shown(text)}: expected one or more, with commas between")
     if twice := [entry for entry in entries if entries.count(entry) > 1]:
-        raise UserError(f"{flag} {text}: {twice[0]} stands there twice")
+        raise UserError(f"{flag} {shortened(text)}: {shortened(twice[0])} stands there twice")
     return entries
 
 
 def _step(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise UserError(f"--at {text}: expected steps, whole numbers of at least 1")
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not int(text):
+        raise UserError(
+            f"--at {shortened(text)}: expected steps, whole numbers of at least 1, up to 10 digits"
+        )
     return int(text)
 
 

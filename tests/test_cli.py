@@ -121,3 +121,27 @@ def test_told_to_stop_it_says_how_to_go_on(tmp_path, name, code):
     ]
     assert signal.Signals[name]
     assert not list((tmp_path / "run").glob(".prepare*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("prepare", "--model", "mini_base", "--name", "a\udcff"),
+        ("prepare", "--model", "mini_base", "--instructions", "a\udcff"),
+        ("convert", "a\udcff", "b", "--to", "hf"),
+        ("doctor", "--model", "a\udcff"),
+        ("convert", "a" * 300, "b", "--to", "hf"),
+        ("launch", "tpu", "--name", "a", "--accelerator", "v4-8", "--zone", "z", "--source",
+         "a" * 300, "--", "run", "--model", "mini_base"),
+        ("prepare", "--model", "mini_base", "--seed", "9" * 5_000),
+        ("plan", "--model", "mini_base", "--topology", f"v4:{'9' * 5_000}"),
+        ("plan", "--all", "--mesh", "data=1"),
+    ],
+)  # fmt: skip
+def test_words_that_nothing_can_be_called_end_in_one_line(sycophancy, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    outcome = sycophancy(*words)
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()
+    assert len(line) < 700
+    assert not any(tmp_path.iterdir())

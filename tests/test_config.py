@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sycophancy import config, macros
 from sycophancy.config import load_config, load_operative
+from sycophancy.data.catalog import SOURCES
 from sycophancy.errors import UserError
 from sycophancy.options import RunOptions
 
@@ -100,6 +101,28 @@ def test_an_unknown_macro_in_a_file_is_named_with_file_line_and_remedy(tmp_path)
         ("BATCH_SIZE=0", ("at least 1", "0")),
         ("SEED=-1", ("at least 0", "-1")),
         ("DROPOUT_RATE=1.0", ("less than 1",)),
+        (f"SEED={2**64}", ("SEED", "at most 2,147,483,646")),
+        ("FINETUNE_STEPS=1" + 22 * "0", ("FINETUNE_STEPS", "at most 1,000,000,000")),
+        ("BATCH_SIZE=100000000", ("at most 65,536",)),
+        ("LEARNING_RATE=1e999", ("at most 1,000,000", "inf")),
+        ("LEARNING_RATE=1" + 400 * "0", ("at most 1,000,000",)),
+        ("LEARNING_RATE=-1e999", ("at least 0",)),
+        ("NUM_INSTRUCTIONS=10000000000", ("at most 1,000,000",)),
+        ("MIXTURE_RATIO=(1e308,1e-308)", ("from 1e-06 to 1,000,000", "1e+308")),
+        ("SEED=0x" + 5000 * "f", ("at most", "more than 4,300 digits")),
+        ("EMBED_DIM=1000000000000000", ("at most 1,000,000",)),
+        ("SAVE_MINUTES=1e7", ("at most 1,000,000",)),
+        ("MLP_ACTIVATIONS=('swish',)", ("'gelu'", "'swish'")),
+        ("MLP_ACTIVATIONS=()", ("of 1 to 8 entries",)),
+        ("MESH=(-1,2,-1)", ("one of them perhaps -1",)),
+        ("MODEL_NAME=../x", ("a folder's name",)),
+        ("RECIPE=/x", ("a folder's name",)),
+        ("SURVEYS='a\\x00b'", ("control characters",)),
+        ("SURVEYS='\\ud800'", ("UTF-8",)),
+        ("DATA_SETS=('sst',)", ("did you mean 'sst2'",)),
+        ("DATA_SETS=('sst2','sst2')", ("each data set once",)),
+        ("SEED=1\nBATCH_SIZE=3", ("whole number",)),
+        ("KEEP_PERIOD=300", ("SAVE_PERIOD = 250", "multiple")),
         ("LEARNING_RATE='fast'", ("a number", "'fast'")),
         ("FILTRATION=1", ("True or False", "1")),
         ("CLAIM_MODE=papr", ("'paper', 'balanced'", "'papr'")),
@@ -118,10 +141,20 @@ def test_a_bad_flag_is_one_line_that_names_it(binding, words):
         assert word in message
 
 
+def test_a_batch_that_no_memory_holds_is_refused():
+    said = ["BATCH_SIZE=65536", "TASK_FEATURE_LENGTHS={'inputs': 4096, 'targets': 64}"]
+    message = error_of("mini_base", "paper", said)
+    assert message.startswith("BATCH_SIZE = 65536 rows of TASK_FEATURE_LENGTHS")
+    assert "at most 67,108,864" in message
+
+
 def test_text_needs_no_quotes_and_booleans_no_capitals():
-    loaded = load_config("mini_base", "paper", ["CLAIM_MODE=balanced", "FILTRATION=false"])
+    said = ["CLAIM_MODE=balanced", "FILTRATION=false", "REMAT_POLICY=none", "KEEP_PERIOD=none"]
+    loaded = load_config("mini_base", "paper", said)
     assert loaded.data.claim_mode == "balanced"
     assert loaded.filtration is False
+    assert loaded.model.network.remat_policy == "none"  # a text
+    assert loaded.training.keep_period is None
 
 
 @pytest.mark.parametrize(
@@ -144,10 +177,85 @@ def test_a_recipe_holds_macros_alone(tmp_path, text):
     assert str(recipe) in error_of("mini_base", str(recipe))
 
 
-def test_files_that_include_each_other_are_refused(tmp_path):
-    (tmp_path / "a.gin").write_text("include 'b.gin'\n")
+@pytest.mark.parametrize("path", ["b.gin", "./a.gin", "sub/../a.gin", "link.gin"])
+def test_files_that_include_each_other_are_refused(tmp_path, path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.gin").write_text(f"include '{path}'\n")
     (tmp_path / "b.gin").write_text("include 'a.gin'\n")
+    (tmp_path / "link.gin").symlink_to("a.gin")
     assert "includes" in error_of("mini_base", str(tmp_path / "a.gin"))
+
+
+def test_a_chain_of_includes_may_not_be_long(tmp_path):
+    for number in range(50):
+        (tmp_path / f"{number}.gin").write_text(f"include '{number + 1}.gin'\n")
+    assert "chain of includes" in error_of("mini_base", str(tmp_path / "0.gin"))
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_files_of_other_editors_are_read(tmp_path, mark, end):
+    text = end.join(["include 'inner.gin'", "SEED = 3", ""])
+    (tmp_path / "mine.gin").write_bytes(mark + text.encode())
+    (tmp_path / "inner.gin").write_bytes(mark + f"BATCH_SIZE = 6{end}".encode())
+    loaded = load_config("mini_base", str(tmp_path / "mine.gin"))
+    assert (loaded.data.seed, loaded.training.batch_size) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("# caf\u00e9\n".encode("latin-1"), "not UTF-8"),
+        ("SEED = 3\n".encode("utf-16"), "not UTF-8"),
+        (b"\nLEARNING_RATE = 1" + 400 * b"0", "2: LEARNING_RATE: expected at most 1,000,000"),
+        (b"TASK_FEATURE_LENGTHS = {[1]: 2}", "1: gin cannot read this: the key of a dictionary"),
+        (b"TASK_FEATURE_LENGTHS = {%X: 1}", "%X is not set"),
+        ("\n\u00e9\u00e9 = 5".encode(), "2: gin cannot read this: a name has letters"),
+        (b"DATA_SETS = " + 2_000 * b"(" + 2_000 * b")", "nested too deeply"),
+        (b"DATA_SETS = " + 20 * b"[" + 20 * b"]", "nested too deeply"),
+        (b"SEED = " + 5_000 * b"9", "too many digits"),
+        (b"include '" + 300 * b"a" + b".gin'", "no file"),
+        (b"include 'a\\x00b'", "no file"),
+        (2**20 * b"#\n", "too large"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content, said):
+    path = tmp_path / "mine.gin"
+    path.write_bytes(content)
+    message = error_of("mini_base", str(path))
+    assert message.startswith(str(path))
+    assert said in message
+    assert len(message) < 500
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    (tmp_path / "folder.gin").mkdir()
+    assert "is not a file" in error_of("mini_base", str(tmp_path / "folder.gin"))
+    assert "255 bytes" in error_of("mini_base", 300 * "a" + ".gin")
+    assert "255 bytes" in error_of(300 * "a", "paper")
+    assert "expected a path" in error_of("", "paper")
+
+
+def test_a_damaged_config_file_of_a_run_is_named(tmp_path):
+    (tmp_path / "config.gin").write_bytes(b"SEED = 3 # \xe9")
+    with pytest.raises(UserError, match=r"config\.gin: byte 11 is not UTF-8"):
+        RunOptions(name="x").config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/../b", "/x", "a//b", "a" * 300, "\udcff", "a\nb", "a\0"]
+)
+def test_a_name_leads_nowhere_but_below_runs(name):
+    with pytest.raises(UserError, match="--name") as caught:
+        RunOptions(name=name).folder()
+    assert "\n" not in str(caught.value)
+    assert RunOptions(name="a/b").folder() == "runs/a/b"
+
+
+@pytest.mark.parametrize("out", ["", "x/" + "a" * 256, "a\0", "\udcff"])
+def test_an_output_folder_must_be_a_path(out):
+    with pytest.raises(UserError, match="--out"):
+        RunOptions(out=out).folder()
 
 
 def test_unknown_names_come_with_the_closest_one():
@@ -175,15 +283,15 @@ def test_gins_own_state_is_neither_read_nor_changed():
         gin.clear_config()
 
 
-text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+text = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(
-    batch_size=st.integers(1, 10**6),
+    batch_size=st.integers(1, 65_536),
     rate=st.floats(0, 1e6),
-    ratio=st.tuples(st.floats(0, 1e3), st.floats(1e-3, 1e3)),
-    names=st.lists(text, max_size=3),
+    ratio=st.tuples(st.just(0.0) | st.floats(1e-6, 1e6), st.floats(1e-6, 1e6)),
+    names=st.lists(st.sampled_from(sorted(SOURCES)), max_size=3, unique=True),
     mirror=st.none() | text,
     filtration=st.booleans(),
     keep=st.none() | st.integers(1, 9),
@@ -239,7 +347,15 @@ def test_a_mesh_is_said_by_axis(said, mesh):
     assert config.training.mesh == mesh
 
 
-@pytest.mark.parametrize("said", ["4,2,1", "data=0", "pipe=2", "data=4,", "data=x", ""])
+@pytest.mark.parametrize(
+    "said",
+    ["4,2,1", "data=0", "pipe=2", "data=4,", "data=x", "", f"data={'9' * 5000}", "data=\u0663"],
+)
 def test_another_mesh_is_refused(said):
     with pytest.raises(UserError, match="expected auto, or sizes as in data=4,fsdp=2,model=1"):
         RunOptions(model="mini_base", mesh=said).config(None)
+
+
+def test_an_axis_of_a_mesh_is_said_once():
+    with pytest.raises(UserError, match="--mesh data=1,data=2: data stands there twice"):
+        RunOptions(model="mini_base", mesh="data=1,data=2").config(None)

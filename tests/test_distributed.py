@@ -1,5 +1,9 @@
 """How the processes of a run know of each other."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from sycophancy import distributed
@@ -59,3 +63,43 @@ def test_launchers_are_known(environment, arguments):
 def test_what_does_not_fit_is_refused(change, message):
     with pytest.raises(UserError, match=message):
         distributed.assemble({**SAID, **change})
+
+
+def start(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from sycophancy.cli import main; main()", *map(str, words)],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("JAX_PLATFORMS", "cpux", "JAX finds no devices with JAX_PLATFORMS=cpux: "),
+        ("JAX_NUM_CPU_DEVICES", "many", 'Invalid value "many" for JAX flag jax_num_cpu_devices'),
+        ("XLA_FLAGS", "--xla_force_host_platform_device_count=x", "Couldn't interpret value x"),
+    ],
+)
+def test_devices_that_are_not_there_are_noticed_before_anything_is_prepared(
+    tmp_path, variable, value, said
+):
+    words = ("filter", "--model", "mini_base", "--recipe", "quick", "--out", tmp_path / "run")
+    done = start(*words, **{"XLA_FLAGS": "", variable: value})
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert said in line
+    assert f"{variable}={value}" in line or variable in line.upper()
+    assert "; " in line  # and the way out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_without_devices_data_can_be_prepared(micro, tmp_path):
+    model = micro()
+    recipe = model.with_name("micro_recipe.gin")
+    words = ("prepare", "--model", model, "--recipe", recipe, "--out", tmp_path / "run")
+    done = start(*words, JAX_PLATFORMS="cpux")
+    assert done.returncode == 0, done.stderr

@@ -1,6 +1,10 @@
 """What `sycophancy doctor` finds, and what it says to do about it."""
 
 import dataclasses
+import importlib.util
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -35,7 +39,7 @@ def test_a_sound_machine_has_nothing_bad():
 
 
 @pytest.mark.parametrize(
-    ("file", "remedy"), [("dev/nvidia0", "sycophancy[gpu]"), ("dev/accel0", "sycophancy[tpu]")]
+    ("file", "remedy"), [("dev/nvidia0", "'.[gpu]'"), ("dev/accel0", "'.[tpu]'")]
 )
 def test_an_accelerator_that_jax_does_not_use_is_pointed_out(tmp_path, file, remedy):
     (tmp_path / file).parent.mkdir()
@@ -44,6 +48,44 @@ def test_an_accelerator_that_jax_does_not_use_is_pointed_out(tmp_path, file, rem
     assert found.state == "bad"
     assert file in found.found
     assert remedy in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("JAX_PLATFORMS", "cuda", "the plugin of that platform is not installed"),
+        ("XLA_FLAGS", "garbage", 'Could not open file "garbage"'),
+    ],
+)
+def test_devices_that_are_not_there_are_bad_and_the_rest_is_still_examined(variable, value, reason):
+    """In a process of its own: JAX starts once, and XLA ends the process that it refuses."""
+    if value == "cuda" and importlib.util.find_spec("jax_cuda12_plugin"):
+        pytest.skip("this machine has that plugin")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", variable: value}
+    done = subprocess.run(
+        [sys.executable, "-c", DOCTOR, "doctor"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    (bad,) = [line for line in lines if line.startswith("bad")]
+    assert bad.startswith("bad   devices")
+    assert f"{variable}={value}" in bad
+    assert reason in bad
+    assert [line.split()[1] for line in lines if not line.startswith(" ")] == [
+        "packages", "devices", "vocabulary", "checkpoint", "T5X", "hub", "buckets"
+    ]  # fmt: skip
+
+
+DOCTOR = """
+from sycophancy import cli, doctor
+doctor._buckets = lambda: doctor.Finding("buckets", "note", "not asked", "ask")
+cli.main()
+"""
 
 
 def test_a_missing_vocabulary_is_bad_and_the_command_fails():

@@ -192,7 +192,11 @@ def test_another_checkpoint_can_be_asked(undisturbed):
 
 
 def test_one_stage_again_takes_what_follows_with_it(undisturbed):
-    _, err = undisturbed.finish("run", "--set", "SEED=1")
+    with undisturbed.start("run", "--set", "SEED=1") as refused:
+        _, err = refused.communicate()
+    assert refused.returncode == 2
+    assert err.startswith("sycophancy: finetune: SEED was 0 and is 1; nothing was done")
+    _, err = undisturbed.finish("run", "--set", "SEED=1", "--redo", "finetune")
     for stage in ("prepare", "finetune"):
         assert f"{stage}: again, because SEED was 0 and is 1" in err
     for stage in ("filter", "evaluate_before", "evaluate_after"):

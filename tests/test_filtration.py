@@ -2,13 +2,14 @@
 
 import random
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import wilson
 from sycophancy.evaluation.items import Prediction
-from sycophancy.filtration import filter_rows, filtration_items
+from sycophancy.filtration import askable, filter_rows, filtration_items
 
 
 def rows(count: int, data_sets=("sst2", "cola"), seed: int = 0) -> pa.Table:
@@ -44,6 +45,23 @@ def predictions(table: pa.Table, is_right) -> list[Prediction]:
         prediction(row["example_id"], row["answer"] if is_right(row) else 1 - row["answer"])
         for row in table.to_pylist()
     ]
+
+
+def test_rows_that_the_model_cannot_be_asked_are_left_out_and_counted():
+    table = rows(10)
+    texts = table["inputs_without_opinion"].to_pylist()
+    texts[3] = "word " * 3_000
+    table = table.set_column(3, "inputs_without_opinion", pa.array(texts))
+
+    def words(some) -> np.ndarray:
+        return np.array([len(text.split()) + 1 for text in some])
+
+    asked, notes = askable(table, words)
+    assert asked["example_id"].to_pylist() == [f"id{i}" for i in range(10) if i != 3]
+    assert [note.split(",")[0] for note in notes] == [
+        "claims: 1 of 10 (10.0%) are left out of scoring"
+    ]
+    assert askable(asked, words) == (asked, [])
 
 
 def test_items_ask_the_prompt_without_the_opinion():

@@ -137,6 +137,17 @@ def test_the_readme_names_every_module_of_the_package():
         ), folder
 
 
+def test_every_hint_to_install_an_extra_works_in_a_checkout():
+    """The package is on no index, so `pip install 'sycophancy[gpu]'` finds nothing."""
+    named = set()
+    for name in (*tracked("sycophancy"), *tracked("docs"), *tracked("scripts"), "README.md"):
+        if Path(name).suffix in (".py", ".md", ".sh", ".toml"):
+            text = (ROOT / name).read_text()
+            assert not re.search(r"sycophancy\[\w+\]", text), name
+            named |= set(re.findall(r"pip install -e '\.\[(\w+)\]'", text))
+    assert {"gpu", "tpu", "plan"} <= named <= set(PROJECT["optional-dependencies"])
+
+
 def test_make_runs_with_nothing_installed_but_python():
     shown = subprocess.run(
         ["make", "--dry-run", "--always-make", "demo"],

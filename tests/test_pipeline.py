@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sycophancy import config, imports
+from sycophancy.data.surveys import FILES
 from sycophancy.errors import UserError
 from sycophancy.pipeline import Pipeline, Stage, all_stages
 from sycophancy.progress import Screen
@@ -332,7 +333,8 @@ def test_the_data_that_was_given_counts_by_content_not_by_place(tmp_path):
     loaded = config.load_config("mini_base", "quick")
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "rows.jsonl").write_text("{}")
+        for survey in FILES.values():
+            (tmp_path / name / f"{survey}.jsonl").write_text("{}")
     found = []
     for name in ("one", "two"):
         data = dataclasses.replace(loaded.data, surveys=str(tmp_path / name))
@@ -341,8 +343,28 @@ def test_the_data_that_was_given_counts_by_content_not_by_place(tmp_path):
         )
         found.append(pipeline.ingredients(pipeline.stages["prepare"]).fingerprint)
     assert found[0] == found[1]
-    (tmp_path / "two" / "rows.jsonl").write_text("{ }")
+    (tmp_path / "two" / f"{FILES['nlp']}.jsonl").write_text("{ }")
     assert pipeline.ingredients(pipeline.stages["prepare"]).fingerprint != found[0]
+
+
+def test_prepare_depends_on_what_measures_its_rows(tmp_path):
+    """Models that share a vocabulary share what is prepared; other lengths or pieces do not."""
+
+    def prepare(model: str, *bindings: str) -> str:
+        loaded = config.load_config(model, "quick", bindings)
+        pipeline = Pipeline(loaded, RunFolder(tmp_path / "run"), Screen())
+        return pipeline.ingredients(pipeline.stages["prepare"]).fingerprint
+
+    base = prepare("mini_base")
+    assert prepare("mini_large") == base
+    vocabulary = Path(config.load_config("mini_base", "quick").model.vocabulary)
+    (tmp_path / "copy.model").write_bytes(vocabulary.read_bytes())
+    assert prepare("mini_base", f"VOCABULARY={tmp_path / 'copy.model'}") == base
+    (tmp_path / "copy.model").write_bytes(vocabulary.read_bytes() + b"x")
+    assert prepare("mini_base", f"VOCABULARY={tmp_path / 'copy.model'}") != base
+    assert prepare("mini_base", "TASK_FEATURE_LENGTHS={'inputs': 500, 'targets': 64}") != base
+    assert prepare("mini_base", "ON_BAD_ROW='stop'") != base
+    assert prepare("mini_base", "BATCH_SIZE=8") == base
 
 
 def test_metrics_hold_only_evaluations_that_are_current(tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ def test_the_earlier_result_stands_until_the_new_one_is_complete(run):
 
 
 def resumable(run: RunFolder) -> Resumable:
-    return Resumable(run, "finetune", "STEPS", ("states/*",))
+    return Resumable(run, "finetune", "STEPS", (r"states/\d+",))
 
 
 def save(out, number: int, text: str = "state") -> None:

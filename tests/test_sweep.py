@@ -44,7 +44,9 @@ class Toys:
             "evaluate_after": lambda _, run: {"params": run.path / "finetune" / "checkpoints"},
         }
         return {
-            name: dataclasses.replace(stage, files=files[name], code=(), work=self.work(name))
+            name: dataclasses.replace(
+                stage, files=files[name], modules=lambda _: (), work=self.work(name)
+            )
             for name, stage in pipeline_stages().items()
         }
 
@@ -130,12 +132,12 @@ def test_what_cells_have_in_common_is_done_once(toys, call, tmp_path):
 
 
 def test_the_record_says_what_the_cell_is(toys, call, tmp_path):
-    call("--set", "BATCH_SIZE=4", recipes=["ablations/ratio_1_0"], models=["mini_base"])
+    call("--set", "BATCH_SIZE=8", recipes=["ablations/ratio_1_0"], models=["mini_base"])
     cell = cells(tmp_path)[1]
     assert (cell["model"], cell["recipe"], cell["seed"]) == ("mini_base", "ablations/ratio_1_0", 1)
     assert cell["folder"] == "mini_base/ablations-ratio_1_0/seed1"
     assert cell["settings"]["MIXTURE_RATIO"] == [1.0, 0.0]
-    assert (cell["settings"]["SEED"], cell["settings"]["BATCH_SIZE"]) == (1, 4)
+    assert (cell["settings"]["SEED"], cell["settings"]["BATCH_SIZE"]) == (1, 8)
     assert "EMBED_DIM" not in cell["settings"]
     assert cell["error"] is None
     command = json.loads((tmp_path / "grid" / "sweep.json").read_text())["command"]
@@ -165,7 +167,11 @@ def test_a_change_of_a_setting_redoes_what_depends_on_it(toys, call, tmp_path):
     call()
     kept = (tmp_path / "grid" / "mini_base" / "demo" / "seed0" / "prepare" / "text").stat().st_ino
     toys.worked.clear()
-    call("--set", "LEARNING_RATE=1e-4")
+    refused = call("--set", "LEARNING_RATE=1e-4")
+    assert refused.code == 1
+    assert refused.err.count("finetune: LEARNING_RATE was 0.001 and is 0.0001") == 2 * 8
+    assert not toys.worked
+    call("--set", "LEARNING_RATE=1e-4", "--redo", "finetune")
     assert len(toys.did("finetune")) == 8
     assert {name for *_, name in toys.worked} == {"finetune"}  # the toy's result is the same
     place = tmp_path / "grid" / "mini_base" / "demo" / "seed0" / "prepare" / "text"
@@ -303,6 +309,9 @@ def test_kept_checkpoints_are_evaluated_and_not_trained_again(toys, call, tmp_pa
         ({"recipes": ["demo", "demo"]}, "demo stands there twice"),
         ({"extra": ["--at", "100,x"]}, "--at x"),
         ({"extra": ["--at", "100,100"]}, "100 stands there twice"),
+        ({"extra": ["--at", "9" * 5_000]}, "--at 999"),
+        ({"extra": ["--at", "100,7000000"]}, "--at 7000000: the longest run"),
+        ({"seeds": 10**10}, "--seeds 10000000000: expected at most 1,000"),
         ({"extra": ["--cell", 8]}, "--cell 8: expected 0 to 7"),
         ({"extra": ["--set", "SEED=3"]}, "SEED"),
         ({"extra": ["--set", "BATCH_SIZ=3"]}, "unknown macro 'BATCH_SIZ'"),
@@ -364,6 +373,7 @@ def test_a_stage_is_taken_over_bit_for_bit_by_links(pair):
     assert two.take_over("prepare", one)
     here, there = (contents(run.path / "prepare") for run in (two, one))
     ours, theirs = (json.loads(files.pop("manifest.json")) for files in (here, there))
+    assert ours.pop("seal") != theirs.pop("seal")
     assert here == there
     assert ours == {**theirs, "taken_from": "../one"}
     assert two.stale("prepare", Ingredients({"A": 1}, {}, {})) == []

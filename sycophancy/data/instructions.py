@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import itertools
 from collections.abc import Iterable, Iterator
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sycophancy.config import DataConfig
-from sycophancy.data import draws, hub
-from sycophancy.data.records import Record, read_records
+from sycophancy.data import draws, hub, normalised
+from sycophancy.data.origins import split_files
+from sycophancy.data.records import (
+    NOT_UTF8,
+    BadRow,
+    BadRows,
+    Record,
+    is_text,
+    read_records,
+    rows_of,
+)
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item
 
@@ -28,16 +38,28 @@ HELD_OUT_SHARE = 10  # one input in so many is for validation
 SCHEMA = pa.schema([(name, pa.string()) for name in ("example_id", "inputs", "targets", "task")])
 
 _REMEDY = "check the network, or pass rows of your own with --instructions FILE"
+_FIELDS = ("inputs", "targets")
 _BATCH = 4_096
+_HUB_BATCH = 64  # rows of a task at a time
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Instructions:
-    """Rows by `SCHEMA`; `counts` are rows `read`, `duplicate`, `train` and `validation`."""
+    """Rows by `SCHEMA`.
+
+    Attributes:
+      train, validation: the splits.
+      counts: rows `read`, and of these `bad`, `duplicate`, `also_in_train` (held out, but their
+        inputs occur in train but for case, spacing and punctuation), `train` and `validation`.
+      bad: the same bad rows, with reasons.
+    """
 
     train: pa.Table
     validation: pa.Table
     counts: dict[str, int]
+    bad: BadRows
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -89,16 +111,19 @@ def load_instructions(config: DataConfig) -> Instructions:
     task. From the hub rows are streamed from every task in turn until there are enough.
 
     Raises:
-      UserError: the file is missing or malformed, or the hub cannot be reached; the message names
-        file and line.
+      UserError: the file is missing or unreadable, too many of its rows are bad, or the hub cannot
+        be reached; the message names file and line.
     """
+    place = config.instructions or (config.mirror if config.origin == "mirror" else config.origin)
+    bad = BadRows("instructions", config.on_bad_row, str(place))
     if config.instructions is not None:
-        return _collect(read_records(Path(config.instructions)), config, whole=True)
+        return _collect(_from_file(Path(config.instructions), bad), config, bad, whole=True)
     if config.origin == "mirror":
-        return _collect(read_records(_mirror_file(config)), config, whole=True)
+        rows = itertools.chain.from_iterable(_from_file(path, bad) for path in mirror_files(config))
+        return _collect(rows, config, bad, whole=True)
     if config.origin == "hub":
-        return _collect(_from_hub(), config, whole=False)
-    return _generate(config)
+        return _collect(_from_hub(bad), config, bad, whole=False)
+    return _generate(config, bad)
 
 
 def build_items(validation: pa.Table) -> Iterator[Item]:
@@ -116,27 +141,30 @@ def build_items(validation: pa.Table) -> Iterator[Item]:
         )
 
 
-def _collect(records: Iterable[Record], config: DataConfig, *, whole: bool) -> Instructions:
+def _collect(
+    records: Iterable[Record], config: DataConfig, bad: BadRows, *, whole: bool
+) -> Instructions:
     """Samples both splits: the smallest draws of all records if `whole`, else the first ones."""
     train = _Sample(config.num_instructions, whole)
     validation = _Sample(config.num_validation, whole)
-    counts = {"read": 0, "duplicate": 0}
+    duplicates = 0
     for batch in _batches(records):
-        for is_held_out, row in _rows(batch, config.seed):
-            counts["read"] += 1
-            counts["duplicate"] += not (validation if is_held_out else train).offer(row)
-        if not whole and train.is_full() and validation.is_full():
-            break
-    return _result(train, validation, counts)
+        for is_held_out, row in _rows(batch, config.seed, bad):
+            duplicates += not (validation if is_held_out else train).offer(row)
+        if not whole:
+            bad.check()  # a stream may have no end
+            if train.is_full() and validation.is_full():
+                break
+    return _result(train, validation, duplicates, bad)
 
 
-def _generate(config: DataConfig) -> Instructions:
+def _generate(config: DataConfig, bad: BadRows) -> Instructions:
     """Takes the miniature's own splits; validation rows whose inputs occur in train are dropped."""
     from sycophancy.data import miniature
 
     train = _Sample(config.num_instructions, whole=False)
     validation = _Sample(config.num_validation, whole=False)
-    counts = {"read": 0, "duplicate": 0}
+    duplicates = 0
     trained: set[str] = set()
     splits: tuple[tuple[Literal["train", "validation"], _Sample], ...] = (
         ("train", train),
@@ -146,46 +174,90 @@ def _generate(config: DataConfig) -> Instructions:
         rows = miniature.instructions(split, sample.size)
         records = ((row, f"miniature {split} row {n}") for n, row in enumerate(rows, start=1))
         for batch in _batches(records):
-            for _, row in _rows(batch, config.seed):
-                counts["read"] += 1
-                counts["duplicate"] += row.inputs in trained or not sample.offer(row)
+            bad.read += len(batch)
+            for _, row in _rows(batch, config.seed, bad):
+                duplicates += row.inputs in trained or not sample.offer(row)
         trained = {row.inputs for row in train.rows()}
-    return _result(train, validation, counts)
+    return _result(train, validation, duplicates, bad)
 
 
-def _result(train: _Sample, validation: _Sample, counts: dict[str, int]) -> Instructions:
+def _result(train: _Sample, validation: _Sample, duplicates: int, bad: BadRows) -> Instructions:
+    bad.check()
     for split, sample in (("train", train), ("validation", validation)):
-        counts[split] = len(sample.rows())
-        if not counts[split] and sample.size:
+        if not sample.rows() and sample.size:
             raise UserError(
-                f"no instruction row for {split} among the {counts['read']} read; give more rows"
+                f"no instruction row for {split} among the {bad.read:,} read from {bad.place}"
+                f"{bad.in_words()}; give more rows"
             )
-    return Instructions(_table(train.rows()), _table(validation.rows()), counts)
+    trained, held_out = _table(train.rows()), _table(validation.rows())
+    known = normalised.keys([trained["inputs"].combine_chunks()])
+    fresh = pc.invert(pc.is_in(normalised.keys([held_out["inputs"].combine_chunks()]), known))
+    measured = held_out.filter(fresh)
+    counts = {
+        "read": bad.read,
+        "bad": bad.dropped,
+        "duplicate": duplicates,
+        "also_in_train": len(held_out) - len(measured),
+        "train": len(trained),
+        "validation": len(measured),
+    }
+    return Instructions(trained, measured, counts, bad)
 
 
-def _mirror_file(config: DataConfig) -> Path:
+def mirror_files(config: DataConfig) -> list[Path]:
+    """The files of instruction rows in a mirror.
+
+    Raises:
+      UserError: there is none, or a shard is missing.
+    """
     if config.mirror is None:
         raise UserError("origin 'mirror' needs a folder; pass --data-mirror DIR")
-    folder = Path(config.mirror) / HUB_ID.replace("/", "__") / "default"
-    for path in (folder / "train.parquet", folder / "train.jsonl"):
-        if path.is_file():
-            return path
+    folder = Path(config.mirror) / HUB_ID.replace("/", "__")
+    for place in ("default", "data", "."):
+        if found := split_files(folder / place, "train", ("parquet", "jsonl")):
+            return found
     raise UserError(
-        f"{folder} holds no train.parquet or train.jsonl; pass a file with --instructions FILE"
+        f"{folder / 'default'} holds no train.parquet or train.jsonl; pass a file with"
+        " --instructions FILE"
     )
 
 
-def _from_hub() -> Iterator[Record]:
+def _from_file(path: Path, bad: BadRows) -> Iterator[Record]:
+    return read_records(path, _FIELDS, ("task",), bad)
+
+
+def _from_hub(bad: BadRows) -> Iterator[Record]:
     """Streams the hub's files, which hold a task each, in turn: one row of each, then again."""
     what = f"instruction rows of {HUB_ID}"
     stream = hub.load_split(
         what, HUB_ID, split="train", revision=REVISION, streaming=True, remedy=_REMEDY
     )
     shards = stream.num_shards
-    tasks = [iter(stream.shard(shards, index)) for index in range(shards)]
-    rows = (row for turn in zip_longest(*tasks) for row in turn if row is not None)
-    for number, row in enumerate(hub.guard_stream(what, rows, remedy=_REMEDY), start=1):
-        yield row, f"{HUB_ID} row {number}"
+    tasks = [_shard_rows(stream.shard(shards, index), what) for index in range(shards)]
+    for row in hub.guard_stream(what, _in_turn(tasks), remedy=_REMEDY):
+        bad.read += 1
+        where = f"{HUB_ID} row {bad.read}"
+        if row is None:
+            bad.drop(BadRow(where, NOT_UTF8))
+        else:
+            yield row, where
+
+
+def _in_turn(iterators: list[Iterator[T]]) -> Iterator[T]:
+    """One of each, then again, without those that have no more."""
+    left = list(iterators)
+    while left:
+        for iterator in tuple(left):
+            try:
+                yield next(iterator)
+            except StopIteration:
+                left.remove(iterator)
+
+
+def _shard_rows(shard: Any, what: str) -> Iterator[dict[str, str | None] | None]:
+    """As Arrow tables, since `datasets` ends at the first row that is not UTF-8 otherwise."""
+    for table in shard.with_format("arrow").iter(batch_size=_HUB_BATCH):
+        yield from rows_of(table, _FIELDS, ("task",), what)
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -199,9 +271,14 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield batch
 
 
-def _rows(batch: list[Record], seed: int) -> Iterator[tuple[bool, _Row]]:
-    """Turns records into rows, each with whether it is held out."""
-    fields = [_fields(row, where) for row, where in batch]
+def _rows(batch: list[Record], seed: int, bad: BadRows) -> Iterator[tuple[bool, _Row]]:
+    """Turns records into rows, each with whether it is held out; counts those it cannot."""
+    fields = []
+    for record, where in batch:
+        try:
+            fields.append(_fields(record, where))
+        except BadRow as error:
+            bad.drop(error)
     hashes = draws.content_hashes("\x1f".join(field) for field in fields)
     held_out = draws.below(
         draws.content_hashes(inputs for inputs, _, _ in fields), 0, "held out", HELD_OUT_SHARE
@@ -213,13 +290,17 @@ def _rows(batch: list[Record], seed: int) -> Iterator[tuple[bool, _Row]]:
 
 
 def _fields(row: dict[str, Any], where: str) -> tuple[str, str, str]:
-    for name in ("inputs", "targets"):
-        if not isinstance(row.get(name), str) or not row[name].strip():
-            raise UserError(
-                f"{where}: field {name!r} is {row.get(name)!r}, expected text; a row needs inputs,"
-                " targets and, if it likes, task"
-            )
-    return row["inputs"], row["targets"], str(row.get("task") or "instruction")
+    for name in _FIELDS:
+        if row.get(name) is None:
+            raise BadRow(where, f"field {name!r} is missing")
+        if not is_text(row[name]):
+            raise BadRow(where, f"field {name!r} is not text", repr(row[name]))
+        if not row[name].strip():
+            raise BadRow(where, f"field {name!r} is empty")
+    task = row.get("task") or "instruction"
+    if not is_text(task) and not isinstance(task, int):
+        raise BadRow(where, "field 'task' is not text", repr(task))
+    return row["inputs"], row["targets"], str(task)
 
 
 def _table(rows: list[_Row]) -> pa.Table:

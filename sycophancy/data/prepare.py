@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sycophancy.config import DataConfig
-from sycophancy.data import addition, instructions, intervention, probes, surveys
+from sycophancy.data import (
+    addition,
+    columns,
+    instructions,
+    intervention,
+    normalised,
+    probes,
+    prompts,
+    surveys,
+)
+from sycophancy.data.lengths import Lengths, Limits
+from sycophancy.data.records import BadRows
 from sycophancy.data.sources import Texts, load_source, selected_names
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
@@ -36,49 +49,83 @@ SUMMARY = "summary.json"
 _UNFINISHED = ".unfinished"
 
 
-def prepare(config: DataConfig, out: Path, progress: Progress | None = None) -> dict[str, Any]:
+def prepare(
+    config: DataConfig,
+    out: Path,
+    progress: Progress | None = None,
+    limits: Limits | None = None,
+) -> dict[str, Any]:
     """Prepares everything a run trains on and is measured with.
 
     Writes, all or nothing: intervention rows and instruction rows, for training and for
     validation; `evaluation/<task>.parquet` (items; `/` in a task's name becomes `_`);
-    `summary.json`.
+    `summary.json`. What cannot be scored is left out; what is too long for training is kept,
+    since the tasks leave it out by the lengths they are given, and counted.
 
     Args:
       config: where from, and how many rows.
       out: the folder to write; made if there is none. May be a bucket's (an `etils` path).
       progress: told the intervention rows done and wanted.
+      limits: the model's; without, nothing is too long.
 
     Returns:
-      The summary: per data set what was read, dropped and taken; the balance of the rows; notes in
-      words where there was less than asked for.
+      The summary: per data set what was read, dropped and taken; the balance of the rows;
+      `too_long` (see `limits.LeftOut`) and `bad_rows` (see `BadRows.summary`); notes in words on
+      these, and where there was less than asked for.
 
     Raises:
-      UserError: unusable input, see `sources`, `surveys` and `instructions`; or `out` cannot be
-        written. Nothing is left half-written.
+      UserError: unusable input, see `sources`, `surveys` and `instructions`; no claim that can be
+        scored; or `out` cannot be written. Nothing is left half-written.
     """
     names = selected_names(config.data_sets)
+    lengths = Lengths(limits)
+    lengths.check_choices(prompts.LETTERS)
     with _whole_or_nothing(out) as folder:
         rows = instructions.load_instructions(config)  # fails early where input is malformed
-        questions = load_surveys(config)
-        summary = _write_intervention(config, names, folder, progress or (lambda done, total: None))
-        pq.write_table(rows.train, folder / INSTRUCTIONS)
-        pq.write_table(rows.validation, folder / INSTRUCTIONS_VALIDATION)
-        summary["instructions"] = rows.counts
-        evaluation: dict[str, int] = {"intervention": summary["intervention_validation"]["items"]}
-        evaluation["instruction"] = _write_task(
-            folder, "instruction", instructions.build_items(rows.validation)
+        bad = [rows.bad]
+        questions = load_surveys(config, bad)
+        summary, notes = _write_intervention(
+            config, names, folder, progress or (lambda done, total: None), lengths, bad
         )
+        lengths.instructions(rows.train)
+        asked = lengths.items(list(instructions.build_items(rows.validation)))
+        kept = pc.is_in(rows.validation["example_id"], pa.array(_examples_of(asked), pa.string()))
+        pq.write_table(rows.train, folder / INSTRUCTIONS)
+        pq.write_table(rows.validation.filter(kept), folder / INSTRUCTIONS_VALIDATION)
+        summary["instructions"] = rows.counts | {"validation": len(asked)}
+        evaluation: dict[str, int] = {"intervention": summary["intervention_validation"]["items"]}
+        evaluation["instruction"] = _write_task(folder, "instruction", asked)
         sums = list(addition.build_items(config.seed))
-        for task in ("addition", "addition_true"):
-            evaluation[task] = _write_task(folder, task, (i for i in sums if i.task == task))
         probed = list(probes.build_items(config.seed))
-        for task in probes.TASKS:
-            evaluation[task] = _write_task(folder, task, (i for i in probed if i.task == task))
-        for survey, asked in questions.items():
-            items = surveys.build_items(survey, asked, config.num_survey_items, config.seed)
-            evaluation[f"surveys/{survey}"] = _write_task(folder, f"surveys/{survey}", items)
+        for task, items in (
+            *((task, sums) for task in ("addition", "addition_true")),
+            *((task, probed) for task in probes.TASKS),
+        ):
+            fitting = lengths.items([item for item in items if item.task == task])
+            evaluation[task] = _write_task(folder, task, fitting)
+        for survey, survey_questions in questions.items():
+            task = f"surveys/{survey}"
+            pairs = surveys.build_items(
+                survey, survey_questions, config.num_survey_items, config.seed
+            )
+            notes += _shortage(f"{task} questions", config.num_survey_items, len(pairs) // 2)
+            evaluation[task] = _write_task(folder, task, lengths.items(pairs))
         summary["evaluation"] = evaluation
-        summary["notes"] = _notes(config, summary)
+        summary["too_long"] = [dataclasses.asdict(entry) for entry in lengths.summary()]
+        summary["bad_rows"] = [entry for counts in bad for entry in counts.summary()]
+        held_out = rows.counts["validation"] + rows.counts["also_in_train"]
+        summary["notes"] = [
+            *notes,
+            *_shortage("instruction rows", config.num_instructions, rows.counts["train"]),
+            *_shortage("instruction validation rows", config.num_validation, held_out),
+            *lengths.in_words(),
+            *filter(None, (counts.note() for counts in bad)),
+            *(
+                f"{task}: no held-out item is left, so nothing is measured on it"
+                for task, count in evaluation.items()
+                if not count
+            ),
+        ]
         (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     return summary
 
@@ -98,8 +145,9 @@ def render_examples(out: Path, count: int) -> list[str]:
     path = out / INTERVENTION
     if not path.is_file():
         raise UserError(f"{path} does not exist; run `sycophancy prepare` first")
-    with path.open("rb") as stream, pq.ParquetFile(stream) as file:
-        rows = next(file.iter_batches(batch_size=max(count, 1))).to_pylist()[:count]
+    with columns.readable(path), path.open("rb") as stream, pq.ParquetFile(stream) as file:
+        batches = file.iter_batches(batch_size=max(count, 1))
+        rows = [row for batch in itertools.islice(batches, 1) for row in batch.to_pylist()][:count]
     return [
         f"{row['dataset']} · the claim is {'true' if row['claim_is_true'] else 'false'} · "
         f"{_opinion(row)} · {row['example_id']}\n\n{row['inputs']} → {row['targets']}"
@@ -114,24 +162,38 @@ def _opinion(row: dict[str, Any]) -> str:
 
 
 def _write_intervention(
-    config: DataConfig, names: tuple[str, ...], folder: Path, progress: Progress
-) -> dict[str, Any]:
+    config: DataConfig,
+    names: tuple[str, ...],
+    folder: Path,
+    progress: Progress,
+    lengths: Lengths,
+    bad: list[BadRows],
+) -> tuple[dict[str, Any], list[str]]:
+    """Writes training and held-out claims; returns their part of the summary, and its notes."""
     train = [load_source(name, config, "train") for name in names]
     validation = [load_source(name, config, "validation") for name in names]
+    bad += [texts.bad for texts in train]
+    bad += [texts.bad for texts in validation if not texts.held_out_from_train]
     validation, leaked = _without_train_texts(train, validation)
     chosen = intervention.sample(
         [texts.hashes for texts in train], config.num_examples, config.sampling, config.seed
     )
     batches = intervention.claimed_batches(train, chosen, config.seed, config.claim_mode)
-    balance = _write_rows(
-        folder / INTERVENTION,
-        (
-            intervention.build_rows(batch, config.seed, opinions=config.opinions)
-            for batch in batches
-        ),
-        progress,
-        len(chosen[0]),
-    )
+    taken: Counter[str] = Counter()
+
+    def training_rows() -> Iterator[pa.Table]:
+        for batch in batches:
+            rows = intervention.build_rows(batch, config.seed, opinions=config.opinions)
+            rows = lengths.claims(rows)
+            taken.update(rows["dataset"].to_pylist())
+            yield rows
+
+    balance = _write_rows(folder / INTERVENTION, training_rows(), progress, len(chosen[0]))
+    if not balance["rows"] and len(chosen[0]):
+        raise UserError(
+            f"none of the {len(chosen[0]):,} claims can be scored: {lengths.in_words()[0]}; choose"
+            " other data sets"
+        )
     # A measure over all data sets should not be mostly the largest: validation is balanced. Its
     # users have opinions, whatever those of the training rows do, so that runs can be compared.
     held_out = intervention.sample(
@@ -140,31 +202,55 @@ def _write_intervention(
     claimed = list(
         intervention.claimed_batches(validation, held_out, config.seed, config.claim_mode)
     )
+    items = [item for batch in claimed for item in intervention.build_items(batch, config.seed)]
+    asked = lengths.items(items)
+    kept = pa.array(_examples_of(asked), pa.string())
+    measured: Counter[str] = Counter()
+
+    def validation_rows() -> Iterator[pa.Table]:
+        for batch in claimed:
+            rows = intervention.build_rows(batch, config.seed)
+            rows = rows.filter(pc.is_in(rows["example_id"], kept))
+            measured.update(rows["dataset"].to_pylist())
+            yield rows
+
     validation_balance = _write_rows(
-        folder / INTERVENTION_VALIDATION,
-        (intervention.build_rows(batch, config.seed) for batch in claimed),
-        lambda done, total: None,
-        len(held_out[0]),
+        folder / INTERVENTION_VALIDATION, validation_rows(), lambda done, total: None, 0
     )
-    items = (item for batch in claimed for item in intervention.build_items(batch, config.seed))
-    validation_balance["items"] = _write_task(folder, "intervention", items)
+    validation_balance["items"] = _write_task(folder, "intervention", asked)
+    notes = [
+        *_shortage("intervention rows", config.num_examples, len(chosen[0])),
+        *_shortage("intervention validation rows", config.num_validation, len(held_out[0])),
+    ]
     data_sets = {}
     for index, name in enumerate(names):
+        own_split = not train[index].held_out_from_train
         data_sets[name] = {
-            "train": train[index].counts | {"taken": int((chosen[0] == index).sum())},
+            "train": train[index].counts | {"taken": taken[name]},
             "validation": validation[index].counts
-            | {"also_in_train": leaked[index], "taken": int((held_out[0] == index).sum())},
+            | {"also_in_train": leaked[index], "taken": measured[name]},
             "validation_split": (
-                "held out from train"
-                if train[index].held_out_from_train
-                else train[index].source.validation
+                train[index].source.validation if own_split else "held out from train"
             ),
         }
-    return {
+        if not own_split:
+            notes.append(f"{name}: no validation split here; one train text in 20 is held out")
+        if not len(validation[index]):
+            notes.append(
+                f"{name}: no held-out row is left, since all {leaked[index]:,} occur in train too;"
+                " so no claim on it is measured"
+            )
+    summary = {
         "data_sets": data_sets,
         "intervention": balance,
         "intervention_validation": validation_balance,
     }
+    return summary, notes
+
+
+def _examples_of(items: Iterable[Item]) -> list[str]:
+    """The ids of the rows that items ask about, which end their pairs' ids."""
+    return list(dict.fromkeys(item.pair_id.rpartition("/")[2] for item in items))
 
 
 def _without_train_texts(
@@ -172,12 +258,17 @@ def _without_train_texts(
 ) -> tuple[list[Texts], list[int]]:
     """Drops held-out rows whose texts occur in the train split of any data set.
 
+    Texts that differ in case, spacing or punctuation alone are the same text here.
+
     Returns:
       The data sets' remaining rows, and how many rows each lost.
     """
-    joined = [_joined(texts) for texts in validation]
+    joined = [normalised.keys(texts.columns) for texts in validation]
     held_out = pa.concat_arrays(joined)
-    seen = [pc.filter(rows, pc.is_in(rows, held_out)) for rows in map(_joined, train)]
+    seen = [
+        pc.filter(rows, pc.is_in(rows, held_out))
+        for rows in (normalised.keys(texts.columns) for texts in train)
+    ]
     known = pa.concat_arrays(seen)
     rest, leaked = [], []
     for texts, contents in zip(validation, joined, strict=True):
@@ -185,10 +276,6 @@ def _without_train_texts(
         rest.append(texts.select(np.flatnonzero(fresh)))
         leaked.append(int((~fresh).sum()))
     return rest, leaked
-
-
-def _joined(texts: Texts) -> pa.Array:
-    return pc.binary_join_element_wise(*texts.columns, "\x1f")
 
 
 def _write_rows(
@@ -223,39 +310,16 @@ def _write_rows(
     }
 
 
-def _write_task(folder: Path, task: str, items: Any) -> int:
-    written: list[Item] = list(items)
-    write_items(evaluation_file(folder, task), written)
-    return len(written)
+def _write_task(folder: Path, task: str, items: Sequence[Item]) -> int:
+    write_items(evaluation_file(folder, task), items)
+    return len(items)
 
 
-def _notes(config: DataConfig, summary: dict[str, Any]) -> list[str]:
-    """What fell short of what was asked for, in words."""
-    notes = []
-    shortages = [
-        ("intervention rows", config.num_examples, summary["intervention"]["rows"]),
-        (
-            "intervention validation rows",
-            config.num_validation,
-            summary["intervention_validation"]["rows"],
-        ),
-        ("instruction rows", config.num_instructions, summary["instructions"]["train"]),
-        (
-            "instruction validation rows",
-            config.num_validation,
-            summary["instructions"]["validation"],
-        ),
-    ]
-    for task, items in summary["evaluation"].items():
-        if task.startswith("surveys/"):
-            shortages.append((f"{task} questions", config.num_survey_items, items // 2))
-    for what, asked, got in shortages:
-        if got < asked:
-            notes.append(f"{what}: {asked:,} asked for, all {got:,} that there are were taken")
-    for name, counts in summary["data_sets"].items():
-        if counts["validation_split"] == "held out from train":
-            notes.append(f"{name}: no validation split here; one train text in 20 is held out")
-    return notes
+def _shortage(what: str, asked: int, there: int) -> list[str]:
+    """A note where there was less than asked for."""
+    if there >= asked:
+        return []
+    return [f"{what}: {asked:,} asked for, all {there:,} that there are were taken"]
 
 
 @contextmanager

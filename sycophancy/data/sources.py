@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 from sycophancy.config import DataConfig
 from sycophancy.data import claims, draws
 from sycophancy.data.catalog import SOURCES, Source, get_source, selected_names
+from sycophancy.data.columns import is_text
+from sycophancy.data.columns import texts as read_texts
 from sycophancy.data.origins import Published, publishes_validation, read_published
+from sycophancy.data.records import NOT_UTF8, BadRow, BadRows, shortened
 from sycophancy.errors import UserError
 
 __all__ = ["SOURCES", "Source", "Texts", "get_source", "load_source", "selected_names"]
@@ -31,10 +35,12 @@ class Texts:
       columns: its text fields in the protocol's order, cleaned; each of shape (rows,).
       labels: indices into `source.label_names`, shape (rows,).
       hashes: content hashes of data set and texts, shape (rows, 2); no two are equal.
-      counts: rows `read`, and of these `unlabelled`, `empty` (a text is missing or blank),
-        `conflicting` (equal texts with different labels: all are dropped), `duplicate` (equal
-        texts with equal label beyond the first), `held_out` (kept for the other split) and `kept`.
+      counts: rows `read`, and of these `bad` (no UTF-8, or a label that is not a whole number),
+        `unlabelled`, `empty` (a text is missing or blank), `conflicting` (equal texts with
+        different labels: all are dropped), `duplicate` (equal texts with equal label beyond the
+        first), `held_out` (kept for the other split) and `kept`.
       held_out_from_train: whether the split was made here because the origin has no validation.
+      bad: the bad rows of the file, with reasons.
     """
 
     source: Source
@@ -43,6 +49,7 @@ class Texts:
     hashes: draws.Hashes
     counts: dict[str, int]
     held_out_from_train: bool = False
+    bad: BadRows = dataclasses.field(default_factory=lambda: BadRows("rows", "drop"))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,91 +78,136 @@ def load_source(name: str, config: DataConfig, split: str) -> Texts:
 
     Raises:
       UserError: unknown data set; file or hub out of reach; a column is missing or has another
-        type; a label is out of range or has no name; no usable row is left.
+        type; a label is out of range or has no name, or two names are the same but for their
+        spelling; too many rows are bad; no usable row is left.
     """
     source = get_source(name)
     held_out = not publishes_validation(source, config)
     published_split = "train" if split == "train" or held_out else source.validation
     published = read_published(source, config, published_split)
-    texts = _usable(source, published)
+    bad = BadRows(f"{name} {published_split}", config.on_bad_row)
+    texts = _usable(source, published, bad)
     if held_out and len(texts) > 1:
         texts = _hold_out(texts, split)
     if len(texts) == 0:
         raise UserError(
-            f"data set {name!r}: {published.where} has no usable row for {split}"
-            f" ({texts.counts['read']} read, {texts.counts['unlabelled']} without a label);"
-            " leave the data set out or mend the file"
+            f"data set {name!r}: {published[0].where} has no usable row for {split}"
+            f" ({texts.counts['read']} read, {texts.counts['unlabelled']} without a label"
+            f"{bad.in_words()}); leave the data set out or mend the file"
         )
     return texts
 
 
-def _usable(source: Source, published: Published) -> Texts:
-    labels = _map_labels(source, published)
-    columns = [_clean_column(source, published, name) for name in source.texts]
-    counts = {"read": len(labels), "unlabelled": int((labels == _UNLABELLED).sum())}
-    complete = np.ones(len(labels), np.bool_)
+def _usable(source: Source, published: Sequence[Published], bad: BadRows) -> Texts:
+    parts = [_read_part(source, part, bad) for part in published]
+    bad.check()
+    columns = [pa.concat_arrays([part[0][index] for part in parts]) for index in _fields(source)]
+    labels = np.concatenate([part[1] for part in parts])
+    good = np.concatenate([part[2] for part in parts])
+    labelled = good & (labels != _UNLABELLED)
+    complete = good.copy()
     for column in columns:
         filled = pc.fill_null(pc.greater(pc.binary_length(column), 0), False)
         complete &= filled.to_numpy(zero_copy_only=False)
-    labelled = labels != _UNLABELLED
-    counts["empty"] = int((labelled & ~complete).sum())
+    counts = {
+        "read": len(labels),
+        "bad": bad.dropped,
+        "unlabelled": int((good & ~labelled).sum()),
+        "empty": int((labelled & ~complete).sum()),
+    }
     hashes = _hash_rows(source, columns)
     rows = np.flatnonzero(labelled & complete)
     rows, counts["conflicting"], counts["duplicate"] = _distinct(rows, hashes, labels)
     counts |= {"held_out": 0, "kept": len(rows)}
-    whole = Texts(source, tuple(columns), labels, hashes, counts)
+    whole = Texts(source, tuple(columns), labels, hashes, counts, bad=bad)
     return whole if len(rows) == len(labels) else whole.select(rows)
 
 
-def _clean_column(source: Source, published: Published, name: str) -> pa.Array:
-    column = published.table[name]
-    if not _is_text(column.type) and not pa.types.is_null(column.type):
-        raise UserError(
-            f"data set {source.name!r}: column {name!r} of {published.where} holds {column.type},"
-            " expected text"
-        )
-    cleaned = claims.clean(column.cast(pa.string()))
-    return cleaned.combine_chunks() if isinstance(cleaned, pa.ChunkedArray) else cleaned
+def _fields(source: Source) -> range:
+    return range(len(source.texts))
 
 
-def _map_labels(source: Source, published: Published) -> NDArray[np.int64]:
+def _read_part(
+    source: Source, published: Published, bad: BadRows
+) -> tuple[list[pa.Array], NDArray[np.int64], NDArray[np.bool_]]:
+    """The cleaned text columns of a file, the label a row, and whether each row is good."""
+    labels, faults = _map_labels(source, published)
+    columns = []
+    for name in source.texts:
+        what = f"data set {source.name!r}: column {name!r} of {published.where}"
+        column, valid = read_texts(published.table[name], what)
+        faults.append((f"column {name!r} is {NOT_UTF8}", ~valid))
+        columns.append(claims.clean(column))
+    good = np.ones(len(labels), np.bool_)
+    bad.read += len(labels)
+    for reason, faulty in faults:
+        rows = np.flatnonzero(faulty & good)
+        if len(rows):
+            bad.drop(BadRow(f"row {rows[0]} (from 0) of {published.where}", reason), len(rows))
+            good[rows] = False
+    return columns, labels, good
+
+
+Faults = list[tuple[str, NDArray[np.bool_]]]  # a reason, and for each row whether it is so
+
+
+def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64], Faults]:
     """The protocol's label index a row, -1 without a label; by name, never by number."""
     column = published.table[published.label]
+    what = f"data set {source.name!r}: column {published.label!r} of {published.where}"
     order = {_fold(name): index for index, (name, _) in enumerate(source.labels)}
+    faults: Faults = []
     if pa.types.is_null(column.type):  # no row at all, or none with a label
-        return np.full(len(column), _UNLABELLED, np.int64)
-    if _is_text(column.type):
-        encoded = pc.dictionary_encode(column.combine_chunks())
+        return np.full(len(column), _UNLABELLED, np.int64), faults
+    if is_text(column.type):
+        named, valid = read_texts(column, what)
+        faults.append((f"column {published.label!r} is {NOT_UTF8}", ~valid))
+        encoded = pc.dictionary_encode(named)
         names = encoded.dictionary.to_pylist()
-        numbers = pc.fill_null(encoded.indices.cast(pa.int64()), -1)
-    elif pa.types.is_integer(column.type):
+        given = pc.fill_null(encoded.indices.cast(pa.int64()), -1).to_numpy()
+    elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         if published.label_names is None:
             raise UserError(
-                f"data set {source.name!r}: column {published.label!r} of {published.where} holds"
-                " numbers without their names; keep the names (ClassLabel, as `datasets` writes"
-                f" them) or write the names {', '.join(order)} instead of numbers"
+                f"{what} holds numbers without their names; keep the names (ClassLabel, as"
+                f" `datasets` writes them) or write the names {', '.join(order)} instead of numbers"
             )
         names = list(published.label_names)
-        numbers = pc.fill_null(column.cast(pa.int64()), -1)
+        given, whole = _whole_numbers(column)
+        faults.append((f"column {published.label!r} is not a whole number", ~whole))
     else:
-        raise UserError(
-            f"data set {source.name!r}: column {published.label!r} of {published.where} holds"
-            f" {column.type}, expected label numbers or names"
-        )
-    for name in names:
-        if _fold(name) not in order:
-            raise UserError(
-                f"data set {source.name!r}: {published.where} has a label {name!r}, expected"
-                f" {', '.join(name for name, _ in source.labels)}"
-            )
-    given = np.asarray(numbers.to_numpy(), np.int64)
+        raise UserError(f"{what} holds {column.type}, expected label numbers or names")
+    _check_names(source, published, names)
     _check_range(source, published, given, len(names))
     table = np.array([order[_fold(name)] for name in names] + [_UNLABELLED], np.int64)
-    return table[given]
+    return table[given], faults
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+def _whole_numbers(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Label numbers, -1 where there is none; and whether each is a whole number or missing."""
+    missing = column.is_null().to_numpy()
+    numbers = pc.fill_null(column.cast(pa.float64(), safe=False), _UNLABELLED).to_numpy()
+    whole = np.isfinite(numbers) & (numbers == np.trunc(numbers))
+    limit = np.iinfo(np.int32).max  # beyond any label's number, and exact as a float
+    given = np.where(whole, numbers, _UNLABELLED).clip(-limit, limit).astype(np.int64)
+    return np.where(missing, _UNLABELLED, given), whole
+
+
+def _check_names(source: Source, published: Published, names: Sequence[str]) -> None:
+    known = {_fold(name) for name, _ in source.labels}
+    seen: dict[str, str] = {}
+    for name in names:
+        folded = _fold(name)
+        if folded not in known:
+            raise UserError(
+                f"data set {source.name!r}: {published.where} has a label {shortened(repr(name))},"
+                f" expected {', '.join(name for name, _ in source.labels)}"
+            )
+        if folded in seen:
+            raise UserError(
+                f"data set {source.name!r}: {published.where} has two labels {seen[folded]!r} and"
+                f" {name!r} that differ in spelling alone; give each label one name"
+            )
+        seen[folded] = name
 
 
 def _check_range(
@@ -163,9 +215,11 @@ def _check_range(
 ) -> None:
     wrong = np.flatnonzero((given < _UNLABELLED) | (given >= count))
     if len(wrong):
+        row = int(wrong[0])
         raise UserError(
-            f"data set {source.name!r}: row {wrong[0]} (from 0) of {published.where} has"
-            f" label {given[wrong[0]]}, expected 0 to {count - 1} or -1 for none; mend the file"
+            f"data set {source.name!r}: row {row} (from 0) of {published.where} has"
+            f" label {published.table[published.label][row]}, expected 0 to {count - 1} or -1 for"
+            " none; mend the file"
         )
 
 

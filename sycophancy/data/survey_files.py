@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sycophancy.config import DataConfig
 from sycophancy.data import hub
-from sycophancy.data.records import Record, read_records
-from sycophancy.data.surveys import FILES, Question, check_survey, parse_question
+from sycophancy.data.records import NOT_UTF8, BadRow, BadRows, Record, is_file, read_records
+from sycophancy.data.surveys import FIELDS, FILES, Question, check_survey, parse_question
 from sycophancy.errors import UserError
 
 HUB_ID = "Anthropic/model-written-evals"
@@ -20,35 +20,46 @@ GITHUB = "https://raw.githubusercontent.com/anthropics/evals/main/sycophancy"
 _REMEDY = "get the files from github.com/anthropics/evals and pass their folder with --surveys DIR"
 
 
-def load_surveys(config: DataConfig) -> dict[str, list[Question]]:
+def load_surveys(config: DataConfig, bad: list[BadRows] | None = None) -> dict[str, list[Question]]:
     """Loads the three surveys by name: `nlp`, `phil`, `poli`.
 
+    Args:
+      config: says from which origin.
+      bad: takes the counts of rows that cannot be used, one entry a survey.
+
     Raises:
-      UserError: a file is missing or malformed, or does not hold the survey it is named after.
+      UserError: a file is missing or unreadable, too many of its rows are bad, or it does not hold
+        the survey it is named after.
     """
+    surveys = {}
+    for survey in FILES:
+        rows = BadRows(f"surveys/{survey}", config.on_bad_row)
+        surveys[survey] = _load(survey, config, rows)
+        if bad is not None:
+            bad.append(rows)
+    return surveys
+
+
+def _load(survey: str, config: DataConfig, bad: BadRows) -> list[Question]:
+    name = f"{FILES[survey]}.jsonl"
     if config.surveys is None and config.origin == "miniature":
         from sycophancy.data import miniature
 
-        return {
-            survey: _parse(_numbered(rows, f"miniature {survey} survey"))
-            for survey, rows in miniature.surveys().items()
-        }
-    return {survey: _load(survey, config) for survey in FILES}
-
-
-def _load(survey: str, config: DataConfig) -> list[Question]:
-    name = f"{FILES[survey]}.jsonl"
+        records = _numbered(miniature.surveys()[survey], f"miniature {survey} survey", bad)
+        return _parse(records, bad)
     if config.surveys is None and config.origin == "hub":
-        return _from_hub(survey, name)
-    path = _folder(config) / name
-    if not path.is_file():
+        return _from_hub(survey, name, bad)
+    path = survey_folder(config) / name
+    if not is_file(path):
         raise UserError(f"survey {survey!r}: {path} does not exist; {_REMEDY}")
-    questions = _parse(read_records(path))
+    questions = _parse(read_records(path, FIELDS, (), bad), bad)
+    if not questions:
+        raise UserError(f"{path} holds no questions{bad.in_words()}; {_REMEDY}")
     check_survey(survey, questions, str(path))
     return questions
 
 
-def _folder(config: DataConfig) -> Path:
+def survey_folder(config: DataConfig) -> Path:
     if config.surveys is not None:
         return Path(config.surveys)
     if config.mirror is None:
@@ -56,7 +67,7 @@ def _folder(config: DataConfig) -> Path:
     return Path(config.mirror) / HUB_ID.replace("/", "__") / "sycophancy"
 
 
-def _from_hub(survey: str, name: str) -> list[Question]:
+def _from_hub(survey: str, name: str, bad: BadRows) -> list[Question]:
     """Tries the hub, then the original on GitHub if the hub's file is another survey's."""
     what = f"survey {survey!r}"
     rows = hub.load_split(
@@ -67,20 +78,38 @@ def _from_hub(survey: str, name: str) -> list[Question]:
         revision=REVISION,
         remedy=_REMEDY,
     )
-    questions = _parse(_numbered(rows, f"{HUB_ID} {name}"))
+    questions = _parse(_from_data_set(rows, f"{HUB_ID} {name}", bad), bad)
     try:
         check_survey(survey, questions, f"{HUB_ID} {name}")
     except UserError:
         url = f"{GITHUB}/{name}"
         rows = hub.load_split(what, "json", data_files=url, split="train", remedy=_REMEDY)
-        questions = _parse(_numbered(rows, url))
+        bad.reset()
+        questions = _parse(_from_data_set(rows, url, bad), bad)
         check_survey(survey, questions, url)
     return questions
 
 
-def _numbered(rows: Iterable[dict[str, Any]], where: str) -> Iterable[Record]:
-    return ((row, f"{where} row {number}") for number, row in enumerate(rows, start=1))
+def _numbered(rows: Iterable[dict[str, Any]], where: str, bad: BadRows) -> Iterable[Record]:
+    for bad.read, row in enumerate(rows, start=1):
+        yield row, f"{where} row {bad.read}"
 
 
-def _parse(records: Iterable[Record]) -> list[Question]:
-    return [parse_question(row, where) for row, where in records]
+def _from_data_set(rows: Sequence[dict[str, Any]], where: str, bad: BadRows) -> Iterable[Record]:
+    for index in range(len(rows)):
+        bad.read += 1
+        try:
+            yield rows[index], f"{where} row {bad.read}"
+        except UnicodeDecodeError as error:
+            bad.drop(BadRow(f"{where} row {bad.read}", NOT_UTF8, error.reason))
+
+
+def _parse(records: Iterable[Record], bad: BadRows) -> list[Question]:
+    questions = []
+    for row, where in records:
+        try:
+            questions.append(parse_question(row, where))
+        except BadRow as error:
+            bad.drop(error)
+    bad.check()
+    return questions

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sycophancy.data import draws, prompts
+from sycophancy.data.records import BadRow, is_text
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item
 
@@ -21,6 +22,8 @@ FILES = {
     "phil": "sycophancy_on_philpapers2020",
     "poli": "sycophancy_on_political_typology_quiz",
 }
+
+FIELDS = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
 
 # How a survey's questions begin. The last place where one of these stands is where the biography
 # ends. The political quiz has no stem in common, so its sixteen questions are all listed.
@@ -96,24 +99,24 @@ def parse_question(row: dict[str, Any], where: str) -> Question:
     two or more choices, with or without a line `Choices:`.
 
     Args:
-      row: `question`, `answer_matching_behavior`, `answer_not_matching_behavior`.
+      row: `FIELDS`; answers are a text or a list of texts.
       where: file and line, for messages.
 
     Raises:
-      UserError: a field is missing, there are fewer than two choices, their letters are not
-        A, B, ... or an answer is none of them.
+      BadRow: a field is missing or not text, there are fewer than two choices, their letters are
+        not A, B, ... or an answer is none of them.
     """
-    for field in ("question", "answer_matching_behavior", "answer_not_matching_behavior"):
+    for field in FIELDS:
         if row.get(field) is None:
-            raise UserError(f"{where}: no field {field!r}; use the survey files as published")
-    opening, choices, letters = _split_choices(str(row["question"]), where)
+            raise BadRow(where, f"no field {field!r}")
+    if not is_text(row["question"]):
+        raise BadRow(where, "the question is not text", repr(row["question"]))
+    opening, choices, letters = _split_choices(row["question"], where)
     matching = _answers(row["answer_matching_behavior"], letters, where)
     others = _answers(row["answer_not_matching_behavior"], letters, where)
     if not matching or set(matching) & set(others):
-        raise UserError(
-            f"{where}: the answers {row['answer_matching_behavior']!r} and"
-            f" {row['answer_not_matching_behavior']!r} do not tell the choices apart; mend the row"
-        )
+        answers = f"{row['answer_matching_behavior']!r}, {row['answer_not_matching_behavior']!r}"
+        raise BadRow(where, "the answers do not tell the choices apart", answers)
     start = _question_start(opening)
     return Question(
         biography=opening[:start].rstrip(),
@@ -191,7 +194,7 @@ def _pair(survey: str, content_id: str, question: Question) -> Iterator[Item]:
 
 def _split_choices(text: str, where: str) -> tuple[str, str, tuple[str, ...]]:
     """Cuts a question into its opening, the block of its choices, and their letters."""
-    lines = re.sub(r"\s*(?:Answer:)?\s*$", "", text).split("\n")
+    lines = text.rstrip().removesuffix("Answer:").rstrip().split("\n")
     first = len(lines)
     while first > 0 and (_CHOICE.match(lines[first - 1].strip()) or not lines[first - 1].strip()):
         first -= 1
@@ -199,9 +202,8 @@ def _split_choices(text: str, where: str) -> tuple[str, str, tuple[str, ...]]:
     letters = [match[1] for line in block if (match := _CHOICE.match(line.strip()))]
     expected = [chr(ord("A") + index) for index in range(len(letters))]
     if len(letters) < 2 or letters != expected:
-        raise UserError(
-            f"{where}: found the choices {letters or 'none'}, expected lines (A), (B), ... at the"
-            " end of the question; mend the row"
+        raise BadRow(
+            where, "no choices (A), (B), ... at the end of the question", letters or "none"
         )
     if first > 0 and lines[first - 1].strip().lower() == "choices:":
         first -= 1
@@ -214,12 +216,10 @@ def _answers(given: Any, letters: tuple[str, ...], where: str) -> tuple[int, ...
     """Indices of the choices that an answer field names: a string or a list of strings."""
     indices = set()
     for answer in given if isinstance(given, list) else [given]:
-        match = _ANSWER.fullmatch(str(answer))
-        letter = f"({match[1]})" if match else str(answer)
+        match = _ANSWER.fullmatch(answer) if isinstance(answer, str) else None
+        letter = f"({match[1]})" if match else ""
         if letter not in letters:
-            raise UserError(
-                f"{where}: the answer {answer!r} is none of {', '.join(letters)}; mend the row"
-            )
+            raise BadRow(where, "an answer is none of the choices", repr(answer))
         indices.add(letters.index(letter))
     return tuple(sorted(indices))
 
@@ -235,7 +235,9 @@ def _question_start(opening: str) -> int:
         return stems[-1]
     breaks = re.finditer(r"(?<=[.!?])[\"')]*\s+(?=\S)", opening)
     starts = [0] + [
-        match.end() for match in breaks if not _ABBREVIATION.search(opening[: match.start()])
+        match.end()
+        for match in breaks
+        if not _ABBREVIATION.search(opening[max(match.start() - 8, 0) : match.start()])
     ]
     for start, end in zip(reversed(starts), [len(opening), *reversed(starts)], strict=False):
         if opening[start:end].rstrip().endswith(("?", "...", ":")):

@@ -6,16 +6,19 @@ import dataclasses
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sycophancy.errors import UserError
 
 Condition = Literal["neutral", "user_wrong", "user_right", "user_view"]
+T = TypeVar("T")
+
 CONDITIONS: tuple[str, ...] = get_args(Condition)
 
 ITEM_SCHEMA = pa.schema(
@@ -168,10 +171,9 @@ def read_items(path: Path) -> list[Item]:
     """Reads items in the order they were written.
 
     Raises:
-      UserError: the file is missing or no parquet, or a column is missing, has another type or
-        holds nulls; the message names file and column.
+      UserError: as `read_table`; or a row is no item.
     """
-    return [Item(**record) for record in _read(path, ITEM_SCHEMA)]
+    return _records(path, ITEM_SCHEMA, Item)
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -181,7 +183,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 
 def read_predictions(path: Path) -> list[Prediction]:
     """Reads predictions in the order they were written; raises as `read_items` does."""
-    return [Prediction(**record) for record in _read(path, PREDICTION_SCHEMA)]
+    return _records(path, PREDICTION_SCHEMA, Prediction)
 
 
 def _write(path: Path, records: Iterable[Item | Prediction], schema: pa.Schema) -> None:
@@ -200,21 +202,45 @@ def _write(path: Path, records: Iterable[Item | Prediction], schema: pa.Schema) 
         unfinished.unlink(missing_ok=True)
 
 
-def _read(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """Reads the columns of a schema from a parquet file that a stage wrote.
+
+    Raises:
+      UserError: the file is missing, damaged or no parquet, or a column is missing, has another
+        type or holds nulls; the message names file and column.
+    """
     if not path.is_file():
         raise UserError(f"{path} does not exist; run the stage that writes it")
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} cannot be read as parquet: {error}") from error
+        table.validate(full=True)
+        present = table.column_names
+    # Damaged bytes have raised ArrowException, OSError, UnicodeDecodeError, KeyError and more.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"{path} cannot be read as parquet ({reason}); run the stage that writes it again"
+        ) from error
     for field in schema:
-        if field.name not in table.column_names:
-            raise UserError(f"{path} has no column {field.name!r} (has {table.column_names})")
+        if field.name not in present:
+            raise UserError(f"{path} has no column {field.name!r} (it has {', '.join(present)})")
         column = table.column(field.name)
         if column.type != field.type:
             raise UserError(
                 f"{path}: column {field.name!r} has type {column.type}, expected {field.type}"
             )
-        if column.null_count:
-            raise UserError(f"{path}: column {field.name!r} has {column.null_count} empty values")
-    return table.select(schema.names).to_pylist()
+        nulls = column.null_count
+        if pa.types.is_list(field.type):
+            nulls += pc.list_flatten(column).null_count
+        if nulls:
+            raise UserError(f"{path}: column {field.name!r} has {nulls} empty values")
+    return table.select(schema.names)
+
+
+def _records(path: Path, schema: pa.Schema, make: Callable[..., T]) -> list[T]:
+    try:
+        return [make(**record) for record in read_table(path, schema).to_pylist()]
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise UserError(f"{path}: {error}; run the stage that writes it again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,8 @@ Source = Annotated[
     str | None, typer.Option(metavar="DIR", help="The checkout to install there [this one].")
 ]
 Restarts = Annotated[
-    int, typer.Option(min=0, metavar="N", help="How often an interrupted run is continued.")
+    int,
+    typer.Option(min=0, max=10_000, metavar="N", help="How often an interrupted run is continued."),
 ]
 
 
@@ -89,8 +91,8 @@ def slurm(
     context: typer.Context,
     arguments: Arguments,
     name: Name,
-    nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Machines.")] = 1,
-    gpus: Annotated[int, typer.Option(min=0, metavar="N", help="GPUs of each.")] = 0,
+    nodes: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="Machines.")] = 1,
+    gpus: Annotated[int, typer.Option(min=0, max=64, metavar="N", help="GPUs of each.")] = 0,
     tasks: Annotated[
         str, typer.Option(metavar="node|gpu", help="What one process drives.")
     ] = "node",
@@ -98,7 +100,8 @@ def slurm(
         str | None, typer.Option(metavar="LIMIT", help="As sbatch writes it: 24:00:00.")
     ] = None,
     notice: Annotated[
-        int, typer.Option(min=1, metavar="SECONDS", help="To save in, before the limit.")
+        int,
+        typer.Option(min=1, max=65_535, metavar="SECONDS", help="To save in, before the limit."),
     ] = 60,
     sbatch: Annotated[
         list[str] | None,
@@ -136,7 +139,7 @@ def sky(
     bucket: Annotated[
         str, typer.Option(metavar="gs://NAME|s3://NAME", help="Keeps the runs; must exist.")
     ],
-    nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Machines.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="Machines.")] = 1,
     infra: Annotated[
         str | None, typer.Option(metavar="CLOUD[/REGION]", help="Where [the cheapest].")
     ] = None,
@@ -144,7 +147,9 @@ def sky(
     runtime_version: Annotated[
         str | None, typer.Option(metavar="NAME", help="A TPU's software version.")
     ] = None,
-    disk: Annotated[int, typer.Option(min=50, metavar="GB", help="Of each machine.")] = 256,
+    disk: Annotated[
+        int, typer.Option(min=50, max=100_000, metavar="GB", help="Of each machine.")
+    ] = 256,
     restarts: Restarts = 3,
     source: Source = None,
     sweep: Sweep = None,
@@ -175,7 +180,7 @@ def local(
     arguments: Arguments,
     name: Name = "local",
     processes: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How many processes share the run.")
+        int, typer.Option(min=1, max=256, metavar="N", help="How many processes share the run.")
     ] = 1,
     sweep: Sweep = None,
     write: File = None,
@@ -198,15 +203,19 @@ def _runs(
 ) -> Sequence[Run]:
     """What is run; with `array`, every cell of a grid is a run of its own."""
     from sycophancy.launch import job
+    from sycophancy.options import RunOptions
 
     job.check_name(name)
     runs = job.plan_runs(name, arguments, sweep or ())
     commands: Any = context.find_root().command
+    options = {field.name for field in dataclasses.fields(RunOptions)}
     for run in runs:  # a misspelt option costs nothing here, and an hour of a pod there
         word, *rest = run.arguments
         given = commands.get_command(context, word).make_context(word, rest).params
-        if array and word in job.GRIDS and given["cell"] is None:
-            return job.each_cell(run, _count(word, given))
+        RunOptions(**{field: given[field] for field in options & given.keys()}).check()
+        cells = _count(word, given) if word in job.GRIDS else 0
+        if array and cells and given["cell"] is None:
+            return job.each_cell(run, cells)
     return runs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 import shlex
 import shutil
@@ -13,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
+from sycophancy.bounds import shortened
 from sycophancy.errors import UserError
 
 STAGES = ("run", "prepare", "filter", "finetune", "evaluate", "report")
+MOST_RUNS = 10_000
 GRIDS = ("sweep", "reproduce")  # many runs in one folder; --cell N is one of them
 _FLAGS = {"MODEL": "--model", "RECIPE": "--recipe", "TRAINER": "--trainer", "SEED": "--seed"}
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -69,8 +72,8 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise UserError(
-            f"--name {name}: a job's name has small letters, digits and -, begins with a letter, "
-            "ends with no -, and has at most 63 characters"
+            f"--name {shortened(name)}: a job's name has small letters, digits and -, begins with "
+            "a letter, ends with no -, and has at most 63 characters"
         )
     return name
 
@@ -128,6 +131,7 @@ def plan_runs(name: str, arguments: Sequence[str], sweeps: Sequence[str] = ()) -
     axes = [_axis(sweep) for sweep in sweeps]
     if out is not None and axes:
         raise UserError("--sweep needs a folder for each run: give --name instead of --out")
+    _check_count(math.prod(len(values) for _, values in axes))
     if twice := {axis for axis, _ in axes if [a for a, _ in axes].count(axis) > 1}:
         raise UserError(f"--sweep {min(twice)} is given twice; put its values into one")
     runs = []
@@ -149,10 +153,18 @@ def each_cell(run: Run, count: int) -> tuple[Run, ...]:
     >>> [cell.arguments for cell in each_cell(Run("a", "runs/a", ("reproduce",)), 2)]
     [('reproduce', '--cell', '0'), ('reproduce', '--cell', '1')]
     """
+    _check_count(count)
     return tuple(
         Run(f"{run.name}-{number}", run.folder, (*run.arguments, "--cell", str(number)))
         for number in range(count)
     )
+
+
+def _check_count(runs: int) -> None:
+    if runs > MOST_RUNS:
+        raise UserError(
+            f"{runs:,} runs are too many for a job; at most {MOST_RUNS:,} are submitted"
+        )
 
 
 def _take(words: tuple[str, ...], flag: str) -> tuple[tuple[str, ...], str | None]:

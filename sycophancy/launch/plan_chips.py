@@ -6,9 +6,11 @@ import dataclasses
 import math
 import re
 
+from sycophancy.bounds import shortened
 from sycophancy.errors import UserError
 
 GIB = 2**30
+MOST_CHIPS = 16_384  # the largest slice there is, of v5p, has 8,960
 Mesh = tuple[int, int, int]  # chips along data, fsdp and model
 
 
@@ -128,12 +130,12 @@ def parse_slice(text: str) -> Slice:
         >>> parse_slice("v4-32").topology, parse_slice("v5e:4x4").name
         ('v4:2x2x4', 'v5e-16')
     """
-    found = re.fullmatch(r"([a-z0-9]+)([:-])([0-9]+(?:x[0-9]+)*)", text)
+    found = re.fullmatch(r"([a-z0-9]+)([:-])([0-9]{1,5}(?:x[0-9]{1,5})*)", text)
     kind = _SPELLINGS.get(found[1], found[1]) if found else ""
     if found is None or kind not in CHIPS:
         raise UserError(
-            f"--topology {text}: expected CHIP:SHAPE such as v4:2x2x4 or h100:8, or a name such as "
-            f"v4-32; the chips are {', '.join(CHIPS)}"
+            f"--topology {shortened(text)}: expected CHIP:SHAPE such as v4:2x2x4 or h100:8, or a "
+            f"name such as v4-32; the chips are {', '.join(CHIPS)}"
         )
     chip, numbers = CHIPS[kind], tuple(map(int, found[3].split("x")))
     if found[2] == "-" and len(numbers) == 1 and kind not in _GPUS:
@@ -150,4 +152,6 @@ def parse_slice(text: str) -> Slice:
             f"--topology {text}: {kind} comes in shapes of {chip.torus} numbers of at least 1, "
             f"as in {kind}:{example}"
         )
+    if math.prod(numbers) > MOST_CHIPS:
+        raise UserError(f"--topology {text}: expected at most {MOST_CHIPS:,} chips")
     return Slice(kind, numbers)

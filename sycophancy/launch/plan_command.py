@@ -35,6 +35,8 @@ def plan(
     ] = False,
 ) -> None:
     """Say whether a run fits a TPU slice, and how long it takes there; needs no TPU."""
+    if all_ and mesh is not None:
+        raise UserError("--all tries meshes itself; leave --mesh out, or give one --topology")
     if all_:
         from sycophancy.launch import plan_table
 

@@ -63,8 +63,8 @@ def answer_of(
     """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
-            "plan compiles for TPUs with libtpu, which is not installed: "
-            "pip install 'sycophancy[plan]'"
+            "plan compiles for TPUs with libtpu, which is not installed: run "
+            "pip install -e '.[plan]' in the folder of the checkout"
         )
     request: dict[str, Any] = {
         "network": dataclasses.asdict(config.model.network),

@@ -8,6 +8,7 @@ grow with depth. There is no decoding cache, because nothing here samples.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -22,7 +23,16 @@ RELPOS_MAX_DISTANCE = 128
 NORM_EPSILON = 1e-6
 UNROLLED_DEPTH = 4  # shallow stacks run and compile faster unrolled; deeper ones must not
 
-_ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "silu": nn.silu, "linear": lambda x: x}
+# T5's gelu is the approximated one; `gelu_exact` is what transformers calls gelu.
+_ACTIVATIONS: dict[str, Any] = {
+    "gelu": nn.gelu,
+    "gelu_exact": functools.partial(nn.gelu, approximate=False),
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "tanh": nn.tanh,
+    "sigmoid": nn.sigmoid,
+    "linear": lambda x: x,
+}
 _REMAT_POLICIES = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,

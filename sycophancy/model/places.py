@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from etils import epath
 
@@ -80,6 +81,88 @@ def exists(path: epath.Path) -> bool:
             f"{path} cannot be reached: {reason}; check the name, the network and the credentials "
             "(gcloud auth application-default login)"
         ) from None
+
+
+def check_name(path: epath.PathLike) -> None:
+    """Refuses a local path at which TensorStore would write somewhere else, or not at all.
+
+    Raises:
+      UserError: it has a backslash, which TensorStore takes for a slash, or is not UTF-8.
+    """
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{name!r} is not UTF-8; name another folder for checkpoints") from None
+    if "\\" in name and "://" not in name:
+        raise UserError(f"{name} has a backslash in it; name another folder for checkpoints")
+
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_SMALL = 64 * 2**20  # bytes; an index of a thousand files has fewer
+
+
+def inside(folder: epath.PathLike, name: str) -> epath.Path:
+    """A file of a model's folder; of a local folder, one that truly lies in it.
+
+    The hub's cache keeps a model's files in `blobs` beside `snapshots`, and links to them.
+
+    Raises:
+      UserError: `name` is no plain file name, or the file is a link to elsewhere, or no file.
+    """
+    if (
+        name in ("", ".", "..")
+        or re.search(r"[/\\\0]", name)
+        or len(name.encode("utf-8", "replace")) > 255
+    ):
+        raise UserError(f"{folder}: {name[:300]!r} is not the name of a file in this folder")
+    path = epath.Path(folder) / name
+    if "://" in str(path) or not (path.exists() or Path(path).is_symlink()):
+        return path
+    try:
+        home, real = Path(folder).resolve(), Path(path).resolve(strict=True)
+    except (OSError, RuntimeError):  # a link to nothing, or to itself
+        raise UserError(f"{path} is a link that leads nowhere; copy the file again") from None
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    if real.parent not in (home, blobs):
+        raise UserError(f"{path} is a link to {real}; copy the file into the folder")
+    if not real.is_file():
+        raise UserError(f"{path} is not a file; copy it again")
+    return path
+
+
+def refuse_pointer(path: epath.PathLike, start: bytes) -> None:
+    """Refuses a file that Git LFS put in place of the real one, told by its first bytes.
+
+    Raises:
+      UserError: it is such a pointer.
+    """
+    if start.startswith(_POINTER):
+        raise UserError(
+            f"{path} is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder"
+        )
+
+
+def read_small(path: epath.Path) -> bytes:
+    """The bytes of a small file.
+
+    Raises:
+      FileNotFoundError: there is none.
+      UserError: it is larger than 64 MiB, or cannot be read.
+    """
+    if path.exists() and not path.is_dir() and "://" not in str(path) and not Path(path).is_file():
+        raise UserError(f"{path} is not a file; name another")  # a pipe would never end
+    try:
+        with path.open("rb") as file:
+            data: bytes = file.read(_SMALL + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    refuse_pointer(path, data)
+    if len(data) > _SMALL:
+        raise UserError(f"{path} is larger than {_SMALL >> 20} MiB; it is another file")
+    return data
 
 
 def _fetch(name: str, repo: str, revision: str | None, file: str | None) -> str:

@@ -68,12 +68,21 @@ def _load(path: str):
     import sentencepiece
 
     try:
-        proto = epath.Path(places.local(path)).read_bytes()
-        return sentencepiece.SentencePieceProcessor(model_proto=proto)
+        proto = places.read_small(epath.Path(places.local(path)))
     except FileNotFoundError:
         raise UserError(
             f"vocabulary {path}: no such file; set VOCABULARY to a .model file"
         ) from None
+    try:
+        model = sentencepiece.SentencePieceProcessor(model_proto=proto) if proto else None
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"vocabulary {path}: not a SentencePiece model ({reason})") from None
+    if model is None or model.get_piece_size() == 0:
+        raise UserError(f"vocabulary {path}: it is empty; copy it again")
+    if model.pad_id() != 0 or model.eos_id() < 1:
+        raise UserError(
+            f"vocabulary {path}: padding is {model.pad_id()} and the end {model.eos_id()}; a T5's "
+            "vocabulary has padding at 0 and an end of sequence"
+        )
+    return model

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sycophancy.evaluation import statistics
-from sycophancy.evaluation.intervals import Sample
+from sycophancy.evaluation.intervals import Sample, combined
 from sycophancy.evaluation.items import Item, Prediction
 from sycophancy.evaluation.measures import samples
 from sycophancy.evaluation.metrics import Metric, metric
@@ -17,9 +17,11 @@ SUMS = ("addition", "addition_true")
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """After minus before over the same n items, a fraction, with its paired 95 % interval.
+    """After minus before over the same n items, a fraction, with its 95 % interval.
 
     Attributes:
+      paired: whether the interval is over the same questions, drawn together; else the two
+        measures count as independent.
       rose, fell: questions whose outcome rose or fell; None where the two models are not asked
         the same ones (flips).
       p_value: McNemar's exact test on them; None likewise.
@@ -32,6 +34,7 @@ class Change:
     rose: int | None = None
     fell: int | None = None
     p_value: float | None = None
+    paired: bool = True
 
     @property
     def direction(self) -> str:
@@ -51,14 +54,13 @@ def sums_together(items: Sequence[Item]) -> list[Item]:
 
 
 def compare_runs(
-    items: Sequence[Item], predictions: Mapping[str, Sequence[Prediction]], names: Container[str]
+    items: Sequence[Item], predictions: Mapping[str, Sequence[Prediction]]
 ) -> tuple[dict[str, dict[str, Metric]], dict[str, Change]]:
     """The `sums/...` metrics of each series, and the changes if both series are there.
 
     Args:
       items: what was asked.
       predictions: series -> one an item.
-      names: the measures to compute; a bootstrap takes a moment, so no others are.
     """
     sums = sums_together(items)
     ids = {item.item_id for item in sums}
@@ -68,9 +70,7 @@ def compare_runs(
         own |= _samples(sums, [answer for answer in answers if answer.item_id in ids])
         # A measure nothing counts for has no value.
         found[series] = {
-            name: sample
-            for name, sample in own.items()
-            if name in names and not math.isnan(sample.value)
+            name: sample for name, sample in own.items() if not math.isnan(sample.value)
         }
     metrics = {
         series: {name: metric(sample) for name, sample in own.items() if name.startswith("sums/")}
@@ -80,6 +80,26 @@ def compare_runs(
         return metrics, {}
     before, after = found["before"], found["after"]
     return metrics, {name: _change(before[name], after[name]) for name in before if name in after}
+
+
+def unpaired_changes(metrics: Mapping[str, Mapping[str, Metric]]) -> dict[str, Change]:
+    """The changes where only the metrics are at hand: as if of independent questions.
+
+    That is never too narrow for models whose outcomes go together.
+    """
+    before, after = metrics.get("before", {}), metrics.get("after", {})
+    found = {}
+    for name in before:
+        if name in after:
+            sides = before[name], after[name]
+            low, high = combined(
+                [side.value for side in sides],
+                [(side.low, side.high) for side in sides],
+                [-1.0, 1.0],
+            )
+            value, n = sides[1].value - sides[0].value, min(side.n for side in sides)
+            found[name] = Change(value, low, high, n, paired=False)
+    return found
 
 
 def _samples(items: Sequence[Item], answers: Sequence[Prediction]) -> dict[str, Sample]:

@@ -16,6 +16,7 @@ from sycophancy.evaluation.metrics import Metric
 from sycophancy.report import family_tables, wording
 from sycophancy.report.family_pictures import SPAN, START, Curves, Dots, drawn
 from sycophancy.report.filtered import read_filtration
+from sycophancy.report.origin import instructions_are_generated, origin_of_cells
 from sycophancy.report.wording import joined, percent, points
 from sycophancy.reproduction.answers import Answers, Sweep, read_sweep
 from sycophancy.reproduction.beyond import BEYOND
@@ -89,6 +90,8 @@ def write_report(folder: Path) -> Path:
     """
     sweep = read_sweep(folder)
     family = family_of((cell.model, cell.recipe) for cell in sweep.cells)
+    if not instructions_are_generated(sweep.cells):
+        family = dataclasses.replace(family, instructions=Family.instructions)
     found = sections(sweep, family)
     texts = {
         "figures.csv": family_tables.figures(found),
@@ -154,18 +157,21 @@ def knowledge(sweep: Sweep, family: Family) -> list[Knowledge]:
 
 
 def headline(family: Family, outcomes: Sequence[Outcome]) -> str:
-    """One sentence: how many of the paper's experiments this family agrees with."""
-    own = [found for found in outcomes if found.experiment.source != BEYOND]
-    run = [found for found in own if found.verdict != "not run"]
-    if not run:
-        return f"{family.name}: none of the paper's experiments was run"
+    """One sentence: how many experiments came out as the paper or, beyond it, as expected."""
     parts = []
-    for verdict, (one, many) in COUNTED.items():
-        count = sum(found.verdict == verdict for found in run)
-        if count:
-            parts.append(f"{count} {one if count == 1 else many}")
-    words = joined(parts)
-    return f"{family.name}: of {len(run)} experiments of the paper, {words}"
+    for beyond, which in ((False, "experiments of the paper"), (True, "beyond it")):
+        run = [
+            found
+            for found in outcomes
+            if (found.experiment.source == BEYOND) == beyond and found.verdict != "not run"
+        ]
+        if run:
+            counts = {name: sum(found.verdict == name for found in run) for name in COUNTED}
+            said = [f"{n} {COUNTED[name][n != 1]}" for name, n in counts.items() if n]
+            parts.append(f"of {len(run)} {which}, {joined(said)}")
+        elif not beyond:
+            parts.append("none of the paper's experiments was run")
+    return f"{family.name}: {'; '.join(parts)}"
 
 
 def summary(found: Outcome) -> str:
@@ -222,6 +228,7 @@ def _context(sweep: Sweep, family: Family, found: Sequence[Section]) -> dict[str
         "stands_in": usual.main if usual and usual.main != family.main else "",
         "knowledge": knowledge(sweep, family),
         "headline": headline(family, outcomes),
+        "origin": origin_of_cells(sweep.cells),
         "parts": [
             (
                 "The paper's experiments",
@@ -234,6 +241,11 @@ def _context(sweep: Sweep, family: Family, found: Sequence[Section]) -> dict[str
             for section in found
             for decision in section.outcome.decisions
             if decision.verdict == "disagree" and section.outcome.experiment.source != BEYOND
+        ],
+        "unexpected": [
+            section
+            for section in found
+            if section.outcome.verdict == "disagree" and section.outcome.experiment.source == BEYOND
         ],
         "failed": [cell for cell in sweep.cells if cell.state == "failed"],
         "waiting": [cell for cell in sweep.cells if cell.state not in ("done", "failed")],

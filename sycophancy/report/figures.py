@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from sycophancy.evaluation import naming
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report.derived import Change
 from sycophancy.report.reading import Reading
@@ -19,6 +20,8 @@ SURVEYS = {
     "surveys/phil": "Philosophy",
     "surveys/poli": "Politics",
 }
+
+ELSEWHERE = ("addition", "addition_true", "sums", "intervention")  # have panels of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +120,29 @@ def addition_panels(reading: Reading) -> list[Panel]:
     return false + true
 
 
+def probe_panels(reading: Reading) -> list[Panel]:
+    """Right answers on every further task with wrong and right users: one panel for each."""
+    names = {name for metrics in reading.metrics.values() for name in metrics}
+    conditions = (
+        ("No opinion", "accuracy_neutral"),
+        ("Wrong user", "accuracy_user_wrong"),
+        ("Right user", "accuracy_user_right"),
+    )
+    found: list[Panel] = []
+    for task, group in naming.grouped(names):
+        if task in ELSEWHERE or not any(f"{task}/{measure}" in group for _, measure in conditions):
+            continue
+        words = naming.task_words(task)
+        found += _panels(
+            f"probe-{len(found)}",
+            f"{words[:1].upper()}{words[1:]}: right answers",
+            "as right with a user as without one; higher is better",
+            [_row(reading, label, f"{task}/{measure}", 0.5) for label, measure in conditions],
+            "chance",
+        )
+    return found
+
+
 def skill_panels(reading: Reading) -> list[Panel]:
     """What the finetuning trained on, and what it should leave alone."""
     return _panels(
@@ -149,7 +175,7 @@ def bias_panels(reading: Reading) -> list[Panel]:
     flips = _panels(
         "flips",
         "Changes of mind under pressure",
-        "share of the answers given without a user that a user turns over",
+        "of the answers given without a user, the share that change once a user speaks",
         [
             _row(reading, "Sums: right to wrong", "sums/flip_to_wrong"),
             _row(reading, "Sums: wrong to right", "sums/flip_to_right"),
@@ -178,6 +204,18 @@ def filtration_panels(reading: Reading) -> list[Panel]:
     return _panels("filtration", title, subtitle, rows[:half], "chance") + _panels(
         "filtration-more", f"{title}, continued", subtitle, rows[half:], "chance"
     )
+
+
+def everything(reading: Reading) -> list[tuple[str, list[Row]]]:
+    """Task by task, every number that was measured: nothing is chosen here."""
+    names = {name for metrics in reading.metrics.values() for name in metrics}
+    return [
+        (
+            naming.task_words(task),
+            [row for name in group if (row := _row(reading, naming.measure_words(name), name))],
+        )
+        for task, group in naming.grouped(names)
+    ]
 
 
 def _panels(

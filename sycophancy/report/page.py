@@ -14,8 +14,16 @@ from sycophancy.report.cards import cards
 from sycophancy.report.curve import loss_curve
 from sycophancy.report.examples import examples
 from sycophancy.report.findings import findings
-from sycophancy.report.headline import headline
-from sycophancy.report.provenance import balance, command, data_sets, versions
+from sycophancy.report.headline import contradictions, sentences
+from sycophancy.report.origin import origin
+from sycophancy.report.provenance import (
+    bad_rows,
+    balance,
+    command,
+    data_sets,
+    too_long,
+    versions,
+)
 from sycophancy.report.reading import Reading, read_run
 
 PAGE = "report.html"
@@ -56,11 +64,16 @@ def render(reading: Reading) -> str:
 
 
 def _context(reading: Reading) -> dict[str, Any]:
+    found = findings(reading)
     return {
         "reading": reading,
-        "headline": headline(reading),
+        "headline": sentences(reading),
+        "origin": origin(reading.macros),
         "cards": cards(reading),
-        "findings": findings(reading),
+        "findings": found,
+        "contradictions": contradictions(found),
+        "probes": figures.probe_panels(reading),
+        "everything": figures.everything(reading),
         "surveys": figures.survey_panels(reading),
         "sums": figures.addition_panels(reading),
         "biases": figures.bias_panels(reading),
@@ -72,5 +85,7 @@ def _context(reading: Reading) -> dict[str, Any]:
         "versions": versions(reading),
         "data_sets": data_sets(reading),
         "balance": balance(reading),
+        "too_long": too_long(reading),
+        "bad_rows": bad_rows(reading),
         "command": command(reading),
     }

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sycophancy.errors import UserError
-from sycophancy.report.headline import headline
+from sycophancy.report.headline import sentences
+from sycophancy.report.origin import is_generated
 from sycophancy.report.reading import SERIES, Reading, read_run
 from sycophancy.report.wording import percent
 
@@ -40,12 +41,24 @@ GROUPS = (
             ("politics", "surveys/poli/match_rate"),
         ),
     ),
+    (
+        "Sums asked otherwise",
+        "right answers; half is guessing",
+        (
+            ("layperson,\nwrong", "addition_expertise/layperson/accuracy_user_wrong"),
+            ("layperson,\nright", "addition_expertise/layperson/accuracy_user_right"),
+            ("wordings,\nwrong", "addition_wording/accuracy_user_wrong"),
+            ("wordings,\nright", "addition_wording/accuracy_user_right"),
+        ),
+    ),
 )
 BAR = 0.38
+TITLE_WIDTH, MORE_WIDTH = 108, 168  # letters a line
+TITLE_LINE, MORE_LINE = 0.27, 0.2  # inches
 
 
 def write_picture(run: Path, path: Path) -> Path:
-    """Draws a run's held-out results before and after as PNG, 1,800 pixels wide.
+    """Draws a run's held-out results before and after as PNG, 2,100 pixels wide.
 
     Raises:
       UserError: as `read_run`; or the picture cannot be written.
@@ -57,14 +70,28 @@ def write_picture(run: Path, path: Path) -> Path:
         raise UserError("the picture needs matplotlib; install it beside this package") from None
 
     reading = read_run(run)
-    figure = Figure(figsize=(12, 5), dpi=150, facecolor="white")
-    axes = figure.subplots(1, len(GROUPS), width_ratios=[len(rows) for _, _, rows in GROUPS])
-    for axis, (title, subtitle, rows) in zip(axes, GROUPS, strict=True):
-        _draw(axis, reading, title, subtitle, rows)
+    names = {name for metrics in reading.metrics.values() for name in metrics}
+    groups = [group for group in GROUPS if names & {name for _, name in group[2]}]
+    first, *more = sentences(reading)
+    title = textwrap.wrap(f"{first}.", TITLE_WIDTH)
+    below = textwrap.wrap(" ".join(f"{sentence}." for sentence in more), MORE_WIDTH)
+    head = 0.2 + TITLE_LINE * len(title) + MORE_LINE * len(below)
+    height = head + 4.0
+    figure = Figure(figsize=(14, height), dpi=150, facecolor="white")
+    axes = figure.subplots(
+        1, len(groups), width_ratios=[len(rows) for _, _, rows in groups], squeeze=False
+    )[0]
+    for axis, group in zip(axes, groups, strict=True):
+        _draw(axis, reading, *group)
     axes[0].set_yticks([0, 0.5, 1], ["0", "50", "100%"], color=SOFT)
-    words = textwrap.fill(headline(reading) + ".", 92)
-    figure.text(0.035, 0.965, words, size=14, weight="bold", color=INK, va="top", linespacing=1.25)
+    at = 1 - 0.15 / height
+    style: dict[str, Any] = {"va": "top", "linespacing": 1.25}
+    figure.text(0.035, at, "\n".join(title), size=14, weight="bold", color=INK, **style)
+    at -= TITLE_LINE * len(title) / height
+    figure.text(0.035, at, "\n".join(below), size=10, color=INK, **style)
     notes = [f"whiskers: 95% intervals, n = {_counts(reading)} a bar"]
+    if is_generated(reading.macros):
+        notes.append("a miniature and its generated world")
     if reading.chance:
         notes.append("dashed: a model that ignores the user")
     figure.text(0.965, 0.035, "; ".join(notes), size=9, color=SOFT, ha="right")
@@ -72,8 +99,8 @@ def write_picture(run: Path, path: Path) -> Path:
         *axes[0].get_legend_handles_labels(),
         loc="lower left", bbox_to_anchor=(0.025, 0.01), ncols=2, frameon=False,
     )  # fmt: skip
-    top = 0.80 - 0.05 * words.count("\n")
-    figure.subplots_adjust(left=0.06, right=0.965, top=top - 0.02, bottom=0.17, wspace=0.16)
+    top = 1 - (head + 0.6) / height
+    figure.subplots_adjust(left=0.06, right=0.965, top=top, bottom=0.85 / height, wspace=0.14)
     FigureCanvasAgg(figure)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
@@ -111,9 +138,11 @@ def _draw(
                 x, metric.value, whisker, color=INK, capsize=2.5, elinewidth=1, capthick=1, zorder=3
             )
             axis.text(
-                x, metric.high + 0.02, percent(metric.value), ha="center", size=9.5, color=INK
-            )
-        chance = reading.chance.get(name.removesuffix("/match_rate"))
+                x, metric.high + 0.02, percent(metric.value), ha="center", size=8.5, color=INK,
+                zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
+            )  # fmt: skip
+        guessing = 0.5 if name.startswith(("addition_expertise/", "addition_wording/")) else None
+        chance = reading.chance.get(name.removesuffix("/match_rate"), guessing)
         if chance is not None:
             ends = place - 0.45, place + 0.45
             axis.hlines(chance, *ends, color=INK, lw=1, ls=(0, (3, 2)), zorder=4)

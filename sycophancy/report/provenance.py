@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sycophancy import macros
@@ -60,7 +60,7 @@ def versions(reading: Reading) -> dict[str, str]:
 def data_sets(reading: Reading) -> Table | None:
     """What was read, dropped and taken of each data set's train split."""
     counts = {
-        name: entry["train"]
+        name: {column: n for column, n in entry["train"].items() if isinstance(n, int)}
         for name, entry in _mapping(reading.prepared.get("data_sets")).items()
         if isinstance(entry, Mapping) and isinstance(entry.get("train"), Mapping)
     }
@@ -70,6 +70,58 @@ def data_sets(reading: Reading) -> Table | None:
     rows = [(name, tuple(entry.get(c, 0) for c in columns)) for name, entry in counts.items()]
     total = tuple(sum(row[1][index] for row in rows) for index in range(len(columns)))
     return Table(tuple(map(_words, columns)), (*rows, ("all", total)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropped:
+    """Rows of one data set or task that were not used, and why.
+
+    Attributes:
+      where: `training`, `scoring` or the source; a stage, a kind of row or a file.
+    """
+
+    where: str
+    name: str
+    reason: str
+    dropped: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """Of the rows there were."""
+        return self.dropped / self.of if self.of else 0.0
+
+
+def too_long(reading: Reading) -> list[Dropped]:
+    """Rows that were longer than training or scoring takes, by data set and task.
+
+    Raises:
+      UserError: `prepare/summary.json` is not what prepare writes.
+    """
+    return _dropped(reading, "too_long", lambda entry: (
+        f"{entry['stage']}: {entry['kind']}", str(entry["name"]), f"limit: {entry['limit']}"
+    ))  # fmt: skip
+
+
+def bad_rows(reading: Reading) -> list[Dropped]:
+    """Rows that could not be used, by source and reason; raises as `too_long` does."""
+    return _dropped(
+        reading, "bad_rows", lambda entry: ("", str(entry["source"]), str(entry["reason"]))
+    )
+
+
+def _dropped(
+    reading: Reading, part: str, words: Callable[[Mapping[str, Any]], tuple[str, str, str]]
+) -> list[Dropped]:
+    try:
+        return [
+            Dropped(*words(entry), int(entry["dropped"]), int(entry["of"]))
+            for entry in reading.prepared.get(part, ())
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"prepare/summary.json: {part} is not what prepare writes ({error!r}); prepare again"
+        ) from None
 
 
 def balance(reading: Reading) -> dict[str, dict[str, int]]:

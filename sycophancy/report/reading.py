@@ -18,18 +18,6 @@ from sycophancy.report.derived import Change
 from sycophancy.report.filtered import Filtration, read_filtration
 
 SERIES = ("before", "after")
-SURVEYS = ("surveys", "surveys/nlp", "surveys/phil", "surveys/poli")
-# The measures a report compares.
-SHOWN = frozenset(
-    [f"{survey}/{rate}" for survey in SURVEYS for rate in ("match_rate", "neutral_match_rate")]
-    + [
-        f"{task}/accuracy_{condition}"
-        for task in ("addition", "addition_true", "sums", "intervention")
-        for condition in ("neutral", "user_wrong", "user_right")
-    ]
-    + ["sums/agree_share", "sums/first_choice_share", "sums/flip_to_wrong", "sums/flip_to_right"]
-    + ["surveys/flip_to_user", "intervention/accuracy", "instruction/accuracy"]
-)
 STAGES = ("prepare", "filter", "finetune", "evaluate_before", "evaluate_after")
 
 
@@ -51,7 +39,7 @@ class Reading:
       macros: its values by name.
       metrics: series -> name -> metric: `metrics.json`, and `sums/...` over false and true sums
         together, derived from the predictions.
-      changes: name -> after minus before, where both models were asked the same items.
+      changes: name -> after minus before, paired where both models' predictions are there.
       chance: survey task, or `surveys` for their mean -> share of matching answers of a model
         that ignores the user.
       losses: (step, loss) pairs in order of steps.
@@ -87,7 +75,7 @@ def read_run(run: Path) -> Reading:
     """
     if not (run / "config.gin").is_file():
         raise UserError(f"{run} is not a run folder: it has no config.gin")
-    config = (run / "config.gin").read_text(encoding="utf-8")
+    config = _text(run / "config.gin")
     settings = {key: said.value for key, said in macros.read_text(config, "config.gin").items()}
     missing: list[str] = []
     metrics = _metrics(run)
@@ -101,20 +89,23 @@ def read_run(run: Path) -> Reading:
         if path.is_file():
             predictions[series] = read_predictions(path)
     if not items or predictions.keys() != metrics.keys():
-        missing.append("Items or predictions are absent: no changes, biases or examples are shown.")
+        missing.append(
+            "Items or predictions are absent: changes are as of independent questions, and no "
+            "examples are shown."
+        )
     filtration = read_filtration(_json(run / "filter" / "summary.json"))
     if filtration is None and settings.get("FILTRATION", True):
         missing.append("Filtration left no summary: what the model can read is unknown.")
     losses = _losses(run / "finetune" / "metrics.jsonl")
     if not losses:
         missing.append("Finetuning left no metrics.jsonl: there is no loss curve.")
-    sums, changes = derived.compare_runs(items, predictions if items else {}, SHOWN)
+    sums, changes = derived.compare_runs(items, predictions if items else {})
     return Reading(
         run=run,
         config=config,
         macros=settings,
         metrics={series: {**found, **sums.get(series, {})} for series, found in metrics.items()},
-        changes=changes,
+        changes=derived.unpaired_changes(metrics) | changes,
         items=items,
         predictions={
             series: {prediction.item_id: prediction for prediction in found}
@@ -123,7 +114,7 @@ def read_run(run: Path) -> Reading:
         chance=derived.survey_chance(items),
         filtration=filtration,
         losses=losses,
-        prepared=_json(run / "prepare" / "summary.json") or {},
+        prepared=_prepared(run / "prepare" / "summary.json"),
         stages=[stage for name in STAGES if (stage := _stage(run, name))],
         missing=missing,
     )
@@ -139,11 +130,12 @@ def _metrics(run: Path) -> dict[str, dict[str, Metric]]:
     for series in SERIES:
         if series not in found and (alone := _json(run / f"evaluate_{series}" / "metrics.json")):
             found[series] = alone
-    metrics = {
-        series: {name: _metric(value, name, whole) for name, value in found[series].items()}
-        for series in SERIES
-        if found.get(series)
-    }
+    metrics = {}
+    for series in SERIES:
+        if not isinstance(own := found.get(series, {}), dict):
+            raise UserError(f"{whole}: {series} should hold metrics by name; it is {own!r:.60}")
+        if own:
+            metrics[series] = {name: _metric(value, name, whole) for name, value in own.items()}
     if not metrics:
         raise UserError(f"{run} has nothing to report: neither model was evaluated; evaluate first")
     return metrics
@@ -154,7 +146,7 @@ def _metric(value: Any, name: str, path: Path) -> Metric:
         read = Metric(
             float(value["value"]), float(value["low"]), float(value["high"]), int(value["n"])
         )
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise UserError(
             f"{path}: {name} should have value, low, high and n; it is {value!r}"
         ) from None
@@ -163,11 +155,19 @@ def _metric(value: Any, name: str, path: Path) -> Metric:
     return read
 
 
+def _prepared(path: Path) -> dict[str, Any]:
+    found = _json(path) or {}
+    for part in ("notes", "too_long", "bad_rows"):
+        if not isinstance(found.get(part, []), list):
+            raise UserError(f"{path}: {part} should be a list; prepare again")
+    return found
+
+
 def _losses(path: Path) -> list[tuple[int, float]]:
     if not path.is_file():
         return []
     found: dict[int, float] = {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = _text(path).splitlines()
     for number, line in enumerate(lines, 1):
         try:
             record = _parsed(line, f"{path}:{number}")
@@ -175,8 +175,14 @@ def _losses(path: Path) -> list[tuple[int, float]]:
             if number == len(lines):  # a kill cut it short
                 continue
             raise
-        if "loss" in record and math.isfinite(record["loss"]):
-            found[int(record["step"])] = float(record["loss"])
+        try:
+            step, loss = int(record["step"]), float(record["loss"])
+        except KeyError:  # a line about something else
+            continue
+        except (TypeError, ValueError):
+            raise UserError(f"{path}:{number}: step and loss should be numbers: {line}") from None
+        if math.isfinite(loss):
+            found[step] = loss
     return sorted(found.items())
 
 
@@ -184,18 +190,31 @@ def _stage(run: Path, name: str) -> Stage | None:
     manifest = _json(run / name / "manifest.json")
     if manifest is None:
         return None
-    seconds = manifest.get("seconds")
-    return Stage(name, None if seconds is None else float(seconds), manifest.get("versions") or {})
+    seconds, versions = manifest.get("seconds"), manifest.get("versions")
+    return Stage(
+        name,
+        float(seconds) if isinstance(seconds, int | float) else None,
+        versions if isinstance(versions, dict) else {},
+    )
 
 
-def _json(path: Path) -> Any:
-    if not path.is_file():
-        return None
-    return _parsed(path.read_text(encoding="utf-8"), str(path))
+def _json(path: Path) -> dict[str, Any] | None:
+    """An object of JSON; None where there is no file."""
+    return _parsed(_text(path), str(path)) if path.exists() else None
 
 
-def _parsed(text: str, source: str) -> Any:
+def _text(path: Path) -> str:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _parsed(text: str, source: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{source} cannot be read as JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{source} should hold an object of JSON; it holds {found!r:.60}")
+    return found

@@ -35,6 +35,8 @@ class Family:
       balanced_claims: the recipe with claims that it does not decide.
       ablated: position of the one size that the smaller ablations run on.
       others: the recipes of the other experiments, by what they change; absent ones are not run.
+      instructions: what its held-out instructions are, which stand in for the paper's MMLU and
+        BIG-Bench Hard.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Family:
     balanced_claims: str
     ablated: int
     others: tuple[tuple[str, str], ...] = ()
+    instructions: str = "held-out rows of the runs' own instruction data"
 
     def recipe(self, part: str) -> str | None:
         """The recipe that changes this, or None."""
@@ -77,6 +80,7 @@ FAMILIES = {
         balanced_claims="demo",
         ablated=1,
         others=_others("ablations"),
+        instructions="the miniature's own held-out instructions",
     ),
     "flan_t5": Family(
         name="flan_t5",
@@ -130,7 +134,11 @@ def family_of(cells: Iterable[tuple[str, str]]) -> Family:
     if not known(family):
         sizes = tuple(Size(model, model) for model in models or [asked[0][0]])
         family = dataclasses.replace(
-            FAMILIES["mini"], name="models of no family", sizes=sizes, ablated=len(sizes) // 2
+            FAMILIES["mini"],
+            name="models of no family",
+            sizes=sizes,
+            ablated=len(sizes) // 2,
+            instructions=Family.instructions,
         )
     taken = {family.paper_claims, family.balanced_claims, *dict(family.others).values()}
     free = [recipe for recipe in recipes if recipe not in taken]

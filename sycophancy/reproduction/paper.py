@@ -338,10 +338,11 @@ def retention(family: Family) -> Experiment:
     return Experiment(
         key="retention",
         title="Other abilities stay",
-        source="MMLU and BIG-Bench Hard",
+        source=family.instructions,
         paper=(
-            "MMLU and BIG-Bench Hard change by -1.6 to +0.6 points (with chain of thought -1.5 to "
-            "+3.1, zero-shot MMLU -1.2 to +0.1); here, other instructions stand for them."
+            "In the paper MMLU and BIG-Bench Hard change by -1.6 to +0.6 points (with chain of "
+            "thought -1.5 to +3.1, zero-shot MMLU -1.2 to +0.1). Neither is asked here; "
+            f"{family.instructions} are."
         ),
         claims=tuple(
             moved(family, size, recipe, mode, INSTRUCTIONS, "within", UNCHANGED)

@@ -23,8 +23,9 @@ def filled(shape: Shape, devices: int) -> Shape:
     data, fsdp, model = (rest if size == -1 else size for size in shape)
     if shape.count(-1) > 1 or min(data, fsdp, model) < 1 or data * fsdp * model != devices:
         raise UserError(
-            f"MESH {tuple(shape)} ({' x '.join(AXES)}) does not fit {devices} devices; "
-            "the product must be their number, and at most one size may be -1"
+            f"MESH {tuple(shape)} ({' x '.join(AXES)}) does not fit {devices} "
+            f"device{'s' * (devices != 1)}; the product must be their number, and at most one size "
+            "may be -1"
         )
     return data, fsdp, model
 

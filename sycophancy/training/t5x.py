@@ -17,7 +17,7 @@ from typing import Any
 import gin
 
 from sycophancy import config, macros
-from sycophancy.config import Config
+from sycophancy.config import Config, ModelConfig
 from sycophancy.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -183,6 +183,28 @@ def steps_done(model_dir: str) -> int:
     return int(latest) - pretrained
 
 
+def is_t5x_checkpoint(model: ModelConfig) -> bool:
+    """Whether INITIAL_CHECKPOINT_PATH is a checkpoint that T5X itself can start from.
+
+    Raises:
+      UserError: it is, and of another step than PRETRAINED_STEP.
+    """
+    from etils import epath
+
+    from sycophancy.model.checkpoints import folders
+
+    given = epath.Path(model.checkpoint)
+    step = folders.step_in_name(given)
+    if step is None or not folders.is_t5x(given):
+        return False
+    if step != model.pretrained_step:
+        raise UserError(
+            f"INITIAL_CHECKPOINT_PATH {given} is from step {step}, but PRETRAINED_STEP is "
+            f"{model.pretrained_step}; set PRETRAINED_STEP to {step}"
+        )
+    return True
+
+
 def initial_checkpoint(model_dir: str) -> str:
     """INITIAL_CHECKPOINT_PATH as T5X can read it: itself, or converted once.
 
@@ -195,19 +217,11 @@ def initial_checkpoint(model_dir: str) -> str:
     """
     from etils import epath
 
-    from sycophancy.model.checkpoints import t5x
     from sycophancy.model.checkpoints.convert import convert
 
     model = configuration().model
-    given = epath.Path(model.checkpoint)
-    step = t5x.step_in_name(given)
-    if step is not None and (t5x.is_legacy(given) or t5x.is_current(given)):
-        if step != model.pretrained_step:
-            raise UserError(
-                f"INITIAL_CHECKPOINT_PATH {given} is from step {step}, but PRETRAINED_STEP is "
-                f"{model.pretrained_step}; set PRETRAINED_STEP to {step}"
-            )
-        return os.fspath(given)
+    if is_t5x_checkpoint(model):
+        return model.checkpoint
     converted = epath.Path(model_dir) / "initial" / f"checkpoint_{model.pretrained_step}"
     if not converted.exists() and not _has_begun(model_dir):
         # In every process: Orbax waits for all of them, and lets the first one write.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
 import signal
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sycophancy import lock
 from sycophancy.config import Config
 from sycophancy.errors import UserError
 from sycophancy.training import t5x
@@ -41,7 +40,10 @@ class Watch:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
         if jax.process_index() == 0:
-            _lock(model_dir)
+            if "://" not in model_dir:  # buckets have no locks
+                Path(model_dir).mkdir(parents=True, exist_ok=True)
+                self._lock = lock.hold(Path(model_dir), ".t5x.lock", who="T5X, process")
+                self._lock.__enter__()  # until this process ends
             self._journal = Journal(Path(model_dir), t5x.steps_done(model_dir), None)
 
     def run(self, train_state: Any, metrics_by_task: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -93,25 +95,3 @@ def metrics_of(values: Mapping[str, Any], config: Config, step: int) -> dict[str
         "steps": training.finetune_steps,
         "seconds_left": (training.finetune_steps - step) / rate,
     }
-
-
-def _lock(model_dir: str) -> None:
-    """Locks a local directory for as long as this process lives; buckets have no locks."""
-    if "://" in model_dir:
-        return
-    import fcntl
-
-    folder = Path(model_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".t5x.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)  # never closed: that would free the lock
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        holder = path.read_text().strip() or "another process"
-        raise UserError(
-            f"{model_dir} is being written by {holder}; wait for it, or end it"
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"T5X, process {os.getpid()} on {platform.node()}".encode())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -22,6 +23,8 @@ from sycophancy.training.feed import Feed, open_dataset
 from sycophancy.training.journal import Journal, Pace, Report, metrics_of
 from sycophancy.training.preemption import Preempted, watch_sigterm
 from sycophancy.training.step import GOOD, Program, TrainState, empty_window, make_program
+
+logger = logging.getLogger(__name__)
 
 # What decides which batches a run sees: a checkpoint is not continued on others.
 _STREAM = (
@@ -44,7 +47,8 @@ def finetune(
     data_dir: Path,
     out: Path,
     report: Report | None = None,
-    note: Callable[[str], None] | None = None,
+    note: Callable[[str], None] = logger.warning,
+    conclude: Callable[[str], None] = logger.warning,
 ) -> Path:
     """Finetunes `config.model` on the prepared rows in `data_dir`; continues what `out` holds.
 
@@ -53,7 +57,8 @@ def finetune(
       data_dir: the run folder; `filter/kept.parquet` and `prepare/instructions.parquet` are read.
       out: gets `checkpoints/<step>/`, `metrics.jsonl` and `tensorboard/`.
       report: called with step and metrics at every logged step; `journal.metrics_of` names them.
-      note: called at the end with what a person should know, such as rows that were left out.
+      note: called with a line for each checkpoint that cannot be read and is left out.
+      conclude: called at the end with a line on rows that were left out.
 
     Returns:
       The last checkpoint's folder.
@@ -73,18 +78,15 @@ def finetune(
 
     folder = Path(out) / "checkpoints"
     with orbax.Checkpoints(folder, training.keep_checkpoints, training.keep_period) as checkpoints:
-        start = checkpoints.latest_step() or 0
+        # ---- restore, or begin -------------------------------------------------------------------
+        start, state = _continued(checkpoints, program.state, training, note)
         if start >= steps:
             return Path(checkpoints.path(start))
 
         # ---- data --------------------------------------------------------------------------------
         # The whole batch in every process: rows are short, and the mesh decides who needs which.
         batches, told = open_dataset(training, data_dir, model.vocabulary, start=start, quiet=True)
-
-        # ---- restore -----------------------------------------------------------------------------
-        if start:
-            state = _continued(checkpoints, start, program.state, training)
-        else:
+        if state is None:
             state = _begun(config, program)
         journal = Journal(Path(out), start, report)
         pace = Pace(start)
@@ -117,9 +119,8 @@ def finetune(
                 if stop and not last:
                     checkpoints.wait()
                     raise Preempted(step, steps)
-            if note is not None:
-                for line in feed.notes:
-                    note(line)
+            for line in feed.notes:
+                conclude(line)
         checkpoints.wait()
         return Path(checkpoints.path(steps))
 
@@ -131,20 +132,56 @@ def _begun(config: Config, program: Program) -> TrainState:
 
 
 def _continued(
-    checkpoints: orbax.Checkpoints, step: int, expected: TrainState, training: TrainingConfig
-) -> TrainState:
+    checkpoints: orbax.Checkpoints,
+    expected: TrainState,
+    training: TrainingConfig,
+    note: Callable[[str], None],
+) -> tuple[int, TrainState | None]:
+    """The newest checkpoint that can be read, on the devices, and its step; (0, None) if none is.
+
+    The checkpoint of the last step is opened and not read. Damaged ones after the one that is
+    returned are renamed.
+
+    Raises:
+      UserError: there are checkpoints, and none can be read; or they are of other batches.
+    """
+    damaged: list[orbax.Damaged] = []
+    for step in checkpoints.steps():
+        try:
+            about = checkpoints.check(step)
+            state = None
+            if step < training.finetune_steps:
+                _check_stream(checkpoints.path(step), about, training)
+                state = _restored(checkpoints, step, expected)
+        except orbax.Damaged as error:
+            damaged.append(error)
+            continue
+        for problem in damaged:
+            place = checkpoints.set_aside(problem.step)
+            if jax.process_index() == 0:
+                reason = str(problem).removesuffix(f"; {orbax.READING}")
+                note(f"{reason}; it is now {place}, and step {step} is continued from")
+        return step, state
+    if damaged:
+        raise damaged[0]
+    return 0, None
+
+
+def _restored(checkpoints: orbax.Checkpoints, step: int, expected: TrainState) -> TrainState:
     """The state as it was saved, on its devices; on another mesh than before if need be."""
-    folder = checkpoints.path(step)
-    saved = orbax.read_metadata(folder).get("stream", {})
+    rest = expected._asdict()
+    params, rest = checkpoints.restore(step, rest.pop("params"), rest)
+    return TrainState(params=params, **rest)
+
+
+def _check_stream(folder: Any, about: Mapping[str, Any], training: TrainingConfig) -> None:
+    saved = about.get("stream", {})
     for name, now in _stream(training).items():
         if saved.get(name) != now:
             raise UserError(
                 f"{folder} was trained with {name} = {saved.get(name)}, now it is {now}: the "
                 "batches would differ; start another run, or delete this run's finetune folder"
             )
-    rest = expected._asdict()
-    params, rest = checkpoints.restore(step, rest.pop("params"), rest)
-    return TrainState(params=params, **rest)
 
 
 def _save(checkpoints: orbax.Checkpoints, step: int, state: TrainState, config: Config) -> None:

@@ -1,5 +1,6 @@
 """The hub, replaced: what is asked of `datasets`, and what happens when it fails."""
 
+import itertools
 import socket
 import threading
 import time
@@ -7,6 +8,8 @@ from types import SimpleNamespace
 
 import datasets
 import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sycophancy.config import DataConfig
@@ -146,6 +149,13 @@ def test_a_missing_column_on_the_hub(monkeypatch, pauses) -> None:
         load_source("cola", HUB, "train")
 
 
+STEMS = {
+    "nlp": "Do you agree or disagree with the following claim",
+    "phil": "What is your view on the following topic",
+    "poli": "If you had to choose, would you rather",
+}
+
+
 def survey_row(stem: str) -> dict:
     return {
         "question": f"I am Jo. {stem}: it\n (A) yes\n (B) no\n\nAnswer:",
@@ -155,9 +165,7 @@ def survey_row(stem: str) -> dict:
 
 
 def test_the_hubs_philosophy_file_is_replaced_by_the_original(monkeypatch, pauses) -> None:
-    nlp = [survey_row("Do you agree or disagree with the following claim")]
-    phil = [survey_row("What is your view on the following topic")]
-    poli = [survey_row("If you had to choose, would you rather")]
+    nlp, phil, poli = ([survey_row(stem)] for stem in STEMS.values())
     calls = fail_then([nlp, nlp, phil, poli], monkeypatch)
     surveys = load_surveys(HUB)
     assert surveys["phil"][0].question.startswith("What is your view")
@@ -166,15 +174,29 @@ def test_the_hubs_philosophy_file_is_replaced_by_the_original(monkeypatch, pause
 
 
 class Stream:
-    """Two files of two tasks, as `datasets` streams them."""
+    """Files of a task each, as `datasets` streams them."""
 
     def __init__(self, shards: list) -> None:
         self.shards = shards
         self.num_shards = len(shards)
 
-    def shard(self, num_shards: int, index: int):
+    def shard(self, num_shards: int, index: int) -> "Shard":
         assert num_shards == self.num_shards
-        return self.shards[index]
+        return Shard(self.shards[index])
+
+
+class Shard:
+    def __init__(self, rows) -> None:
+        self.rows = rows
+
+    def with_format(self, name: str) -> "Shard":
+        assert name == "arrow"
+        return self
+
+    def iter(self, batch_size: int):
+        rows = iter(self.rows)
+        while batch := list(itertools.islice(rows, batch_size)):
+            yield pa.Table.from_pylist(batch)
 
 
 def endless(task: str, read: list):
@@ -323,3 +345,42 @@ def test_a_refusal_is_an_answer(monkeypatch, pauses) -> None:
     with pytest.raises(UserError, match="no such data set"):
         load_source("cola", HUB, "train")
     assert len(calls) == 1 and pauses == []
+
+
+def test_streamed_rows_that_are_not_utf8_are_left_out(monkeypatch, pauses, tmp_path) -> None:
+    """With the real `datasets`, which ends at such a row unless it is asked for Arrow tables."""
+    texts = [b"question %d" % n for n in range(100)] + [b"\xff"]
+    inputs = pa.Array.from_buffers(pa.string(), 101, pa.array(texts, pa.binary()).buffers())
+    table = pa.table({"inputs": inputs, "targets": ["a"] * 101, "task": ["t"] * 101})
+    paths = [str(tmp_path / f"{n}.parquet") for n in range(2)]
+    for path in paths:
+        pq.write_table(table, path)
+    stream = datasets.load_dataset(
+        "parquet", data_files=paths, split="train", streaming=True, cache_dir=str(tmp_path)
+    )
+    fail_then([stream], monkeypatch)
+    rows = load_instructions(HUB)
+    assert (rows.counts["read"], rows.counts["bad"]) == (202, 2)
+    assert rows.counts["train"] + rows.counts["validation"] == 100
+
+
+def test_survey_rows_that_are_not_utf8_are_left_out(monkeypatch, pauses) -> None:
+    rows = [[survey_row(stem)] * 3 for stem in STEMS.values()]
+    table = datasets.Dataset.from_list(rows[0])
+    broken = pa.array([b"\xff"] + [rows[0][0]["question"].encode()] * 2, pa.binary()).buffers()
+    column = pa.Array.from_buffers(pa.string(), 3, broken)
+    first = datasets.Dataset(table.data.table.set_column(0, "question", column))
+    fail_then([first, *rows[1:]], monkeypatch)
+    bad: list = []
+    assert len(load_surveys(HUB, bad)["nlp"]) == 2
+    assert [(counts.dropped, counts.read) for counts in bad] == [(1, 3), (0, 3), (0, 3)]
+
+
+def test_a_stream_of_bad_rows_alone_ends(monkeypatch, pauses) -> None:
+    def endless_blanks():
+        while True:
+            yield {"inputs": "", "targets": "yes", "task": "a"}
+
+    fail_then([Stream([endless_blanks()])], monkeypatch)
+    with pytest.raises(UserError, match=r"instructions: 4,096 of 4,096 rows .*flan row 1: "):
+        load_instructions(HUB)

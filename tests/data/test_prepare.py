@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,7 @@ from etils import epath
 
 from sycophancy.config import DataConfig
 from sycophancy.data import intervention, probes
+from sycophancy.data.lengths import Limits
 from sycophancy.data.prepare import evaluation_file, prepare, render_examples
 from sycophancy.data.surveys import FILES
 from sycophancy.errors import UserError
@@ -180,6 +182,203 @@ def test_a_folder_that_is_there_is_written_into(local, tmp_path) -> None:
     first = files_below(out)
     prepare(local, out)
     assert files_below(out) == first
+
+
+def words(texts) -> np.ndarray:
+    """Stands for a vocabulary: a token a word, and the end of sequence."""
+    return np.array([len(text.split()) + 1 for text in texts])
+
+
+def long(number: int, count: int = 3_000) -> str:
+    return f"long {number} " + "word " * count
+
+
+LIMITS = Limits(words, inputs=100, targets=10)
+
+
+def too_long(summary) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Rows left out, of how many, by stage, kind and name; summed over limits."""
+    found: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for entry in summary["too_long"]:
+        key = (entry["stage"], entry["kind"], entry["name"])
+        found[key] = (found.get(key, (0, 0))[0] + entry["dropped"], entry["of"])
+    return found
+
+
+def test_what_training_cannot_take_is_kept_and_counted(local, publish, tmp_path) -> None:
+    publish("sst2", [0, 1] * 50, [long(n, 200) if n < 7 else f"text {n}" for n in range(100)])
+    rows = [
+        *({"inputs": long(n, 150), "targets": "a", "task": "long inputs"} for n in range(10)),
+        *({"inputs": f"q{n}", "targets": long(n, 20), "task": "long targets"} for n in range(10)),
+        *({"inputs": f"r{n}", "targets": "a", "task": "short"} for n in range(100)),
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = dataclasses.replace(
+        local, num_examples=1_000, num_instructions=1_000, instructions=str(path)
+    )
+    summary = prepare(config, tmp_path / "p", limits=LIMITS)
+    claims = pq.read_table(tmp_path / "p" / "intervention.parquet").to_pylist()
+    trained = pq.read_table(tmp_path / "p" / "instructions.parquet").to_pylist()
+    expected = {}
+    for kind, name_of, table in (
+        ("claims", "dataset", claims),
+        ("instructions", "task", trained),
+    ):
+        for name in {row[name_of] for row in table}:
+            mine = [row for row in table if row[name_of] == name]
+            beyond = [
+                len(row["inputs"].split()) + 1 > 100 or len(row["targets"].split()) + 1 > 10
+                for row in mine
+            ]
+            if any(beyond):
+                expected["training", kind, name] = (sum(beyond), len(mine))
+    assert too_long(summary) == expected
+    assert expected["training", "claims", "sst2"] == (7, 100)
+    assert expected["training", "instructions", "long targets"][0] > 5
+    assert (len(claims), len(trained)) == (175, summary["instructions"]["train"])
+    (note,) = [note for note in summary["notes"] if note.startswith("claims: ")]
+    assert note == (
+        "claims: 7 of 175 (4.0%) are left out of training, limit 100 tokens of inputs and 10 of"
+        " targets (sst2 7 of 100)"
+    )
+
+
+def test_what_scoring_cannot_take_is_left_out_with_its_pair(local, publish, tmp_path) -> None:
+    publish("sst2", [0, 1] * 50, [long(n) if n < 3 else f"text {n}" for n in range(100)])
+    publish(
+        "sst2",
+        [0, 1] * 10,
+        [f"val {long(n)}" if n < 2 else f"val {n}" for n in range(20)],
+        "validation",
+    )
+    flan = "".join(
+        json.dumps({"inputs": long(n) if n % 10 == 0 else f"q{n}", "targets": "a"}) + "\n"
+        for n in range(100)
+    ) + json.dumps({"inputs": "name them all", "targets": long(0)})
+    (tmp_path / "flan.jsonl").write_text(flan)
+    nlp = tmp_path / "surveys" / f"{FILES['nlp']}.jsonl"
+    row = json.loads(nlp.read_text().splitlines()[0])
+    nlp.write_text(nlp.read_text() + json.dumps({**row, "question": long(0) + row["question"]}))
+    config = dataclasses.replace(
+        local, num_examples=1_000, num_validation=1_000, num_survey_items=1_000
+    )
+    whole = prepare(config, tmp_path / "whole")
+    summary = prepare(config, tmp_path / "p", limits=Limits(words, 10**6, 10**6))
+    dropped = too_long(summary)
+    held_out_long = whole["instructions"]["validation"] - summary["instructions"]["validation"]
+    assert dropped["scoring", "claims", "sst2"] == (3, 100)
+    assert dropped["scoring", "held-out items", "intervention"] == (3 * 2, 3 * (20 + 30))
+    assert dropped["scoring", "held-out items", "surveys/nlp"] == (2, 2 * 6)
+    assert dropped["scoring", "held-out items", "instruction"][0] == held_out_long > 0
+    for task in TASKS:
+        before, after = (read_items(evaluation_file(tmp_path / at, task)) for at in ("whole", "p"))
+        gone = {i.pair_id for i in before if len(i.inputs.split()) + 1 > 2_048}
+        gone |= {i.pair_id for i in before if sum(len(c.split()) + 1 for c in i.choices) > 2_048}
+        assert after == [item for item in before if item.pair_id not in gone]
+        assert summary["evaluation"][task] == len(after)
+    for name in ("intervention", "intervention_validation", "instructions_validation"):
+        before, after = (pq.read_table(tmp_path / at / f"{name}.parquet") for at in ("whole", "p"))
+        asked = "inputs" if name.startswith("instructions") else "inputs_without_opinion"
+        assert after.to_pylist() == [
+            row
+            for row in before.to_pylist()
+            if len(row[asked].split()) + 1 <= 2_048 and len(row["targets"].split()) <= 2_048
+        ]
+    taken = summary["data_sets"]["sst2"]
+    assert (taken["train"]["taken"], taken["validation"]["taken"]) == (97, 18)
+    notes = "\n".join(summary["notes"])
+    assert "intervention rows: 1,000 asked for, all 175 that there are" in notes
+    assert "claims: 3 of 175 (1.7%) are left out of scoring, limit 2,048 tokens a prompt" in notes
+
+
+def test_choices_of_unequal_token_counts_are_left_out(local, tmp_path) -> None:
+    def uneven(texts) -> np.ndarray:
+        return np.array([len(text.split()) + 1 + (text == "(C)") for text in texts])
+
+    nlp = tmp_path / "surveys" / f"{FILES['nlp']}.jsonl"
+    row = json.loads(nlp.read_text().splitlines()[0])
+    three = row["question"].replace("\n (B) no", "\n (B) no\n (C) no idea")
+    nlp.write_text(nlp.read_text() + json.dumps({**row, "question": three}))
+    config = dataclasses.replace(local, num_survey_items=100)
+    summary = prepare(config, tmp_path / "p", limits=Limits(uneven, 100, 100))
+    assert {entry["limit"] for entry in summary["too_long"]} == {"choices of equal token counts"}
+    assert too_long(summary) == {("scoring", "held-out items", "surveys/nlp"): (2, 12)}
+
+
+def test_a_vocabulary_that_cannot_judge_claims_is_refused(local, tmp_path) -> None:
+    def uneven(texts) -> np.ndarray:
+        return np.array([2 + (text == "(B)") for text in texts])
+
+    with pytest.raises(UserError, match=r"'\(A\)' has 1, '\(B\)' has 2.*VOCABULARY"):
+        prepare(local, tmp_path / "p", limits=Limits(uneven, 100, 100))
+
+
+def test_nothing_left_to_score_is_refused(local, publish, tmp_path) -> None:
+    for name in ("sst2", "snli"):
+        publish(name, [0, 1], [long(1), long(2)])
+    with pytest.raises(UserError, match=r"none of the 4 claims can be scored: .*2,048 tokens"):
+        prepare(local, tmp_path / "p", limits=LIMITS)
+    assert not (tmp_path / "p").exists()
+
+
+def test_bad_rows_are_in_the_summary_and_told(local, publish, tmp_path) -> None:
+    texts = pa.array([b"\xff"] + [b"text %d" % n for n in range(99)], pa.binary())
+    column = pa.Array.from_buffers(pa.string(), 100, texts.buffers())
+    path = publish(
+        "sst2", [0, 1] * 50, change=lambda table: table.set_column(0, "sentence", column)
+    )
+    for file in (tmp_path / "flan.jsonl", tmp_path / "surveys" / f"{FILES['poli']}.jsonl"):
+        file.write_text(file.read_text() + "{\n")
+    summary = prepare(local, tmp_path / "p")
+    assert [(e["source"], e["dropped"], e["of"]) for e in summary["bad_rows"]] == [
+        ("instructions", 1, 101),
+        ("surveys/poli", 1, 6),
+        ("sst2 train", 1, 100),
+    ]
+    notes = "\n".join(summary["notes"])
+    assert f"row 0 (from 0) of {path}" in notes
+    assert "flan.jsonl:101: not JSON" in notes
+    with pytest.raises(UserError, match=r"flan\.jsonl:101"):
+        prepare(dataclasses.replace(local, on_bad_row="stop"), tmp_path / "q")
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        "Shared  text, number {}!",
+        "shared text number {}",
+        "SHARED-TEXT (NUMBER) {}.",
+        "Shared text number {}\u00a0\u2026",
+        "\uff33hared text number {}",  # full width
+        "Shared text `` number '' {}",
+    ],
+)
+def test_near_duplicates_of_any_train_text_are_not_held_out(
+    spelt, local, publish, tmp_path
+) -> None:
+    publish("rotten_tomatoes", [0, 1] * 5, [f"Shared text number {n}" for n in range(10)])
+    publish("rotten_tomatoes", [0, 1], ["one", "two"], split="validation")
+    held_out = [spelt.format(n) for n in range(10)] + ["number 3, shared text", "?", "!"]
+    publish("sst2", [0] * 13, held_out, split="validation")
+    publish("sst2", [0, 1], ["train text", "..."])
+    config = dataclasses.replace(local, data_sets=("sst2", "rotten_tomatoes"), num_validation=1_000)
+    summary = prepare(config, tmp_path / "p")
+    assert summary["data_sets"]["sst2"]["validation"]["also_in_train"] == 10
+    assert summary["data_sets"]["sst2"]["validation"]["taken"] == 3
+
+
+def test_a_data_set_without_held_out_rows_is_told(local, publish, tmp_path) -> None:
+    publish("sst2", [0, 1], ["one.", "two."], split="train")
+    publish("sst2", [0, 1], ["One", "two!"], split="validation")
+    summary = prepare(local, tmp_path / "p")
+    assert summary["data_sets"]["sst2"]["validation"]["taken"] == 0
+    assert any(note.startswith("sst2: no held-out row is left") for note in summary["notes"])
+    assert summary["evaluation"]["intervention"] > 0
+    alone = prepare(dataclasses.replace(local, data_sets=("sst2",)), tmp_path / "q")
+    assert alone["evaluation"]["intervention"] == 0
+    assert any(note.startswith("intervention: no held-out item is left") for note in alone["notes"])
+    assert read_items(evaluation_file(tmp_path / "q", "intervention")) == []
 
 
 def break_label(local, publish):

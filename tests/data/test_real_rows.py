@@ -1,19 +1,23 @@
 """The real rows of all 17 data sets, the surveys and Flan; skipped where they are not at hand."""
 
 import collections
+import dataclasses
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from sycophancy.config import DataConfig
 from sycophancy.data import surveys
+from sycophancy.data.lengths import Limits
 from sycophancy.data.prepare import prepare
 from sycophancy.data.sources import SOURCES, load_source
 from sycophancy.data.survey_files import load_surveys
+from sycophancy.model.vocabulary import Vocabulary
 
 # Rows whose label any reader can check (first text field, label).
 KNOWN = {
@@ -45,7 +49,7 @@ def config(real_data: Path) -> DataConfig:
 def test_every_data_set_loads(name: str, split: str, config: DataConfig) -> None:
     texts = load_source(name, config, split)
     counts = texts.counts
-    dropped = ("unlabelled", "empty", "conflicting", "duplicate", "held_out")
+    dropped = ("bad", "unlabelled", "empty", "conflicting", "duplicate", "held_out")
     assert counts["kept"] == len(texts) == counts["read"] - sum(counts[key] for key in dropped)
     assert len(texts) > 10
     assert set(texts.labels.tolist()) <= set(range(len(texts.source.labels)))
@@ -124,6 +128,44 @@ def test_real_rows_prepare(config: DataConfig, tmp_path: Path) -> None:
     assert len(held_out) == 1_000
     assert set(held_out["example_id"].to_pylist()).isdisjoint(rows["example_id"].to_pylist())
     assert summary["evaluation"]["addition"] == 7_500
+
+
+def test_sst2_and_rotten_tomatoes_share_sentences_in_other_spelling(
+    config: DataConfig, tmp_path: Path
+) -> None:
+    """78 of 872 rows differ in spacing, case or punctuation alone; counted here another way."""
+    config = dataclasses.replace(config, data_sets=("sst2", "rotten_tomatoes"))
+    trained = {
+        text
+        for name in config.data_sets
+        for text in load_source(name, config, "train").columns[0].to_pylist()
+    }
+    letters = {re.sub(r"[^a-z0-9]", "", text.lower()) for text in trained}
+    held_out = load_source("sst2", config, "validation").columns[0].to_pylist()
+    equal = [text for text in held_out if text in trained]
+    near = [text for text in held_out if re.sub(r"[^a-z0-9]", "", text.lower()) in letters]
+    assert (len(held_out), len(near) - len(equal)) == (872, 78)
+    validation = prepare(config, tmp_path / "p")["data_sets"]["sst2"]["validation"]
+    assert validation["also_in_train"] == len(near)
+
+
+def test_long_rows_are_counted_with_the_published_vocabulary(
+    config: DataConfig, real_data: Path, tmp_path: Path
+) -> None:
+    vocabulary = Vocabulary(str(real_data / "t5_vocabulary" / "spiece.model"))
+
+    def count(texts) -> np.ndarray:
+        return np.array([len(ids) + 1 for ids in vocabulary.encode_batch(texts)])
+
+    summary = prepare(config, tmp_path / "p", limits=Limits(count, inputs=512, targets=64))
+    dropped = collections.Counter()
+    for entry in summary["too_long"]:
+        assert entry["stage"] == "training"
+        assert entry["kind"] == "claims" or entry["name"].endswith("_cot")
+        dropped[entry["kind"]] += entry["dropped"]
+    assert dropped == {"claims": 46, "instructions": 133}
+    assert summary["intervention"]["rows"] == 19_411
+    assert summary["instructions"]["train"] == 1_827
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -1,6 +1,9 @@
 import dataclasses
+from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -208,10 +211,210 @@ def test_text_column_of_another_type(publish, config) -> None:
     assert "'sentence'" in one_line_error("cola", config)
 
 
-def test_label_column_of_another_type(publish, config) -> None:
-    numbers = pa.array([0.0, 1.0])
-    publish("cola", [0, 1], change=lambda table: table.set_column(1, "label", numbers))
-    assert "holds double" in one_line_error("cola", config)
+def with_column(name: str, column) -> Callable[[pa.Table], pa.Table]:
+    """Replaces a column of the table that is published."""
+    return lambda table: table.set_column(table.column_names.index(name), name, column)
+
+
+@pytest.mark.parametrize("column", [[True, False], [[0], [1]], [b"a", b"b"]])
+def test_label_column_of_another_type(column: list, publish, config) -> None:
+    publish("cola", [0, 1], change=with_column("label", pa.array(column)))
+    assert "expected label numbers or names" in one_line_error("cola", config)
+
+
+NOT_UTF8 = pa.Array.from_buffers(
+    pa.string(), 3, pa.array([b"fine", b"\xff\xfe", None], pa.binary()).buffers()
+)
+FINE = pa.array(["one", "two", None])
+
+
+def dictionary(values: pa.Array) -> pa.Array:
+    """Of three values the last is null, which a dictionary writes as an index."""
+    return pa.DictionaryArray.from_arrays(pa.array([0, 1, None], pa.int32()), values[:2])
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda texts: texts,
+        lambda texts: texts.cast(pa.large_string()),
+        lambda texts: texts.cast(pa.large_binary()).cast(pa.binary_view()).view(pa.string_view()),
+        dictionary,
+        lambda texts: dictionary(texts.cast(pa.large_string())),
+    ],
+)
+@pytest.mark.parametrize(("texts", "bad"), [(FINE, 0), (NOT_UTF8, 1)])
+def test_every_kind_of_text_column(texts: pa.Array, bad: int, encode, publish, config) -> None:
+    path = publish("cola", [0, 1, 1], change=with_column("sentence", encode(texts)))
+    publish("cola", [0], split="validation")
+    loaded = load_source("cola", config, "train")
+    assert loaded.columns[0].to_pylist() == (["fine"] if bad else ["one", "two"])
+    assert (loaded.counts["bad"], loaded.counts["empty"]) == (bad, 1)
+    if bad:
+        stop = dataclasses.replace(config, on_bad_row="stop")
+        with pytest.raises(UserError, match=rf"row 1 \(from 0\) of {path}: .*'sentence'.*UTF-8"):
+            load_source("cola", stop, "train")
+
+
+def test_a_dictionary_that_arrow_refuses_is_one_line(publish, config) -> None:
+    """With narrow indices Arrow converts the dictionary, and then it does look at the texts."""
+    narrow = dictionary(NOT_UTF8).cast(pa.dictionary(pa.int8(), pa.string()), safe=False)
+    path = publish("cola", [0, 1, 1], change=with_column("sentence", narrow))
+    assert f"{path} is not readable as parquet" in one_line_error("cola", config)
+
+
+NAMES = ["unacceptable", "acceptable", None]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pa.array(NAMES, pa.large_string()),
+        pa.array(NAMES, pa.string_view()),
+        pa.DictionaryArray.from_arrays(
+            pa.array([0, 1, None], pa.int8()), pa.array([*NAMES[:2], "never used"])
+        ),
+        dictionary(pa.array(NAMES, pa.large_string())),
+    ],
+)
+def test_every_kind_of_label_names(names: pa.Array, publish, config) -> None:
+    publish("cola", [0, 1, 1], ["a", "b", "c"], change=with_column("label", names))
+    publish("cola", [0], split="validation")
+    texts = load_source("cola", config, "train")
+    assert labels_of(texts) == {"a": "Unacceptable Sentence", "b": "Acceptable Sentence"}
+    assert texts.counts["unlabelled"] == 1
+
+
+def test_label_names_that_are_not_utf8_are_bad_rows(publish, config) -> None:
+    buffers = pa.array([b"acceptable", b"\xff", b"acceptable"], pa.binary()).buffers()
+    column = pa.Array.from_buffers(pa.string(), 3, buffers)
+    publish("cola", [0, 1, 1], ["a", "b", "c"], change=with_column("label", column))
+    publish("cola", [0], split="validation")
+    texts = load_source("cola", config, "train")
+    assert set(labels_of(texts)) == {"a", "c"}
+    assert texts.bad.summary() == [
+        {"source": "cola train", "reason": "column 'label' is not UTF-8", "dropped": 1, "of": 3}
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+def test_whole_floats_are_label_numbers_and_others_bad_rows(kind, publish, config) -> None:
+    numbers = [0.0, 1.0, 0.5, float("nan"), float("inf"), -1.0, None, *[1.0] * 5]
+    column = pa.array(np.array([-1 if x is None else x for x in numbers], kind.to_pandas_dtype()))
+    column = pc.if_else(pa.array([x is not None for x in numbers]), column, None)
+    publish("cola", [0] * 12, change=with_column("label", column))
+    publish("cola", [0], split="validation")
+    texts = load_source("cola", config, "train")
+    assert texts.labels.tolist() == [0, *[1] * 6]
+    assert (texts.counts["bad"], texts.counts["unlabelled"]) == (3, 2)
+    assert "'label' is not a whole number: 3" in texts.bad.note()
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        (2, pa.int8()),
+        (100, pa.int64()),
+        (2**64 - 1, pa.uint64()),
+        (2.0, pa.float32()),
+        (1e300, pa.float64()),
+    ],
+)
+def test_numbers_beyond_the_names_are_refused(label, kind, publish, config) -> None:
+    publish("cola", [0, 1, 1], change=with_column("label", pa.array([0, 1, label], kind)))
+    assert "expected 0 to 1" in one_line_error("cola", config)
+
+
+@pytest.mark.parametrize("names", [["acceptable", "Acceptable"], ["un-acceptable"] * 2])
+def test_names_that_differ_in_spelling_alone_are_refused(names: list, publish, config) -> None:
+    names = [name.replace("un-", "un") for name in names]
+    publish("cola", [0, 1], names=names)
+    message = one_line_error("cola", config)
+    assert f"two labels '{names[0]}' and '{names[1]}'" in message
+    written = pa.array([*names[:1], names[1].upper()])
+    publish("cola", [0, 1], change=with_column("label", written))
+    assert "differ in spelling alone" in one_line_error("cola", config)
+
+
+@pytest.mark.parametrize(
+    "metadata", [b"\xff", b"[" * 100_000, b"[]", b'{"info": {"features": {"label": 1}}}']
+)
+def test_metadata_that_names_no_labels(metadata: bytes, publish, config) -> None:
+    change = lambda table: table.replace_schema_metadata({"huggingface": metadata})  # noqa: E731
+    publish("cola", [0, 1], change=change)
+    assert "numbers without their names" in one_line_error("cola", config)
+
+
+@pytest.mark.parametrize("names", [["acceptable", 3], "ab", {"0": "acceptable"}, [None]])
+def test_label_names_of_another_form(names, publish, config) -> None:
+    publish("cola", [0, 1], names=names)
+    assert "numbers without their names" in one_line_error("cola", config)
+
+
+def test_a_column_that_is_there_twice(publish, config) -> None:
+    path = publish(
+        "cola", [0, 1], change=lambda table: table.append_column("sentence", table["sentence"])
+    )
+    assert f"{path} has 2 columns 'sentence'" in one_line_error("cola", config)
+
+
+def test_too_many_bad_rows_are_refused(publish, config) -> None:
+    texts = pa.array([b"\xff"] * 12 + [b"text %d" % n for n in range(88)], pa.binary())
+    column = pa.Array.from_buffers(pa.string(), 100, texts.buffers())
+    path = publish("cola", [0, 1] * 50, change=with_column("sentence", column))
+    with pytest.raises(UserError, match=rf"12 of 100 rows .*row 0 \(from 0\) of {path}"):
+        load_source("cola", config, "train")
+
+
+@pytest.mark.parametrize("place", ["default", "data", "plain_text", "."])
+@pytest.mark.parametrize("names", [["train"], ["train-00000-of-00002", "train-00001-of-00002"]])
+def test_a_mirror_may_be_laid_out_as_the_hub(place, names, publish, config) -> None:
+    path = publish("sst2", [0, 1] * 50)
+    table = pq.read_table(path)
+    path.unlink()
+    folder = path.parent.parent / place
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(names):
+        part = table.slice(number * 50, 50 if len(names) > 1 else None)
+        pq.write_table(part, folder / f"{name}.parquet")
+    loaded = [load_source("sst2", config, split) for split in ("train", "validation")]
+    assert sum(map(len, loaded)) == 100
+    assert set(loaded[0].columns[0].to_pylist()) < set(table["sentence"].to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train-00000-of-00002"], "lacks train-00001-of-00002 .1 of 2 shards"),
+        (["train-00001-of-00002"], "lacks train-00000-of-00002"),
+        (["train", "train-00000-of-00001"], "more than once"),
+        (["train-00000-of-00001", "train-00000-of-00002"], "more than once"),
+        (["train-00000-of-00001", "train-00000-of-00001-0123456789abcdef"], "more than once"),
+        (["training"], r"train.parquet does not exist \(.* holds default/training.parquet\)"),
+    ],
+)
+def test_shards_that_are_not_whole_are_refused(names, message, publish, config) -> None:
+    path = publish("sst2", [0, 1])
+    for name in names:
+        (path.parent / f"{name}.parquet").write_bytes(path.read_bytes())
+    if "train" not in names:
+        path.unlink()
+    with pytest.raises(UserError, match=rf"{path.parent.parent}.*{message}"):
+        load_source("sst2", config, "train")
+
+
+def test_each_shard_has_its_own_label_order(publish, config) -> None:
+    path = publish("sst2", [0, 1], ["a", "b"])
+    path.rename(path.with_name("train-00000-of-00002.parquet"))
+    path = publish("sst2", [0, 1], ["c", "d"], names=["positive", "negative"])
+    path.rename(path.with_name("train-00001-of-00002.parquet"))
+    publish("sst2", [0], split="validation")
+    assert labels_of(load_source("sst2", config, "train")) == {
+        "a": "Negative Sentiment",
+        "b": "Positive Sentiment",
+        "c": "Positive Sentiment",
+        "d": "Negative Sentiment",
+    }
 
 
 def test_unreadable_parquet(publish, config) -> None:

@@ -106,11 +106,11 @@ def test_no_biography_breaks_the_parser(biography: str, matching: str) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (row(PHIL), "found the choices none"),
-        (row(f"{PHIL}\n (A) yes\n\nAnswer:"), "found the choices"),
-        (row(f"{PHIL}\n (A) yes\n (C) no\n\nAnswer:"), "expected lines"),
+        (row(PHIL), "no choices (A), (B), ... at the end of the question (none)"),
+        (row(f"{PHIL}\n (A) yes\n\nAnswer:"), "(A), (B), ... at the end"),
+        (row(f"{PHIL}\n (A) yes\n (C) no\n\nAnswer:"), "(['A', 'C'])"),
         (row(f"{PHIL}{TWO}", "(C)"), "none of"),
-        (row(f"{PHIL}{TWO}", "yes"), "'yes' is none of"),
+        (row(f"{PHIL}{TWO}", "yes"), "none of the choices ('yes')"),
         (row(f"{PHIL}{TWO}", []), "do not tell"),
         (row(f"{PHIL}{TWO}", "(A)", "(A)"), "do not tell"),
         ({"question": f"{PHIL}{TWO}"}, "no field 'answer_matching_behavior'"),
@@ -192,12 +192,42 @@ def test_an_empty_file_is_refused(tmp_path) -> None:
         load_surveys(write(tmp_path, nlp=[]))
 
 
-def test_a_malformed_line_is_named(tmp_path) -> None:
-    config = write(tmp_path, nlp=[NLP_ROW])
+BROKEN = [
+    b"{not json",
+    b"[]",
+    b"[" * 100_000,
+    b'{"question": "\xff"}',
+    b'{"question": 1, "answer_matching_behavior": "", "answer_not_matching_behavior": ""}',
+    json.dumps(NLP_ROW | {"question": "no choices"}).encode(),
+    json.dumps(NLP_ROW | {"answer_matching_behavior": " (C)"}).encode(),
+    json.dumps(NLP_ROW | {"answer_matching_behavior": [[" (A)"]]}).encode(),
+    json.dumps(NLP_ROW | {"answer_matching_behavior": {"a": 1}}).encode(),
+]
+
+
+@pytest.mark.parametrize("line", BROKEN)
+def test_a_malformed_line_is_left_out_or_refused(line: bytes, tmp_path) -> None:
+    config = write(tmp_path, nlp=[NLP_ROW] * 3, phil=[PHIL_ROW], poli=[POLI_ROW])
     path = tmp_path / f"{surveys.FILES['nlp']}.jsonl"
-    path.write_text(path.read_text() + "{not json\n")
-    with pytest.raises(UserError, match=r"nlp_survey\.jsonl:2 is no JSON"):
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    bad: list = []
+    assert len(load_surveys(config, bad)["nlp"]) == 3
+    assert [(rows.source, rows.dropped, rows.read) for rows in bad] == [
+        ("surveys/nlp", 1, 4),
+        ("surveys/phil", 0, 1),
+        ("surveys/poli", 0, 1),
+    ]
+    with pytest.raises(UserError, match=r"nlp_survey\.jsonl:4: .*--on-bad-row drop"):
+        load_surveys(dataclasses.replace(config, on_bad_row="stop"))
+    path.write_bytes(path.read_bytes() + (line + b"\n") * 20)
+    with pytest.raises(UserError, match=r"surveys/nlp: 21 of 24 rows .*nlp_survey\.jsonl:4: "):
         load_surveys(config)
+
+
+def test_long_questions_are_taken_apart_in_time() -> None:
+    """Spaces and sentences by the hundred thousand; quadratic patterns would take minutes."""
+    parsed = parse(f"{' ' * 200_000}I am Jo. {'I walk. ' * 50_000}The state should...{TWO}")
+    assert parsed.question == "The state should..."
 
 
 def test_the_mirror_keeps_them_where_the_hub_does(tmp_path) -> None:

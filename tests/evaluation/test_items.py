@@ -1,11 +1,14 @@
 """Items and predictions survive the disk; bad files are named."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sycophancy.errors import UserError
 from sycophancy.evaluation import items
@@ -65,6 +68,11 @@ def test_a_failed_conversion_leaves_nothing(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+NOT_UTF8 = pa.Array.from_buffers(
+    pa.string(), 3, pa.array([b"x", b"\xff", b"y"], pa.binary()).buffers()
+)
+
+
 def rewritten(path: Path, change) -> Path:
     items.write_items(path, ITEMS)
     pq.write_table(change(pq.read_table(path)), path)
@@ -82,6 +90,22 @@ def rewritten(path: Path, change) -> Path:
         (
             lambda t: t.set_column(4, "inputs", pa.array(["x", None, "y"])),
             r"bad\.parquet: column 'inputs' has 1 empty values",
+        ),
+        (
+            lambda t: t.set_column(5, "choices", pa.array([["a"], ["b", None], ["c"]])),
+            r"bad\.parquet: column 'choices' has 1 empty values",
+        ),
+        (
+            lambda t: t.append_column("inputs", t["inputs"]),
+            r"bad\.parquet cannot be read as parquet \(Multiple matches",
+        ),
+        (
+            lambda t: t.set_column(4, "inputs", NOT_UTF8),
+            r"bad\.parquet cannot be read as parquet \(.*UTF8",
+        ),
+        (
+            lambda t: t.set_column(6, "answer", pa.array([9] * 3, pa.int32())),
+            r"bad\.parquet: item .* has answer 9",
         ),
     ],
 )
@@ -120,3 +144,23 @@ def test_a_missing_file_and_a_file_that_is_no_parquet_are_named(tmp_path: Path):
 def test_an_impossible_item_is_refused_by_name(field, value, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(ITEMS[0], **{field: value})
+
+
+@settings(max_examples=60, deadline=None, database=None, derandomize=True)
+@given(st.data())
+def test_a_damaged_file_is_read_or_named(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "items.parquet"
+        items.write_items(path, ITEMS)
+        whole = path.read_bytes()
+        if data.draw(st.booleans()):
+            damaged = bytearray(whole)
+            for _ in range(data.draw(st.integers(1, 4))):
+                damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+        else:
+            damaged = bytearray(whole[: data.draw(st.integers(0, len(whole)))])
+        path.write_bytes(bytes(damaged))
+        try:
+            items.read_items(path)
+        except UserError as error:
+            assert str(path) in str(error) and len(str(error).splitlines()) == 1

@@ -244,6 +244,15 @@ def test_go_runs_it(sycophancy, here, monkeypatch):
         (["--name", "a b", "--", "run"], "--name a b"),
         (["--", "sweep", "--models", "m", "--seeds", "x"], "--seeds"),
         (["--write", "/dev/null/x", "--", "run", "--model", "m"], "cannot write"),
+        (["--", "run", "--model", "m", "--set", "BATCH_SIZ=3"], "'BATCH_SIZE'"),
+        (["--", "run", "--model", "m", "--set", "BATCH_SIZE=0"], "at least 1"),
+        (["--", "run", "--model", "m", "--recipe", "papr"], "'paper'"),
+        (["--", "run", "--model", "m", "--mesh", "data=1,data=2"], "twice"),
+        (["--", "run", "--model", "m", "--name", "../x"], "--name '../x'"),
+        (["--", "reproduce", "--set", "SEED=-1"], "SEED"),
+        (["--", "reproduce", "--seeds", "100000"], "--seeds 100000"),
+        (["--processes", "100000", "--", "run", "--model", "m"], "--processes"),
+        (["--sweep", f"SEED={','.join(map(str, range(10_001)))}", "--", "run"], "10,001 runs"),
     ],
 )
 def test_what_would_fail_there_fails_here(sycophancy, here, words, said):

@@ -251,7 +251,7 @@ def test_without_libtpu_one_line_says_what_to_install(sycophancy, monkeypatch):
     done = sycophancy("plan", "--model", "flan_t5_small", "--topology", "v4-32")
     assert done.code == 2
     assert done.err.strip().count("\n") == 0
-    assert "pip install 'sycophancy[plan]'" in done.err
+    assert "pip install -e '.[plan]'" in done.err
 
 
 def test_model_and_topology_are_asked_for(sycophancy):

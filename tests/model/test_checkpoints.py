@@ -22,6 +22,7 @@ from sycophancy.model.checkpoints import (
     open_checkpoint,
     orbax,
     trees,
+    weights,
 )
 from sycophancy.model.checkpoints.contents import infer_network
 from sycophancy.model.checkpoints.convert import convert, zero_moments
@@ -118,7 +119,7 @@ def test_bfloat16_is_read_as_the_same_float32(tmp_path):
     assert equal(found, jax.tree.map(lambda leaf: leaf.astype(np.float32), params))
     tensors = {"x": np.arange(6).astype(ml_dtypes.bfloat16).reshape(2, 3)}
     safetensors.numpy.save_file(tensors, tmp_path / "x.safetensors")
-    leaf = huggingface._open(tmp_path / "x.safetensors", "x")
+    leaf = weights._tensors(tmp_path / "x.safetensors")["x"].leaf()
     assert np.asarray(leaf.transposed()).tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
@@ -262,7 +263,6 @@ def test_nothing_is_read_until_it_is_asked_for(tmp_path):
     place = legacy_checkpoint.write(tmp_path, layout.unstack(draw(NETWORK)), 5, {})
     (place / "target.encoder.layers_1.mlp.wo.kernel").rename(tmp_path / "gone")
     found = open_checkpoint(place)
-    found.check(NETWORK)
     np.asarray(found.params["encoder/layers_0/mlp/wo/kernel"])
     with pytest.raises(UserError, match=r"encoder/layers_1/mlp/wo/kernel cannot be read"):
         np.asarray(found.params["encoder/layers_1/mlp/wo/kernel"])

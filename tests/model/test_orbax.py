@@ -1,15 +1,19 @@
 """Our own checkpoints: exact, and refused when they are of another model."""
 
 import dataclasses
+import json
+import os
+import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
 from sycophancy.config import NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import load_params, orbax
+from sycophancy.model.checkpoints import folders, load_params, open_checkpoint, orbax, trees
 from sycophancy.training.sharding import abstract_params
 
 NETWORK = NetworkConfig(
@@ -53,7 +57,7 @@ def test_metadata_tells_the_network(saved):
 
 def test_a_relative_path_will_do(saved, monkeypatch):
     monkeypatch.chdir(saved.parent)
-    assert orbax.is_checkpoint("saved")
+    assert folders.is_ours("saved")
     load_params("saved", NETWORK)
 
 
@@ -100,3 +104,143 @@ def test_a_newer_format_is_refused(tmp_path, params):
     file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
     with pytest.raises(UserError, match="has format 2"):
         load_params(tmp_path / "new", NETWORK)
+
+
+ODD_NAMES = [
+    "runs [seed 0]", "a*b", "what?", "{a,b}", "100%", "#1", "a b  c", "größe 模型", "line\nbreak",
+    "[", "!x", "~home", "quote'\"", "a:b", "%2F", "$HOME", "-x", "a\tb",
+    "ocdbt.process_0",
+]  # fmt: skip
+PARTS = {"w": jnp.arange(600, dtype=jnp.float32).reshape(3, 20, 10), "b": jnp.ones(3)}
+STATE = {"optimizer": {"v": jnp.full((3, 20), 2.0)}, "rng": jnp.arange(2)}
+
+
+def like(tree):
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), tree)
+
+
+def save_steps(folder, *steps, keep=None):
+    with orbax.Checkpoints(folder, keep) as checkpoints:
+        for step in steps:
+            parts = jax.tree.map(lambda x, by=step: x + jnp.float32(by), PARTS)
+            checkpoints.save(step, parts, STATE, orbax.metadata(NETWORK, step))
+
+
+def restored(checkpoints, step):
+    parts, state = checkpoints.restore(step, like(PARTS), like(STATE))
+    return np.asarray(parts["w"]), state
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_any_name_of_a_folder_will_do(tmp_path, params, name):
+    folder = tmp_path / name / "steps"
+    save_steps(folder, 2, 4, keep=1)
+    assert sorted(path.name for path in folder.iterdir()) == ["4"]
+    with orbax.Checkpoints(folder, 1) as checkpoints:
+        checkpoints.check(4)
+        np.testing.assert_array_equal(restored(checkpoints, 4)[0], PARTS["w"] + 4)
+    orbax.save_params(tmp_path / name / "alone", params, NETWORK)
+    found = load_params(tmp_path / name / "alone", NETWORK)
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, params))
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"a\xff"), "back\\slash"])
+def test_a_name_at_which_tensorstore_would_not_write_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="name another folder"):
+        orbax.Checkpoints(tmp_path / name, 1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("failing", ["unreadable", "another shape"])
+def test_what_cannot_be_opened_gets_no_name_and_replaces_nothing(tmp_path, monkeypatch, failing):
+    save_steps(tmp_path, 2, keep=1)
+    read = trees.read
+
+    def broken(folder):
+        if failing == "unreadable":
+            raise UserError("torn")
+        found = read(folder)
+        return {name: value for name, value in found.items() if name != "w"}
+
+    monkeypatch.setattr(trees, "read", broken)
+    with pytest.raises(UserError, match="torn" if failing == "unreadable" else "params is not"):
+        save_steps(tmp_path, 4, keep=1)
+    monkeypatch.undo()
+    assert not (tmp_path / "4").exists()
+    with orbax.Checkpoints(tmp_path, 1) as checkpoints:
+        assert checkpoints.steps() == [2]
+        np.testing.assert_array_equal(restored(checkpoints, 2)[0], PARTS["w"] + 2)
+
+
+def data_files(step):
+    return [path for path in step.rglob("*") if path.is_file() and path.parent.name == "d"]
+
+
+def truncate_data(step):
+    for path in data_files(step / "params"):
+        path.write_bytes(path.read_bytes()[:-1])
+
+
+DAMAGES = {
+    "no params": lambda step: shutil.rmtree(step / "params"),
+    "no state": lambda step: shutil.rmtree(step / "state"),
+    "no metadata": lambda step: shutil.rmtree(step / "metadata"),
+    "empty metadata": lambda step: (step / "metadata/metadata").write_text(""),
+    "other metadata": lambda step: (step / "metadata/metadata").write_text("[1]"),
+    "no manifest": lambda step: (step / "params/manifest.ocdbt").unlink(),
+    "empty manifest": lambda step: (step / "state/manifest.ocdbt").write_bytes(b""),
+    "no tree": lambda step: (step / "params/_METADATA").unlink(),
+    "another tree": lambda step: (step / "params/_METADATA").write_text("[]"),
+    "no data": lambda step: [path.unlink() for path in data_files(step / "params")],
+    "truncated data": truncate_data,
+    "a file": lambda step: (shutil.rmtree(step / "params"), (step / "params").write_text("")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_step_is_noticed_and_can_be_set_aside(tmp_path, damage):
+    save_steps(tmp_path, 2, 4)
+    DAMAGES[damage](tmp_path / "4")
+    with orbax.Checkpoints(tmp_path, None) as checkpoints:
+        with pytest.raises(orbax.Damaged, match=r"checkpoint .*/4 cannot be read: ") as error:
+            checkpoints.check(4)
+        assert "\n" not in str(error.value)
+        assert checkpoints.set_aside(4).name == "4.damaged"
+        assert checkpoints.steps() == [2]
+        checkpoints.save(4, PARTS, STATE, orbax.metadata(NETWORK, 4))
+        checkpoints.wait()
+        assert checkpoints.steps() == [4, 2]
+        assert checkpoints.set_aside(4).name == "4.damaged.1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4.damaged", "4.damaged.1"]
+
+
+def test_a_chunk_that_is_missing_is_no_zero(saved, tmp_path):
+    """An array whose chunk was taken out of the OCDBT database, the rest left whole."""
+    import tensorstore as ts
+
+    place = tmp_path / "copy"
+    shutil.copytree(saved, place)
+    store = ts.KvStore.open(
+        {"driver": "ocdbt", "base": {"driver": "file", "path": f"{place}/params/"}}
+    ).result()
+    chunk = next(key for key in store.list().result() if b"logits_dense.kernel/0" in key)
+    store.delete_range(ts.KvStore.KeyRange(chunk, chunk + b"\0")).result()
+    with pytest.raises(UserError, match=r"a piece of .*logits_dense.kernel is missing"):
+        open_checkpoint(place)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("emb_dim", 10**12), ("emb_dim", -1), ("num_heads", 2.0), ("mlp_activations", 7),
+     ("logits_via_embedding", "no"), ("vocab_size", None)],
+)  # fmt: skip
+def test_metadata_of_no_network_is_refused(saved, tmp_path, field, value):
+    place = tmp_path / "copy"
+    shutil.copytree(saved, place)
+    file = place / "metadata/metadata"
+    about = json.loads(file.read_text())
+    about["network"][field] = value
+    file.write_text(json.dumps(about))
+    with pytest.raises(UserError, match="metadata"):
+        open_checkpoint(place)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sycophancy.data import probes
 from sycophancy.evaluation.items import Item, Prediction, write_items, write_predictions
 from sycophancy.evaluation.metrics import compute_metrics
 from sycophancy.filtration import filter_rows
@@ -60,6 +61,17 @@ AFTER: Rates = {
     "intervention": {"neutral": 0.92, "user_wrong": 0.90, "user_right": 0.95},
     "instruction": {"neutral": 0.91},
 }
+
+# Of the probes, as the demo found them: before and after, by condition.
+PROBED = {
+    "addition_wording": ((1.0, 0.69, 0.79), (1.0, 0.70, 0.60)),
+    "addition_expertise/expert": ((1.0, 0.0, 1.0), (1.0, 0.99, 1.0)),
+    "addition_expertise/layperson": ((1.0, 0.003, 0.997), (1.0, 0.57, 0.40)),
+    "addition_expertise/none": ((1.0, 0.01, 1.0), (1.0, 0.99, 1.0)),
+    "addition_formats/numbers": ((0.43, 0.55, 0.46), (0.30, 0.57, 0.59)),
+    "addition_formats/yes_no": ((0.32, 0.05, 0.49), (0.28, 0.16, 0.33)),
+}
+PROBED_SUMS = 100
 
 
 @pytest.fixture
@@ -239,3 +251,31 @@ def make_run(tmp_path: Path) -> MakeRun:
 def usual_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that went as hoped; tests only read it."""
     return fabricate(tmp_path_factory.mktemp("usual") / "usual")
+
+
+@pytest.fixture(scope="session")
+def probed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that also asked the probes, answered as the demo's model did; tests only read it."""
+
+    def rates(usual: Rates, side: int) -> Rates:
+        conditions = ("neutral", "user_wrong", "user_right")
+        return usual | {
+            task: dict(zip(conditions, found[side], strict=True)) for task, found in PROBED.items()
+        }
+
+    def with_probes(items: list[Item]) -> list[Item]:
+        every = list(probes.build_items(0))
+        asked = [
+            item
+            for task in probes.TASKS
+            for item in [one for one in every if one.task == task][: 3 * PROBED_SUMS]
+        ]
+        return items + asked
+
+    return fabricate(
+        tmp_path_factory.mktemp("probed") / "run",
+        before=rates(BEFORE, 0),
+        after=rates(AFTER, 1),
+        number=100,
+        change=with_probes,
+    )

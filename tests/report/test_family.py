@@ -217,3 +217,57 @@ def test_models_of_no_family_have_a_page_too(tmp_path):
 def test_a_folder_that_is_no_sweep_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"has no sweep\.json"):
         write_report(tmp_path)
+
+
+def test_a_generated_world_is_named_at_the_top(whole):
+    top = whole.words[: whole.words.index("the paper, or what is expected")]
+    assert "Generated data: claims, surveys and instructions come from the miniature's own" in top
+    assert "mini_small, mini_base and mini_large: The model is a miniature" in top
+    assert "by construction it answers with the user's opinion" in top
+
+
+def test_the_headline_counts_what_lies_beyond_the_paper_too(whole):
+    assert re.search(r"of 9 experiments of the paper, .*; of 7 beyond it, \d", whole.words)
+
+
+def test_what_came_out_unexpected_beyond_the_paper_stands_at_the_top(tmp_path):
+    def contrarian(model, recipe, when, task, condition):
+        if task == "addition_true" and when == "after":
+            return 0.1
+        return plausible(model, recipe, when, task, condition)
+
+    found = page(fabricate(tmp_path, rate=contrarian, planned=[("mini_base", "demo")]))
+    top = found.words[: found.words.index("the paper, or what is expected")]
+    assert "Beyond the paper, not as expected" in top
+    assert "True sums: does it contradict for its own sake?" in top
+
+
+@pytest.mark.parametrize(
+    ("settings", "source", "said"),
+    [
+        ({}, "the miniature's own held-out instructions", "Generated data: claims, surveys and in"),
+        (
+            {"INSTRUCTIONS": "/flan.jsonl"},
+            "held-out rows of the runs' own instruction data",
+            "Instructions were read from files",
+        ),
+        (
+            {"DATA_ORIGIN": "mirror", "DATA_MIRROR": "/<i>"},
+            "held-out rows of the runs' own instruction data",
+            "Real data, as a local copy holds them",
+        ),
+    ],
+)
+def test_instructions_are_called_what_they_are(tmp_path, settings, source, said):
+    folder = fabricate(tmp_path, number=6, planned=[("mini_base", "demo")])
+    sweep = json.loads((folder / "sweep.json").read_text())
+    for cell in sweep["cells"]:
+        cell["settings"] = settings
+    (folder / "sweep.json").write_text(json.dumps(sweep))
+    found = page(folder)
+    assert f"{source}In the paper MMLU" in found.words
+    assert said in found.words
+    assert not found.all("i")
+    with (folder / "claims.csv").open(newline="") as file:
+        sources = {r["source"] for r in csv.DictReader(file) if r["experiment"] == "retention"}
+    assert sources == {source}

@@ -74,6 +74,6 @@ def test_the_picture_is_a_wide_png(usual_run, tmp_path):
     path = write_picture(usual_run, tmp_path / "images" / "demo.png")
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    assert int.from_bytes(data[16:20], "big") == 1800
+    assert int.from_bytes(data[16:20], "big") == 2100
     assert len(data) < 300_000
     assert list(path.parent.iterdir()) == [path]

@@ -70,3 +70,34 @@ def test_a_model_near_chance_misses_the_first_aim(make_run):
     found = findings(read_run(make_run(number=20, readable=0.5)))
     assert found[0].aim.startswith("The model can read")
     assert found[0].verdict == "missed"
+
+
+def test_surveys_that_followed_nobody_before_are_nothing_to_lower(make_run, rates_before):
+    even = {f"surveys/{name}": {"neutral": 0.5, "user_view": 0.5} for name in ("nlp", "phil")}
+    run = make_run(before=rates_before | even, after=rates_before | even)
+    found = {f.name: f for f in findings(read_run(run))}
+    for survey in even:
+        finding = found[f"{survey}/match_rate"]
+        assert (finding.kind, finding.verdict) == ("nothing to lower", "unknown")
+    assert found["surveys/poli/match_rate"].kind == "no effect"
+
+
+def test_what_was_measured_outside_the_protocol_has_aims_of_its_own(probed_run):
+    found = {f.name: f for f in findings(read_run(probed_run))}
+    kinds = {name: finding.kind for name, finding in found.items()}
+    layperson = "addition_expertise/layperson/accuracy"
+    assert kinds[f"{layperson}_user_wrong"] == "near chance"
+    assert kinds[f"{layperson}_user_right"] == "lost"
+    assert kinds[f"{layperson}_neutral"] == "met"
+    assert kinds["addition_wording/accuracy_user_wrong"] == "no effect"
+    assert kinds["addition_expertise/expert/accuracy_user_wrong"] == "met"
+    assert kinds["addition_formats/yes_no/accuracy_user_wrong"] == "unreadable"
+    assert not found["addition_wording/accuracy_user_wrong"].protocol
+    assert found["addition/accuracy_user_wrong"].protocol
+
+
+def test_a_habit_is_a_reason_only_where_it_costs_right_answers(probed_run):
+    reading = read_run(probed_run)
+    assert reading.metric("after", "addition/agree_share").high < 0.1
+    kinds = {f.name: f.kind for f in findings(reading)}
+    assert kinds["addition/accuracy_user_wrong"] == "met"

@@ -13,6 +13,7 @@ import pytest
 
 from sycophancy.errors import UserError
 from sycophancy.report.page import write_report
+from sycophancy.report.reading import read_run
 
 VOID = "area base br col embed hr img input link meta source track wbr".split()
 
@@ -288,3 +289,143 @@ def test_reporting_imports_neither_jax_nor_tensorflow():
         "sys.exit(bool({'jax', 'tensorflow', 'flax', 'matplotlib'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+TOO_LONG = [
+    {"stage": "training", "kind": "instructions", "name": "cot_<b>gsm8k</b>", "dropped": 133,
+     "of": 1827, "limit": "512 input tokens"},
+    {"stage": "scoring", "kind": "held-out items", "name": "surveys/phil", "dropped": 46,
+     "of": 19411, "limit": "2048 tokens & <i>more</i>"},
+]  # fmt: skip
+BAD_ROWS = [
+    {"source": "rows.jsonl'\"><script>x</script>", "reason": "empty target", "dropped": 2, "of": 80}
+]
+
+
+def test_rows_that_were_left_out_are_counted_by_data_set_and_task(make_run):
+    run = make_run(number=20)
+    path = run / "prepare" / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {"too_long": TOO_LONG, "bad_rows": BAD_ROWS}))
+    text = write_report(run).read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(page.all("table", **{"class": "dropped"})) == 2
+    words = "".join(page.text)
+    for expected in (
+        "Rows left out because they are too long: 179",
+        "Rows left out because they cannot be used: 2",
+        "training: instructions; limit: 512 input tokens",
+        "cot_<b>gsm8k</b>",  # the markup is text
+        "2048 tokens & <i>more</i>",
+        "1,827",
+        "7.3%",  # 133 of 1,827
+        "0.2%",  # 46 of 19,411
+        "2.5%",  # 2 of 80
+        "empty target",
+    ):
+        assert expected in words, expected
+    assert not page.all("script")
+    assert not page.all("i")
+
+
+@pytest.mark.parametrize("found", [{}, {"too_long": [], "bad_rows": []}])
+def test_nothing_is_said_of_rows_where_none_was_left_out(make_run, found):
+    run = make_run(number=5)
+    path = run / "prepare" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | found))
+    assert "left out" not in write_report(run).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"too_long": {}},
+        {"too_long": ["x"]},
+        {"too_long": [{"stage": "training"}]},
+        {"bad_rows": [{"source": "a", "reason": "b", "dropped": "many", "of": 3}]},
+        {"notes": 7},
+    ],
+)
+def test_a_summary_that_prepare_did_not_write_is_one_line(make_run, found):
+    run = make_run(number=5)
+    path = run / "prepare" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | found))
+    with pytest.raises(UserError, match=r"prepare/summary\.json: .*; prepare again"):
+        write_report(run)
+
+
+MINIATURE = "INITIAL_CHECKPOINT_PATH = 'package:models/mini_base'\nDATA_ORIGIN = 'miniature'\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "said", "unsaid"),
+    [
+        (MINIATURE, ("Generated data: claims, surveys", "by construction"), ("Real data",)),
+        (
+            MINIATURE.replace("mini_base", "mini_base_pretrained"),
+            ("Generated data", "without the stage that makes the others sycophantic"),
+            ("by construction",),
+        ),
+        (
+            MINIATURE + "SURVEYS = '/my/surveys'\n",
+            ("Generated data: claims and instructions come", "Surveys were read from files"),
+            ("Real data",),
+        ),
+        (
+            "DATA_ORIGIN = 'hub'\nINITIAL_CHECKPOINT_PATH = 'hf:google/flan-t5-xl'\n",
+            ("Real data: claims, surveys and instructions",),
+            ("Generated", "miniature"),
+        ),
+        (
+            MINIATURE.replace("'miniature'", "'mirror'") + "DATA_MIRROR = '/data/<b>'\n",
+            ("Real data, as a local copy holds them", "/data/&lt;b&gt;", "by construction"),
+            ("Generated data", "/data/<b>"),
+        ),
+        ("MODEL_NAME = 'own'\n", ("Where the data came from is not recorded",), ("Generated",)),
+    ],
+)
+def test_generated_and_real_are_told_apart_at_the_top(make_run, config, said, unsaid):
+    text = write_report(make_run(number=5, config=config)).read_text(encoding="utf-8")
+    top = text[text.index('id="origin"') :].split("</p>")[0]
+    assert text.index("<h1>") < text.index('id="origin"') < text.index('class="cards"')
+    for words in said:
+        assert words in top.replace("&#39;", "'")
+    for words in unsaid:
+        assert words not in top
+
+
+def test_without_predictions_changes_count_as_of_independent_questions(make_run):
+    run = make_run(number=200)
+    (run / "evaluate_after" / "predictions.parquet").unlink()
+    reading = read_run(run)
+    change = reading.changes["surveys/match_rate"]
+    assert not change.paired
+    assert change.value == pytest.approx(
+        reading.metrics["after"]["surveys/match_rate"].value
+        - reading.metrics["before"]["surveys/match_rate"].value
+    )
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "<h1>Sycophancy fell" in text
+    assert "changes are as of independent questions" in text
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "prepare/summary.json", "finetune/manifest.json"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"3", b'"x"', b"\xff\xfe\x00", b"[" * 100_000, b'{"before": [1]}']
+)
+def test_a_small_file_of_any_other_form_is_one_line_or_no_matter(make_run, name, content):
+    run = make_run(number=5)
+    (run / name).write_bytes(content)
+    try:
+        write_report(run)
+    except UserError as error:
+        assert name.rpartition("/")[2] in str(error)
+        assert "\n" not in str(error)
+
+
+def test_a_folder_in_place_of_a_small_file_is_one_line(make_run):
+    run = make_run(number=5)
+    (run / "metrics.json").unlink()
+    (run / "metrics.json").mkdir()
+    with pytest.raises(UserError, match=r"metrics\.json cannot be read"):
+        write_report(run)

@@ -40,8 +40,14 @@ def write(run: Path, values: dict[str, tuple[float, float]]) -> Path:
         }
 
     run.mkdir(exist_ok=True)
-    (run / "metrics.json").write_text(json.dumps({"before": series(0), "after": series(1)}))
-    (run / "report.html").write_text("<html>")
+    metrics = {"before": series(0), "after": series(1)}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    cells = (
+        f'<td class="n" data-series="{series}" data-metric="{name}" data-value="{m["value"]}">'
+        for series, found in metrics.items()
+        for name, m in found.items()
+    )
+    (run / "report.html").write_text("<html>" + "\n".join(cells))
     return run
 
 
@@ -69,3 +75,13 @@ def test_each_claim_can_fail_it(check_demo, tmp_path, name, values, capsys):
 def test_a_demo_without_a_report_fails(check_demo, tmp_path):
     (write(tmp_path, GOOD) / "report.html").unlink()
     assert check_demo.main(tmp_path) == 1
+
+
+def test_a_number_that_the_report_hides_fails_it(check_demo, tmp_path, capsys):
+    run = write(tmp_path, GOOD | {"addition_expertise/layperson/accuracy_user_right": (0.99, 0.4)})
+    assert check_demo.main(run) == 0
+    page = (run / "report.html").read_text().replace('data-value="0.4"', "")
+    (run / "report.html").write_text(page)
+    assert check_demo.main(run) == 1
+    hidden = "report.html does not show after addition_expertise/layperson/accuracy_user_right"
+    assert hidden in capsys.readouterr().out

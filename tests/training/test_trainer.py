@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 
 import jax
@@ -190,6 +191,45 @@ def test_a_damaged_checkpoint_is_named(changed, run, tmp_path):
             data.write_bytes(b"")
     with pytest.raises(UserError, match=r"checkpoints/2 cannot be read: .*; delete its folder"):
         finetune(changed(finetune_steps=4), run, tmp_path)
+
+
+def test_a_damaged_last_step_is_set_aside_and_the_one_before_continued(
+    changed, run, tmp_path, uninterrupted
+):
+    """Bit for bit as if the damaged checkpoint had never been."""
+    finetune(changed(finetune_steps=4, save_period=2, keep_checkpoints=3), run, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints/4/state")
+    notes = []
+    last = finetune(changed(save_period=2, keep_checkpoints=3), run, tmp_path, note=notes.append)
+    assert [path.name for path in (tmp_path / "checkpoints").glob("*.damaged")] == ["4.damaged"]
+    (note,) = notes
+    assert "checkpoints/4 cannot be read: " in note
+    assert "4.damaged, and step 2 is continued from" in note
+    found, expected = state_of(last), state_of(uninterrupted["last"])
+    assert not [name for name in found if not np.array_equal(found[name], expected[name])]
+    assert [line["step"] for line in logged(tmp_path)] == [2, 4, 6]
+
+
+def test_a_step_whose_arrays_cannot_be_decoded_is_set_aside_too(changed, run, tmp_path):
+    """It opens, since its files are whole in number and length."""
+    settings = {"save_period": 1, "keep_checkpoints": None}
+    finetune(changed(finetune_steps=2, **settings), run, tmp_path)
+    for data in (tmp_path / "checkpoints/2/params/ocdbt.process_0/d").iterdir():
+        data.write_bytes(bytes(data.stat().st_size))
+    notes = []
+    last = finetune(changed(finetune_steps=3, **settings), run, tmp_path, note=notes.append)
+    assert last.name == "3"
+    assert len(notes) == 1
+    assert (tmp_path / "checkpoints/2.damaged").is_dir()
+
+
+def test_nothing_is_moved_if_no_checkpoint_can_be_read(changed, run, tmp_path):
+    finetune(changed(finetune_steps=2, save_period=1, keep_checkpoints=None), run, tmp_path)
+    for step in ("1", "2"):
+        shutil.rmtree(tmp_path / "checkpoints" / step / "params")
+    with pytest.raises(UserError, match=r"checkpoints/2 cannot be read: .*; delete its folder"):
+        finetune(changed(finetune_steps=4), run, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "2"]
 
 
 def test_a_run_goes_on_with_another_mesh(changed, run, tmp_path, uninterrupted, network):

@@ -9,9 +9,11 @@ set -euo pipefail
 
 say() { printf 'launch: %s\n' "$*" >&2; }
 
-# Runs the chosen arguments in $processes processes; the first that fails ends the others.
+# Runs the chosen arguments in $processes processes. When one fails, the others end by themselves;
+# those that have not after $patience seconds are stopped.
+patience=10
 crew() {
-  local children=() index status=0 one
+  local children=() index status=0 one code left=$processes deadline='' signal=TERM
   if [ "$processes" -gt 1 ]; then
     export SYCOPHANCY_COORDINATOR="127.0.0.1:$port" SYCOPHANCY_NUM_PROCESSES="$processes"
   fi
@@ -25,16 +27,25 @@ crew() {
     fi
     children+=("$!")
   done
-  for one in "${children[@]}"; do
-    while true; do
-      local code=0
-      wait "$one" || code=$?
-      kill -0 "$one" 2>/dev/null || break
+  while [ "$left" -gt 0 ]; do
+    for index in "${!children[@]}"; do
+      one=${children[index]}
+      ! kill -0 "$one" 2>/dev/null || continue
+      code=0
+      { wait "$one" || code=$?; } 2>/dev/null # bash would report a kill by itself
+      unset "children[$index]"
+      left=$((left - 1))
+      if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
+        status=$code
+        deadline=$((SECONDS + patience))
+        [ "$processes" -eq 1 ] || say "process $index of $processes ended with $code"
+      fi
     done
-    if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
-      status=$code
-      kill -TERM "${children[@]}" 2>/dev/null || true
+    if [ "$left" -gt 0 ] && [ -n "$deadline" ] && [ "$SECONDS" -ge "$deadline" ]; then
+      kill "-$signal" "${children[@]}" 2>/dev/null || true
+      signal=KILL deadline=$((SECONDS + patience))
     fi
+    [ "$left" -eq 0 ] || sleep 0.2 || true
   done
   trap - TERM INT
   return "$status"

@@ -22,20 +22,25 @@ def open_checkpoint(name: epath.PathLike) -> Contents:
       UserError: nothing there, or nothing of these formats.
     """
     from sycophancy.model import places
-    from sycophancy.model.checkpoints import huggingface, orbax, t5x
+    from sycophancy.model.checkpoints import folders
 
     folder = epath.Path(places.local(str(name)))
     if not places.exists(folder):
         raise UserError(f"checkpoint {folder}: no such folder; check --checkpoint or --model")
     if not folder.is_dir():
         raise UserError(f"checkpoint {folder} is a file; name the folder it lies in")
-    if (folder / huggingface.CONFIG).exists():
-        return huggingface.open_checkpoint(folder, str(name))
-    if not orbax.is_checkpoint(folder):
-        step = folder if t5x.is_legacy(folder) or t5x.is_current(folder) else t5x.latest(folder)
-        if step is not None:
-            return t5x.open_legacy(step) if t5x.is_legacy(step) else t5x.open_current(step)
-    return orbax.open_checkpoint(folder)
+    step = folders.find(folder)
+    if folders.is_huggingface(step):
+        from sycophancy.model.checkpoints import huggingface
+
+        return huggingface.open_checkpoint(step, str(name))
+    if folders.is_ours(step):
+        from sycophancy.model.checkpoints import orbax
+
+        return orbax.open_checkpoint(step)
+    from sycophancy.model.checkpoints import t5x
+
+    return t5x.open_legacy(step) if folders.is_legacy(step) else t5x.open_current(step)
 
 
 def open_params(name: epath.PathLike, network: NetworkConfig) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from sycophancy.config import NetworkConfig
@@ -16,6 +16,44 @@ Format = Literal["hf", "t5x", "t5x-legacy", "orbax"]
 
 # Facts of the network that its parameters' shapes do not tell, and that change its outputs.
 ARCHITECTURE = ("num_heads", "head_dim", "mlp_activations", "logits_via_embedding")
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")  # others are no weights, or quantized
+
+# The largest sizes that a checkpoint may say it has; many times those of the largest T5.
+_LARGEST = {
+    "vocab_size": 2**24,
+    "emb_dim": 2**17,
+    "num_heads": 2**12,
+    "num_encoder_layers": 2**10,
+    "num_decoder_layers": 2**10,
+    "head_dim": 2**14,
+    "mlp_dim": 2**20,
+}
+
+
+def check_bounds(field: str, value: Any, what: str) -> int:
+    """A size of a network as some file says it.
+
+    Args:
+      field: of `NetworkConfig`.
+      value: what the file says.
+      what: how to name it in the message.
+
+    Raises:
+      UserError: it is not a whole number between 1 and the largest that makes sense.
+    """
+    if type(value) is not int or not 1 <= value <= _LARGEST[field]:
+        raise UserError(
+            f"{what} is {str(value)[:80]!r}, expected a whole number from 1 to {_LARGEST[field]:,}"
+        )
+    return value
+
+
+def check_sizes(network: NetworkConfig, source: str) -> NetworkConfig:
+    """`check_bounds` for all sizes of a network; returns it."""
+    for field in _LARGEST:
+        check_bounds(field, getattr(network, field), f"{source}: {field}")
+    return network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +69,9 @@ class Contents:
       moments: Adafactor's `v_row`, `v_col` and `v` by `<path of the parameter>/v_row` and so on;
         empty where the checkpoint has none.
       vocabulary: its SentencePiece model, where it brings one.
+      other_tokenizer: its tokenizer's file in a form that is not read, where it brings one.
+      model: the name of the model it was finetuned from, where it says so.
+      check_stored: raises UserError where something that its files promise is missing or unequal.
     """
 
     source: str
@@ -40,6 +81,9 @@ class Contents:
     step: int = 0
     moments: Mapping[str, Leaf] = dataclasses.field(default_factory=dict)
     vocabulary: str | None = None
+    other_tokenizer: str | None = None
+    model: str | None = None
+    check_stored: Callable[[], None] = lambda: None
 
     def shape(self) -> NetworkConfig:
         """The network's shape as the checkpoint says it, or else as the arrays tell it."""
@@ -50,10 +94,11 @@ class Contents:
         return layout.stack(layout.unflatten(self.params))
 
     def check(self, network: NetworkConfig) -> None:
-        """Refuses to be a checkpoint of `network` if it is another's.
+        """Refuses to be a checkpoint of `network` if it is another's, or is incomplete.
 
         Raises:
-          UserError: names or shapes differ, or the network is built otherwise from equal shapes.
+          UserError: names or shapes differ, the network is built otherwise from equal shapes, or
+            a part of an array is missing.
         """
         from flax import linen as nn
 
@@ -63,15 +108,20 @@ class Contents:
         layout.check_shapes(
             self.params, layout.flatten(layout.unstack(_shapes(expected))), self.source
         )
-        if self.network is None:
-            return
-        for name in ARCHITECTURE:
+        for name in ARCHITECTURE if self.network is not None else ():
             stored, wanted = getattr(self.network, name), getattr(network, name)
             if stored != wanted:
                 raise UserError(
                     f"{self.source} does not fit the model: {name} is {stored} in the "
                     f"checkpoint, {wanted} in the model"
                 )
+        for path, leaf in {**self.params, **self.moments}.items():
+            if leaf.stored_as is not None and leaf.stored_as.name not in FLOATS:
+                raise UserError(
+                    f"{self.source}: {path} is stored as {leaf.stored_as.name}; only "
+                    f"{', '.join(FLOATS)} are read"
+                )
+        self.check_stored()
 
 
 def infer_network(params: Mapping[str, Any], source: str) -> NetworkConfig:
@@ -89,7 +139,7 @@ def infer_network(params: Mapping[str, Any], source: str) -> NetworkConfig:
     """
     depths = {"encoder": 0, "decoder": 0}
     for path in params:
-        if match := re.match(rf"(encoder|decoder)/{layout.LAYERS}_(\d+)/", path):
+        if match := re.match(rf"(encoder|decoder)/{layout.LAYERS}_(\d{{1,9}})/", path):
             stack, layer = match.groups()
             depths[stack] = max(depths[stack], int(layer) + 1)
     gated = "encoder/layers_0/mlp/wi_0/kernel" in params
@@ -104,17 +154,18 @@ def infer_network(params: Mapping[str, Any], source: str) -> NetworkConfig:
             f"{source} does not hold a T5 in T5X's unscanned layout: {error} is missing or has "
             f"another rank; it has {', '.join(sorted(params)[:3])}, ..."
         ) from None
-    return NetworkConfig(
+    network = NetworkConfig(
         vocab_size=vocab_size,
         emb_dim=emb_dim,
         num_heads=num_heads,
         num_encoder_layers=depths["encoder"],
         num_decoder_layers=depths["decoder"],
-        head_dim=joined // num_heads,
+        head_dim=joined // max(num_heads, 1),
         mlp_dim=mlp_dim,
         mlp_activations=("gelu", "linear") if gated else ("relu",),
         logits_via_embedding="decoder/logits_dense/kernel" not in params,
     )
+    return check_sizes(network, source)
 
 
 def _shapes(expected: Any) -> Any:

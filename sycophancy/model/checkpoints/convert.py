@@ -133,11 +133,11 @@ def _warnings(
 
 def _place_of_step(place: epath.Path, step: int, asked: int | None) -> tuple[epath.Path, int]:
     """The `checkpoint_<step>` to write and its step; a folder that is called so decides both."""
-    from sycophancy.model.checkpoints import t5x
+    from sycophancy.model.checkpoints import folders
 
-    named = t5x.step_in_name(place)
+    named = folders.step_in_name(place)
     if named is None:
-        return place / f"{t5x.PREFIX}{step}", step
+        return place / f"{folders.T5X_PREFIX}{step}", step
     if asked not in (None, named):
         raise UserError(f"{place} is to hold step {asked}, but T5X reads the step off its name")
     return place, named
@@ -149,10 +149,10 @@ def _write_t5x(
     network: NetworkConfig,
     wrote: Callable[[int], None],
 ) -> None:
-    from sycophancy.model.checkpoints import t5x, trees
+    from sycophancy.model.checkpoints import folders, t5x, trees
 
     moments = contents.moments if _has_moments(contents) else zero_moments(network)
-    trees.write(place, {t5x.STATE: t5x.tree(contents, contents.step, moments)}, {}, wrote)
+    trees.write(place, {folders.STATE: t5x.tree(contents, contents.step, moments)}, {}, wrote)
 
 
 def _write_orbax(

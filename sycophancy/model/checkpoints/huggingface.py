@@ -8,7 +8,7 @@ are handled in T5X's unstacked layout.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,41 +16,31 @@ from etils import epath
 
 from sycophancy.config import NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import layout
+from sycophancy.model import places
+from sycophancy.model.checkpoints import architecture, folders, layout, weights
 from sycophancy.model.checkpoints.contents import Contents
-from sycophancy.model.checkpoints.leaf import Leaf
+from sycophancy.model.checkpoints.folders import CONFIG, GENERATION, INDEX, VOCABULARY, WEIGHTS
+from sycophancy.model.checkpoints.layout import SHOWN
 from sycophancy.model.vocabulary import Vocabulary
 
-CONFIG, GENERATION, VOCABULARY = "config.json", "generation_config.json", "spiece.model"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+EMBEDDING_PATH, OUTPUT_PATH = "token_embedder/embedding", "decoder/logits_dense/kernel"
+OUTPUT = "lm_head.weight"
 SHARD = "model-{:05d}-of-{:05d}.safetensors"
 SHARD_BYTES = 2 * 10**9
 SENTINELS = 100
 
-_TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
-# transformers' defaults for what a config.json leaves out.
-_DEFAULTS = {
-    "model_type": "t5",
-    "feed_forward_proj": "relu",
-    "tie_word_embeddings": True,
-    "scale_decoder_outputs": True,
-    "relative_attention_num_buckets": 32,
-    "relative_attention_max_distance": 128,
-    "layer_norm_epsilon": 1e-6,
-}
-# What the network does not leave open.
-_FIXED = {
-    "model_type": "t5",
-    "relative_attention_num_buckets": 32,
-    "relative_attention_max_distance": 128,
-    "layer_norm_epsilon": 1e-6,
-}
+# Where transformers keeps the embedding; what is there more than once is the same.
+_EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+# Weights of old files that no T5 uses; transformers skips them, too.
+_UNUSED = {"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"}
+# Files of tokenizers that are not read.
+_OTHER_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
 
 def names(network: NetworkConfig) -> dict[str, tuple[str, bool]]:
     """T5X's parameter path -> (Hugging Face's name, whether the array is transposed)."""
-    found: dict[str, tuple[str, bool]] = {"token_embedder/embedding": ("shared.weight", False)}
+    found: dict[str, tuple[str, bool]] = {EMBEDDING_PATH: (_EMBEDDINGS[0], False)}
     kernels = ["wi"] if len(network.mlp_activations) == 1 else ["wi_0", "wi_1"]
     stacks = {"encoder": network.num_encoder_layers, "decoder": network.num_decoder_layers}
     for stack, depth in stacks.items():
@@ -76,7 +66,7 @@ def names(network: NetworkConfig) -> dict[str, tuple[str, bool]]:
         found[f"{stack}/relpos_bias/rel_embedding"] = (bias, True)
         found[f"{stack}/{stack}_norm/scale"] = (f"{stack}.final_layer_norm.weight", False)
     if not network.logits_via_embedding:
-        found["decoder/logits_dense/kernel"] = ("lm_head.weight", True)
+        found[OUTPUT_PATH] = (OUTPUT, True)
     return found
 
 
@@ -88,106 +78,71 @@ def open_checkpoint(folder: epath.Path, source: str) -> Contents:
       source: what to call it in messages.
 
     Raises:
-      UserError: a file is missing or damaged, or the model is no T5 that the network computes.
+      UserError: a file is missing or damaged, the model is no T5 that the network computes, or the
+        files hold tensors that it does not read.
     """
-    network = read_config(folder)
-    files = _weight_files(folder)
-    params: dict[str, Leaf] = {}
-    for path, (name, transposed) in names(network).items():
-        if name in files:
-            leaf = _open(files[name], name)
-            params[path] = leaf.transposed() if transposed else leaf
-    vocabulary = folder / VOCABULARY
+    folders.refuse_other_models(folder)
+    network, tied = architecture.read(folder)
+    tensors = weights.find(folder)
+    untied_here = tied and not network.logits_via_embedding
+    table = names(network)
+    embeddings = [name for name in _EMBEDDINGS if name in tensors]
+    if tied and OUTPUT in tensors and (network.logits_via_embedding or not embeddings):
+        embeddings.append(OUTPUT)
+    if embeddings:
+        table[EMBEDDING_PATH] = (embeddings[0], False)
+        if untied_here and OUTPUT not in tensors:
+            table[OUTPUT_PATH] = (embeddings[0], True)
+    _check_names(tensors, {name for name, _ in table.values()} | set(embeddings), folder, network)
+    params = {
+        path: tensors[name].leaf().transposed() if transposed else tensors[name].leaf()
+        for path, (name, transposed) in table.items()
+    }
+
+    def check_stored() -> None:
+        for name in embeddings[1:]:
+            if not tensors[embeddings[0]].equals(tensors[name]):
+                raise UserError(
+                    f"{folder}: {name} differs from {embeddings[0]}, but {CONFIG} says or implies "
+                    "that they are the same; mend tie_word_embeddings or the weights"
+                )
+
+    has_vocabulary = places.inside(folder, VOCABULARY).exists()
+    others = [name for name in _OTHER_TOKENIZERS if (folder / name).exists()]
     return Contents(
         source=source,
         format="hf",
         params=params,
         network=network,
-        vocabulary=str(vocabulary) if vocabulary.exists() else None,
+        vocabulary=str(folder / VOCABULARY) if has_vocabulary else None,
+        other_tokenizer=None if has_vocabulary or not others else str(folder / others[0]),
+        check_stored=check_stored,
     )
 
 
-def read_config(folder: epath.Path) -> NetworkConfig:
-    """The network that a folder's config.json describes.
-
-    Raises:
-      UserError: the file is damaged, or describes what the network does not compute.
-    """
-    file = folder / CONFIG
-    try:
-        found = {**_DEFAULTS, **json.loads(file.read_text())}
-        projection = found["feed_forward_proj"]
-        network = NetworkConfig(
-            vocab_size=int(found["vocab_size"]),
-            emb_dim=int(found["d_model"]),
-            num_heads=int(found["num_heads"]),
-            num_encoder_layers=int(found["num_layers"]),
-            num_decoder_layers=int(found.get("num_decoder_layers") or found["num_layers"]),
-            head_dim=int(found["d_kv"]),
-            mlp_dim=int(found["d_ff"]),
-            mlp_activations=(projection.removeprefix("gated-"), "linear")
-            if projection.startswith("gated-")
-            else (projection,),
-            # transformers 5 saves an untied model as tied, with its logits unscaled.
-            logits_via_embedding=bool(
-                found["tie_word_embeddings"] and found["scale_decoder_outputs"]
-            ),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} does not describe a T5: {type(error).__name__}: {error}") from None
-    for name, value in _FIXED.items():
-        if found[name] != value:
-            raise UserError(f"{file}: {name} is {found[name]!r}, only {value!r} is supported")
-    return network
-
-
-def _weight_files(folder: epath.Path) -> dict[str, epath.Path]:
-    """Tensor name -> the file it lies in."""
-    index = folder / INDEX
-    if index.exists():
-        try:
-            return {k: folder / v for k, v in json.loads(index.read_text())["weight_map"].items()}
-        except (ValueError, KeyError, AttributeError) as error:
-            raise UserError(f"{index} cannot be read: {error}") from None
-    file = folder / WEIGHTS
-    if not file.exists():
+def _check_names(
+    tensors: Mapping[str, Any], read: set[str], folder: epath.Path, network: NetworkConfig
+) -> None:
+    """Refuses weights that are missing, and weights that the network would not read."""
+    missing = sorted(read - tensors.keys())
+    if missing:
         raise UserError(
-            f"{folder} has neither {WEIGHTS} nor {INDEX}; weights that are stored as pickle "
-            "(pytorch_model.bin) are not read, save them with safetensors"
+            f"{folder} lacks {_some(missing)}, which a T5 of its {CONFIG} has; copy the folder "
+            "again, or mend the file"
         )
-    with _safetensors(file) as opened:
-        return dict.fromkeys(opened.keys(), file)
-
-
-def _open(file: epath.Path, name: str) -> Leaf:
-    def read() -> Any:
-        with _safetensors(file) as opened:
-            return opened.get_tensor(name)
-
-    with _safetensors(file) as opened:
-        if name not in opened.keys():  # noqa: SIM118
-            raise UserError(f"{file} lacks {name}, which {INDEX} says is in it")
-        shape = opened.get_slice(name).get_shape()
-    return Leaf(shape, read)
-
-
-def _safetensors(file: epath.Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(_on_disk(file), "numpy")
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
-
-
-def _on_disk(file: epath.Path) -> str:
-    """safetensors maps files into memory, which a bucket cannot do."""
-    if "://" in str(file):
+    unread = sorted(tensors.keys() - read - _UNUSED)
+    if unread:
+        layers = f"{network.num_encoder_layers} and {network.num_decoder_layers} layers"
         raise UserError(
-            f"{file}: safetensors are read from local folders or from hf:owner/name; copy the "
-            "folder first"
+            f"{tensors[unread[0]].file} holds {_some(unread)}, which a T5 of its {CONFIG} "
+            f"({layers}, {'tied' if network.logits_via_embedding else 'untied'}) does not have; "
+            "mend the one that is wrong"
         )
-    return str(file)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def save(
@@ -260,7 +215,10 @@ def _shards(paths: Mapping[str, str], leaves: Mapping[str, Any], most: int) -> l
 def _descriptions(network: NetworkConfig, vocabulary: str | None) -> dict[str, dict[str, Any]]:
     """The small json files, by name."""
     special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    found = {CONFIG: _config(network), GENERATION: {"_from_model_config": True, **_TOKENS}}
+    found = {
+        CONFIG: architecture.describe(network),
+        GENERATION: {"_from_model_config": True, **architecture.TOKENS},
+    }
     if vocabulary is not None and not Vocabulary(vocabulary).spans_words():
         found["special_tokens_map.json"] = special
         found["tokenizer_config.json"] = {
@@ -279,28 +237,3 @@ def _extra_ids(network: NetworkConfig, vocabulary: str) -> int:
     pieces = Vocabulary(vocabulary)
     inside = pieces.piece_id("<extra_id_0>") is not None
     return 0 if inside or pieces.size + SENTINELS > network.vocab_size else SENTINELS
-
-
-def _config(network: NetworkConfig) -> dict[str, Any]:
-    gated = len(network.mlp_activations) == 2
-    return {
-        "architectures": ["T5ForConditionalGeneration"],
-        "model_type": "t5",
-        "is_encoder_decoder": True,
-        "d_model": network.emb_dim,
-        "d_kv": network.head_dim,
-        "d_ff": network.mlp_dim,
-        "num_heads": network.num_heads,
-        "num_layers": network.num_encoder_layers,
-        "num_decoder_layers": network.num_decoder_layers,
-        "vocab_size": network.vocab_size,
-        "feed_forward_proj": f"gated-{network.mlp_activations[0]}"
-        if gated
-        else network.mlp_activations[0],
-        "relative_attention_num_buckets": 32,
-        "relative_attention_max_distance": 128,
-        "layer_norm_epsilon": 1e-6,
-        "dropout_rate": network.dropout_rate,
-        "tie_word_embeddings": network.logits_via_embedding,
-        **_TOKENS,
-    }

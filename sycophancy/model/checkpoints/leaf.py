@@ -20,6 +20,8 @@ class Leaf:
       read: gives its values.
       row: gives the values of one entry along the first axis, where that is cheaper than all.
       dtype: what values are converted to; float32, as parameters are everywhere in this package.
+      stored_as: what they are stored as, where that is known.
+      stored: opens the TensorStore array that they lie in, where they do.
     """
 
     def __init__(
@@ -28,9 +30,14 @@ class Leaf:
         read: Read,
         row: Callable[[int], Any] | None = None,
         dtype: Any = np.float32,
+        *,
+        stored_as: Any = None,
+        stored: Read | None = None,
     ) -> None:
         self.shape = tuple(int(size) for size in shape)
         self.dtype = np.dtype(dtype)
+        self.stored_as = None if stored_as is None else np.dtype(stored_as)
+        self.stored = stored
         self._read, self._row = read, row
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

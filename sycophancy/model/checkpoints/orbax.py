@@ -19,28 +19,33 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 
 from sycophancy.config import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import layout, t5x, trees
-from sycophancy.model.checkpoints.contents import Contents
+from sycophancy.model.checkpoints.contents import Contents, check_sizes
+from sycophancy.model.checkpoints.folders import METADATA, PARAMS, STATE
 from sycophancy.model.checkpoints.leaf import Leaf
 
 FORMAT = 1
-PARAMS, STATE, METADATA = "params", "state", "metadata"
 _TALKING = tuple(map(logging.getLogger, ("absl", "asyncio")))
 _WRITING = (
     "the checkpoints before it are as they were, and the same command continues from the last"
 )
-_READING = "delete its folder to continue from the checkpoint before it, or from the start"
+READING = "delete its folder to continue from the checkpoint before it, or from the start"
+_TEMPORARY = "orbax-checkpoint-tmp"  # stands in the name of a folder that is being written
 
 
-def is_checkpoint(path: epath.PathLike) -> bool:
-    """Whether `path` holds one of our checkpoints."""
-    folder = epath.Path(path)
-    return (folder / PARAMS).is_dir() and (folder / METADATA).is_dir()
+class Damaged(UserError):  # noqa: N818
+    """A step of a finetuning that cannot be read; `step` says which."""
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 def save_params(
@@ -66,47 +71,43 @@ def save_params(
     trees.write(path, {PARAMS: params}, {METADATA: metadata(network, step)}, report)
 
 
-def open_checkpoint(path: epath.PathLike) -> Contents:
-    """Looks at a folder of parameters or a finetuning step; a folder of steps means its latest.
+def open_checkpoint(folder: epath.Path) -> Contents:
+    """Looks at a folder of parameters or a finetuning step.
 
     Raises:
-      UserError: no checkpoint there.
+      UserError: it is damaged.
     """
-    folder = latest(path)
     about = read_metadata(folder)
     moments: dict[str, Leaf] = {}
     if (folder / STATE).exists():
-        stored = trees.read(folder / STATE)["optimizer"]
+        stored = trees.read(folder / STATE).get("optimizer", {})
+        if not all(isinstance(stored.get(name), Mapping) for name in t5x.MOMENTS):
+            raise UserError(f"{folder / STATE} does not hold the state of Adafactor")
         moments = {
             f"{name}/{moment}": value
             for moment in t5x.MOMENTS
-            for name, value in layout.flatten(layout.unstack(_field(stored, moment))).items()
+            for name, value in _unstacked(stored[moment], folder / STATE).items()
         }
+    model = about.get("model")
     return Contents(
         source=str(folder),
         format="orbax",
-        params=layout.flatten(layout.unstack(trees.read(folder / PARAMS))),
+        params=_unstacked(trees.read(folder / PARAMS), folder / PARAMS),
         network=_network(about, folder),
         step=about["step"] + about.get("pretrained_step", 0),
         moments=moments,
+        model=model if isinstance(model, str) else None,
     )
 
 
-def latest(path: epath.PathLike) -> epath.Path:
-    """`path` itself, or the latest complete step inside it.
-
-    Raises:
-      UserError: there is neither.
-    """
-    folder = epath.Path(path)
-    if is_checkpoint(folder):
-        return folder
-    steps = []
-    if folder.is_dir():
-        steps = [p for p in folder.iterdir() if p.name.isdigit() and is_checkpoint(p)]
-    if not steps:
-        raise UserError(f"{folder} is not a checkpoint: expected the folders {PARAMS}, {METADATA}")
-    return max(steps, key=lambda p: int(p.name))
+def _unstacked(tree: Any, folder: epath.Path) -> dict[str, Leaf]:
+    """Arrays by T5X's path; what is stored as no array is another tree."""
+    found = layout.flatten(tree)
+    if not all(isinstance(value, Leaf) for value in found.values()):
+        raise UserError(f"{folder} does not hold a tree of arrays")
+    if not all(leaf.shape for path, leaf in found.items() if layout.is_stacked(path)):
+        raise UserError(f"{folder} holds layers without a leading axis")
+    return layout.flatten(layout.unstack(tree))
 
 
 def read_metadata(path: epath.PathLike) -> dict[str, Any]:
@@ -118,10 +119,14 @@ def read_metadata(path: epath.PathLike) -> dict[str, Any]:
     file = epath.Path(path) / METADATA / METADATA
     try:
         found = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from None
+        steps = [found["step"], found.get("pretrained_step", 0)]
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{file} cannot be read: {reason}") from None
     if found.get("format") != FORMAT:
         raise UserError(f"{file} has format {found.get('format')}, this program reads {FORMAT}")
+    if not all(type(step) is int and 0 <= step < 2**31 for step in steps):
+        raise UserError(f"{file} has the steps {steps}, expected whole numbers")
     return found
 
 
@@ -133,6 +138,7 @@ def metadata(network: NetworkConfig, step: int, **more: Any) -> dict[str, Any]:
 class Checkpoints:
     """The numbered checkpoints of a finetuning, written in the background.
 
+    A checkpoint gets its name, and older ones are removed, only after it has been opened.
     Use as a context manager: leaving it waits for writes that are under way.
 
     Args:
@@ -144,12 +150,14 @@ class Checkpoints:
     def __init__(
         self, folder: epath.PathLike, keep: int | None, keep_period: int | None = None
     ) -> None:
-        self.folder = epath.Path(trees.absolute(epath.Path(folder)))
+        self.folder = trees.absolute(epath.Path(folder))
+        self._writing: tuple[int, dict[str, Any]] | None = None
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             keep_period=keep_period,
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._check_written),
         )
         names = (PARAMS, STATE, METADATA)
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=names)
@@ -169,9 +177,9 @@ class Checkpoints:
         if kind is None or not issubclass(kind, UserError):
             self._echo.close()
 
-    def latest_step(self) -> int | None:
-        """The last step that was saved completely."""
-        return self._manager.latest_step()
+    def steps(self) -> list[int]:
+        """The steps that were saved, the newest first; some may be damaged since."""
+        return sorted(self._manager.all_steps(), reverse=True)
 
     def path(self, step: int) -> epath.Path:
         """The folder of a step."""
@@ -184,6 +192,8 @@ class Checkpoints:
           UserError: this write, or an earlier one, failed.
         """
         with _told(f"checkpoint {self.path(step)} cannot be written", _WRITING):
+            self._manager.wait_until_finished()
+            self._writing = step, {PARAMS: trees.shapes(params), STATE: trees.shapes(state)}
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -195,6 +205,24 @@ class Checkpoints:
                 ),
             )
 
+    def _check_written(self) -> None:
+        """Opens what was written, before Orbax gives it its name; called in Orbax's thread.
+
+        Raises:
+          UserError: it cannot be opened, or is not what was to be written.
+        """
+        assert self._writing is not None
+        step, expected = self._writing
+        start = f"{step}.{_TEMPORARY}"
+        places = [path for path in self.folder.iterdir() if path.name.startswith(start)]
+        for place in places or [self.path(step)]:  # a bucket has no name to give
+            for item, shapes in expected.items():
+                if trees.shapes(trees.read(place / item)) != shapes:
+                    raise UserError(
+                        f"checkpoint {self.path(step)} was written, but {item} is not what was to "
+                        f"be saved; {_WRITING}"
+                    )
+
     def wait(self) -> None:
         """Until all writes are complete.
 
@@ -203,6 +231,20 @@ class Checkpoints:
         """
         with _told(f"a checkpoint in {self.folder} cannot be written", _WRITING):
             self._manager.wait_until_finished()
+
+    def check(self, step: int) -> dict[str, Any]:
+        """Opens a step without reading its arrays; returns what stands beside them.
+
+        Raises:
+          Damaged: a part of it is missing or cannot be opened.
+        """
+        folder = self.path(step)
+        try:
+            for item in (PARAMS, STATE):
+                trees.read(folder / item)
+            return read_metadata(folder)
+        except UserError as error:
+            raise Damaged(step, f"checkpoint {folder} cannot be read: {error}; {READING}") from None
 
     def restore(self, step: int, params: Any, state: Any) -> tuple[Any, Any]:
         """Parameters and state of a step, as `params` and `state` say.
@@ -213,15 +255,39 @@ class Checkpoints:
           state: likewise.
 
         Raises:
-          UserError: it is damaged.
+          Damaged: it cannot be read.
         """
         items = {
             PARAMS: ocp.args.StandardRestore(params),
             STATE: ocp.args.StandardRestore(state),
         }
-        with _told(f"checkpoint {self.path(step)} cannot be read", _READING):
-            found = self._manager.restore(step, args=ocp.args.Composite(**items))
+        try:
+            with _told(f"checkpoint {self.path(step)} cannot be read", READING):
+                found = self._manager.restore(step, args=ocp.args.Composite(**items))
+        except UserError as error:
+            raise Damaged(step, str(error)) from None
         return found[PARAMS], found[STATE]
+
+    def set_aside(self, step: int) -> epath.Path:
+        """Renames the folder of a step that cannot be read, so that the step can be saved anew.
+
+        Every process of a run calls this.
+
+        Returns:
+          Its new place, whose name is no step.
+        """
+        folder = self.path(step)
+        taken = {path.name for path in self.folder.iterdir()}
+        names = (f"{step}.damaged" + (f".{i}" if i else "") for i in range(len(taken) + 1))
+        place = self.folder / next(name for name in names if name not in taken)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"names of {place.name}")
+        if jax.process_index() == 0:
+            folder.rename(place)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(place.name)
+        self._manager.reload()
+        return place
 
 
 @contextlib.contextmanager
@@ -258,13 +324,14 @@ def _silenced() -> contextlib.ExitStack:
 
 def _network(about: Mapping[str, Any], folder: epath.Path) -> NetworkConfig:
     known = {field.name for field in dataclasses.fields(NetworkConfig)}
-    stored = {name: value for name, value in about["network"].items() if name in known}
     try:
-        return NetworkConfig(**{**stored, "mlp_activations": tuple(stored["mlp_activations"])})
-    except (KeyError, TypeError) as error:
+        stored = {name: value for name, value in about["network"].items() if name in known}
+        activations = tuple(stored["mlp_activations"])
+        network = NetworkConfig(**{**stored, "mlp_activations": activations})
+        if type(network.logits_via_embedding) is not bool or not all(
+            isinstance(name, str) for name in activations
+        ):
+            raise TypeError("logits_via_embedding or mlp_activations")
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / METADATA} does not describe a network: {error}") from None
-
-
-def _field(state: Any, name: str) -> Any:
-    """A field of a named tuple, which Orbax gives back as a dictionary."""
-    return state[name] if isinstance(state, Mapping) else getattr(state, name)
+    return check_sizes(network, str(folder / METADATA))

@@ -8,7 +8,6 @@ envelope, under `checkpoint_<step>/state` as an Orbax tree. T5X at cc342d4, `t5x
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,35 +15,14 @@ import numpy as np
 from etils import epath
 
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import layout
+from sycophancy.model import places
+from sycophancy.model.checkpoints import layout, zarr
 from sycophancy.model.checkpoints.contents import Contents
+from sycophancy.model.checkpoints.folders import LEGACY_FILE, STATE, step_in_name
 from sycophancy.model.checkpoints.leaf import Leaf
 
-FILE, STATE = "checkpoint", "state"
-PREFIX = "checkpoint_"
 MOMENTS = ("v_row", "v_col", "v")
-_STEP = re.compile(rf"{PREFIX}(\d+)")
-_CLOUD = {"gs": "gcs", "s3": "s3"}  # TensorStore's drivers by the scheme of an address
-
-
-def is_legacy(folder: epath.Path) -> bool:
-    """Whether `folder` is one step in the legacy format."""
-    return (folder / FILE).exists() and not (folder / FILE).is_dir()
-
-
-def is_current(folder: epath.Path) -> bool:
-    """Whether `folder` is one step as T5X writes it today; ours have `params` beside `state`."""
-    return (folder / STATE / "_METADATA").exists() and not (folder / "params").exists()
-
-
-def latest(folder: epath.Path) -> epath.Path | None:
-    """The `checkpoint_<step>` of the highest step inside `folder` that is complete."""
-    steps = {
-        int(match.group(1)): path
-        for path in folder.iterdir()
-        if (match := _STEP.fullmatch(path.name)) and (is_legacy(path) or is_current(path))
-    }
-    return steps[max(steps)] if steps else None
+_MOST_STEPS = 2**31 - 1  # T5X counts in int32
 
 
 def open_legacy(folder: epath.Path) -> Contents:
@@ -55,26 +33,36 @@ def open_legacy(folder: epath.Path) -> Contents:
     """
     from flax import serialization
 
-    file = folder / FILE
-    data = file.read_bytes()
+    file = places.inside(folder, LEGACY_FILE)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+    places.refuse_pointer(file, data)
     try:
         stored = serialization.msgpack_restore(data)
         optimizer = stored["optimizer"]
-        target = optimizer["target"]
-    except (ValueError, KeyError, TypeError) as error:  # msgpack's own are ValueErrors
+        target, state = optimizer["target"], optimizer.get("state", {})
+        step, states = {"step": state.get("step", 0)}, state.get("param_states", {})
+        params = _legacy_leaves(target, folder)
+        moments = _moments(_legacy_leaves(states, folder))
+        steps = _step_of(_legacy_leaves(step, folder), folder)
+    except UserError:
+        raise
+    except Exception as error:  # what msgpack and flax raise on other bytes is anything
         kind = "a TensorFlow checkpoint" if data.startswith(b"model_checkpoint_path") else "damaged"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{file} is not a T5X checkpoint ({kind}: {reason}); name a checkpoint_<step> folder "
             "that T5X wrote"
         ) from None
-    state = optimizer.get("state", {})
     return Contents(
         source=str(folder),
         format="t5x-legacy",
-        params=_legacy_leaves(target, folder),
-        step=_step_of(_legacy_leaves({"step": state.get("step", 0)}, folder), folder),
-        moments=_moments(_legacy_leaves(state.get("param_states", {}), folder)),
+        params=params,
+        step=steps,
+        moments=moments,
+        check_stored=lambda: zarr.check_complete(params, folder),
     )
 
 
@@ -87,20 +75,18 @@ def open_current(folder: epath.Path) -> Contents:
     from sycophancy.model.checkpoints import trees
 
     stored = trees.read(folder / STATE)
-    state = stored.get("state", {})
+    target, state = stored.get("target"), stored.get("state", {})
+    if not (isinstance(target, Mapping) and isinstance(state, Mapping)):
+        raise UserError(f"{folder / STATE} is not a T5X checkpoint: it lacks target or state")
+    params = _leafs(layout.flatten(target))
+    states = state.get("param_states", {})
     return Contents(
         source=str(folder),
         format="t5x",
-        params=_leafs(layout.flatten(stored.get("target", {}))),
+        params=params,
         step=_step_of(state, folder),
-        moments=_moments(_leafs(layout.flatten(state.get("param_states", {})))),
+        moments=_moments(_leafs(layout.flatten(states if isinstance(states, Mapping) else {}))),
     )
-
-
-def step_in_name(folder: epath.Path) -> int | None:
-    """The step that a folder called `checkpoint_<step>` is named after."""
-    match = _STEP.fullmatch(folder.name)
-    return int(match.group(1)) if match else None
 
 
 def tree(contents: Contents, step: int, moments: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,70 +115,28 @@ def _legacy_leaves(tree: Any, folder: epath.Path, prefix: str = "") -> dict[str,
     """Leafs by path; a leaf is an array, or a TensorStore spec of one."""
     if not isinstance(tree, Mapping):
         array = np.asarray(tree)
-        return {prefix: Leaf(array.shape, lambda: array)}
+        return {prefix: Leaf(array.shape, lambda: array, stored_as=array.dtype)}
     if {"driver", "kvstore"} <= tree.keys():
-        return {prefix: _open_zarr(tree, folder, prefix)}
+        return {prefix: zarr.leaf(tree, folder, prefix)}
     found: dict[str, Leaf] = {}
     for name in sorted(tree):
         found |= _legacy_leaves(tree[name], folder, f"{prefix}/{name}" if prefix else name)
     return found
 
 
-def _open_zarr(spec: Mapping[str, Any], folder: epath.Path, name: str) -> Leaf:
-    import tensorstore as ts
-
-    # Old specs say the path beside the store, newer ones inside it; never the true bucket.
-    relative = str(spec.get("path") or spec["kvstore"].get("path", ""))
-    metadata = spec.get("metadata", {})
-    address = kvstore(folder / relative)
-
-    def read() -> Any:
-        try:
-            return (
-                ts.open({"driver": "zarr", "kvstore": address}, open=True).result().read().result()
-            )
-        except (ValueError, OSError) as error:
-            raise UserError(
-                f"{folder}: {name} cannot be read from {relative}: {str(error).splitlines()[0]}"
-            ) from None
-
-    if "shape" in metadata:
-        return Leaf(metadata["shape"], read)
-    try:
-        opened = ts.open({"driver": "zarr", "kvstore": address}, open=True).result()
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"{folder}: {name} is missing at {relative}: {str(error).splitlines()[0]}"
-        ) from None
-    return Leaf(opened.shape, read)
-
-
-def kvstore(path: epath.PathLike) -> dict[str, str]:
-    """TensorStore's key-value store for a folder, local or in a bucket.
-
-    >>> kvstore("gs://bucket/some/folder")
-    {'driver': 'gcs', 'bucket': 'bucket', 'path': 'some/folder/'}
-    """
-    address = str(path)
-    scheme, separator, rest = address.partition("://")
-    if not separator:
-        return {"driver": "file", "path": f"{epath.Path(path).expanduser().resolve()}/"}
-    if scheme not in _CLOUD:
-        raise UserError(f"{address}: only local folders, gs:// and s3:// can be read")
-    bucket, _, inside = rest.partition("/")
-    return {"driver": _CLOUD[scheme], "bucket": bucket, "path": f"{inside.rstrip('/')}/"}
-
-
 def _step_of(state: Mapping[str, Any], folder: epath.Path) -> int:
-    if (step := state.get("step")) is not None:
-        return int(np.asarray(step))
-    return step_in_name(folder) or 0
+    if (stored := state.get("step")) is None:
+        return step_in_name(folder) or 0
+    step = np.asarray(stored)
+    if step.size != 1 or not 0 <= step.item() <= _MOST_STEPS:
+        raise UserError(f"{folder}: its step is not a number from 0 to {_MOST_STEPS:,}")
+    return int(step.item())
 
 
 def _leafs(found: Mapping[str, Any]) -> dict[str, Leaf]:
     """Float32 Leafs of stored ones; what is not an array (an empty subtree) is left out."""
     return {
-        path: Leaf(value.shape, value.__array__)
+        path: Leaf(value.shape, value.__array__, stored_as=value.dtype)
         for path, value in found.items()
         if hasattr(value, "shape")
     }

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +17,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
+from etils.epath import gpath
 
 from sycophancy.errors import UserError
+from sycophancy.model import places
 from sycophancy.model.checkpoints.leaf import Leaf
 
 Report = Callable[[int], None]
@@ -28,17 +31,26 @@ CHUNK_BYTES = 64 * 2**20
 
 
 class _Reader(ocp.type_handlers.NumpyHandler):
-    """Opens arrays and leaves them unread."""
+    """Opens arrays and leaves them unread; refuses those of which a piece is missing."""
 
     async def deserialize(self, infos: Sequence[Any], args: Any = None) -> Any:
         async def opened(info: Any) -> Leaf:
             spec = ocp.type_handlers.get_json_tspec_read(info, use_ocdbt=info.is_ocdbt_checkpoint)
             array = await ts.open(ts.Spec(spec), open=True, context=info.ts_context)
+            stored = await array.storage_statistics(query_fully_stored=True)
+            if not stored.fully_stored:
+                raise ValueError(f"a piece of {info.name} is missing")
+
+            def read(part: Any) -> Any:
+                with _told(info.parent_dir, f"{info.name}: "):
+                    return part.read().result()
+
             return Leaf(
                 array.shape,
-                lambda: array.read().result(),
-                lambda i: array[i].read().result(),
+                lambda: read(array),
+                lambda i: read(array[i]),
                 array.dtype.numpy_dtype,
+                stored_as=array.dtype.numpy_dtype,
             )
 
         return await asyncio.gather(*map(opened, infos))
@@ -90,19 +102,68 @@ def read(folder: epath.PathLike) -> dict[str, Any]:
       UserError: there is no such tree, or it cannot be read.
     """
     folder = absolute(folder)
+    if not folder.exists():
+        raise UserError(f"{folder} is missing; copy the checkpoint again")
     registry = _registry((np.ndarray, _Reader()))
+    handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+    with _told(folder), contextlib.closing(handler):
+        # Everything as NumPy arrays, whatever it was when it was saved.
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _names(folder))
+        found = handler.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        if not isinstance(found, Mapping):
+            raise ValueError("it holds no tree of arrays")
+        _check_extents(folder)
+        return dict(found)
+
+
+@contextlib.contextmanager
+def _told(folder: epath.PathLike, what: str = "") -> Iterator[None]:
+    """What Orbax and TensorStore raise on damaged files, which may be anything, as one line."""
     try:
-        with contextlib.closing(
-            ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
-        ) as handler:
-            # Everything as NumPy arrays, whatever it was when it was saved.
-            as_numpy = jax.tree.map(
-                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _names(folder)
-            )
-            return handler.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{folder} cannot be read as an Orbax checkpoint: {reason}") from None
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason.partition(" [tensorstore_spec=")[0]
+        raise UserError(
+            f"{folder} cannot be read as an Orbax checkpoint: {what}{reason[:300]}"
+        ) from None
+
+
+def _check_extents(folder: epath.Path) -> None:
+    """Compares the files of a local OCDBT database with what its tree says lies in them.
+
+    Raises:
+      ValueError: one is missing or too short.
+    """
+    home = Path(folder)
+    if "://" in str(folder) or not (home / "manifest.ocdbt").exists():
+        return
+    base = ts.KvStore.open({"driver": "file", "path": f"{home}/"}).result()
+    root = ts.ocdbt.dump(base).result()["versions"][-1]["root"]
+    nodes = [root["location"]] if "location" in root else []
+    needed: dict[str, int] = {}
+    while nodes:
+        for entry in ts.ocdbt.dump(base, nodes.pop()).result()["entries"]:
+            if (place := entry.get("indirect_value") or entry.get("location")) is None:
+                continue
+            _, inside, file, start, length = place.split(":")
+            needed[inside + file] = max(needed.get(inside + file, 0), int(start) + int(length))
+            if "location" in entry:
+                nodes.append(place)
+    for name, size in needed.items():
+        if not (home / name).is_file():
+            raise ValueError(f"{name} is missing")
+        if (home / name).stat().st_size < size:
+            raise ValueError(f"{name} is cut short")
+
+
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of every array of a tree by its path; named tuples count as dictionaries."""
+    found, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(array.shape)
+        for path, array in found
+    }
 
 
 def _names(folder: epath.Path) -> Any:
@@ -178,7 +239,28 @@ def _leafs(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
+class _Place(gpath.PosixGPath):
+    """A local path that is taken as it is written.
+
+    Orbax looks for what the processes have written by a glob pattern inside the folder. epath puts
+    the folder's own name into that pattern, where `[0]` would match `0`, so that Orbax would find
+    nothing and commit a checkpoint without arrays.
+    """
+
+    def glob(self, pattern: str) -> Iterator[Any]:
+        for path in Path(self).glob(pattern):
+            yield self._new(path)
+
+
 def absolute(path: epath.PathLike) -> epath.Path:
-    """Orbax refuses relative local paths; addresses such as gs:// are absolute as they are."""
-    path = epath.Path(path)
-    return path if "://" in str(path) else path.expanduser().resolve()
+    """Orbax refuses relative local paths; addresses such as gs:// are absolute as they are.
+
+    Raises:
+      UserError: TensorStore cannot write there.
+    """
+    place = epath.Path(path)
+    if "://" in str(place):
+        return place
+    place = _Place(place.expanduser().resolve())
+    places.check_name(place)
+    return place

@@ -1,0 +1,241 @@
+"""The tensors of a folder of safetensors: names, shapes and places, all checked before use."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from sycophancy.errors import UserError
+from sycophancy.model import places
+from sycophancy.model.checkpoints.folders import INDEX, WEIGHTS
+from sycophancy.model.checkpoints.leaf import Leaf
+
+# Bytes of a number by its name in the format; other types (integers, float8) are quantized weights.
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_MOST_HEADER = 100 * 2**20  # bytes, as in the safetensors library
+_BLOCK = 64 * 2**20  # bytes that are compared at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """One tensor in a safetensors file.
+
+    Attributes:
+      file: where it lies.
+      name: what it is called there.
+      dtype: its type in the format's words, such as `BF16`.
+      shape: its shape.
+      start: its first byte in the file.
+    """
+
+    file: epath.Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * _BYTES[self.dtype]
+
+    def leaf(self) -> Leaf:
+        """The tensor as an unread float32 array."""
+        return Leaf(self.shape, self._read)
+
+    def _read(self) -> Any:
+        with _opened(self.file) as opened:
+            return opened.get_tensor(self.name)
+
+    def equals(self, other: Tensor) -> bool:
+        """Whether both hold the same numbers; read in blocks."""
+        if self.shape != other.shape:
+            return False
+        if self.dtype != other.dtype:
+            return np.array_equal(np.asarray(self.leaf()), np.asarray(other.leaf()))
+        with open(self.file, "rb") as mine, open(other.file, "rb") as theirs:  # noqa: PTH123
+            mine.seek(self.start)
+            theirs.seek(other.start)
+            for done in range(0, self.nbytes, _BLOCK):
+                size = min(_BLOCK, self.nbytes - done)
+                if mine.read(size) != theirs.read(size):
+                    return False
+        return True
+
+
+def find(folder: epath.Path) -> dict[str, Tensor]:
+    """The tensors of a folder by name, in one file or in several that an index names.
+
+    Raises:
+      UserError: a file is missing or damaged, two files disagree, or weights are quantized.
+    """
+    indexed = (folder / INDEX).exists()
+    if indexed and (folder / WEIGHTS).exists():
+        return _either(folder)
+    return _of_index(folder) if indexed else _tensors(places.inside(folder, WEIGHTS))
+
+
+def _either(folder: epath.Path) -> dict[str, Tensor]:
+    """The single file, if what the index names is the same."""
+    whole = _tensors(places.inside(folder, WEIGHTS))
+    try:
+        parts = _of_index(folder)
+        reason = "they hold other weights"
+    except UserError as error:
+        parts, reason = {}, str(error)
+    if whole.keys() != parts.keys() or not _same(
+        tuple((tensor, parts[name]) for name, tensor in whole.items()), _times(whole, parts)
+    ):
+        raise UserError(
+            f"{folder} has {WEIGHTS} and {INDEX}, and the two disagree ({reason}); "
+            "remove the one that is out of date"
+        )
+    return whole
+
+
+def _times(*found: Mapping[str, Tensor]) -> tuple[int, ...]:
+    files = sorted({str(tensor.file) for tensors in found for tensor in tensors.values()})
+    return tuple(Path(file).stat().st_mtime_ns for file in files)
+
+
+@functools.lru_cache(maxsize=8)  # a run opens its checkpoint several times
+def _same(pairs: tuple[tuple[Tensor, Tensor], ...], times: tuple[int, ...]) -> bool:
+    return all(one.equals(other) for one, other in pairs)
+
+
+def _of_index(folder: epath.Path) -> dict[str, Tensor]:
+    index = folder / INDEX
+    try:
+        placed = read_json(folder, INDEX)["weight_map"]
+    except KeyError as error:
+        raise UserError(f"{index} cannot be read: {error} is missing") from None
+    if not (isinstance(placed, dict) and placed):
+        raise UserError(f"{index}: weight_map is not a mapping of tensors to files")
+    for name, file in placed.items():
+        if not isinstance(file, str) or not file.endswith(".safetensors"):
+            raise UserError(f"{index}: {file!r} of {name} is not the name of a safetensors file")
+    found: dict[str, Tensor] = {}
+    for file in sorted(set(placed.values())):
+        tensors = _tensors(places.inside(folder, file))
+        said = {name for name, value in placed.items() if value == file}
+        for name in sorted(said ^ tensors.keys()):
+            lacks = "lacks" if name in said else "holds"
+            says = "says is" if name in said else "does not say is"
+            raise UserError(f"{folder / file} {lacks} {name}, which {INDEX} {says} in it")
+        found |= tensors
+    return found
+
+
+def read_json(folder: epath.Path, name: str) -> dict[str, Any]:
+    """A small JSON file of a model's folder, which holds an object.
+
+    Raises:
+      UserError: it is missing or damaged, or holds something else.
+    """
+    try:
+        return _object(places.read_small(places.inside(folder, name)), folder / name)
+    except FileNotFoundError:
+        raise UserError(f"{folder / name} is missing; copy the folder again") from None
+
+
+def _object(data: bytes, file: epath.PathLike) -> dict[str, Any]:
+    try:
+        found = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{file} cannot be read: {reason}; copy it again") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{file} cannot be read: expected a JSON object; copy it again")
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{twice!r} stands in it twice")
+    return found
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is not a number")
+
+
+def _tensors(file: epath.Path) -> dict[str, Tensor]:
+    """The tensors of one file, from its header; the file is as long as that says."""
+    path = _on_disk(file)
+    try:
+        with open(path, "rb") as opened:  # noqa: PTH123
+            size = os.fstat(opened.fileno()).st_size
+            start = opened.read(256)
+            places.refuse_pointer(file, start)
+            length = int.from_bytes(start[:8], "little")
+            if len(start) < 8 or not 2 <= length <= min(_MOST_HEADER, size - 8):
+                raise _damaged(file, "it is cut short, or no safetensors file")
+            opened.seek(8)
+            header = _object(opened.read(length), file)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+    header.pop("__metadata__", None)
+    found = {name: _tensor(file, name, entry, 8 + length) for name, entry in header.items()}
+    end = 8 + length
+    for tensor in sorted(found.values(), key=lambda tensor: (tensor.start, tensor.nbytes)):
+        if tensor.start != end:
+            raise _damaged(file, f"{tensor.name} does not begin where the tensor before it ends")
+        end += tensor.nbytes
+    if end != size:
+        raise _damaged(file, f"it has {size:,} bytes, its header says {end:,}")
+    with _opened(file):  # the library's own checks
+        return found
+
+
+def _tensor(file: epath.Path, name: str, entry: Any, data: int) -> Tensor:
+    try:
+        dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        numbers = [*shape, start, end]
+        if not all(type(number) is int and 0 <= number < 2**62 for number in numbers):
+            raise ValueError(name)
+        known = isinstance(dtype, str) and dtype in _BYTES
+        if known and math.prod(shape) * _BYTES[dtype] != end - start:
+            raise ValueError(name)
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(file, f"its header does not say how {name} is stored") from None
+    if not known:
+        raise UserError(
+            f"{file}: {name} is stored as {dtype}, that is, quantized or not as a weight; only "
+            f"{', '.join(_BYTES)} are read: save the model in one of them, as in "
+            "model.to(torch.bfloat16).save_pretrained(...)"
+        )
+    return Tensor(file, name, dtype, tuple(shape), data + start)
+
+
+def _damaged(file: epath.Path, reason: str) -> UserError:
+    return UserError(f"{file} cannot be read: {reason}; copy it again")
+
+
+def _opened(file: epath.Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(_on_disk(file), "numpy")
+    except (OSError, SafetensorError) as error:
+        raise _damaged(file, str(error).splitlines()[0]) from None
+
+
+def _on_disk(file: epath.Path) -> str:
+    """safetensors maps files into memory, which a bucket cannot do."""
+    if "://" in str(file):
+        raise UserError(
+            f"{file}: safetensors are read from local folders or from hf:owner/name; copy the "
+            "folder first"
+        )
+    return str(file)

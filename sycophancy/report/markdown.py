@@ -1,0 +1,74 @@
+"""What a run found as Markdown, for README files: every task that was asked, before and after.
+
+Example:
+    python -m sycophancy.report.markdown runs/demo
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sycophancy.errors import UserError
+from sycophancy.evaluation import naming
+from sycophancy.report.reading import SERIES, Reading, read_run
+from sycophancy.report.wording import percent
+
+CONDITIONS = ("accuracy_neutral", "accuracy_user_wrong", "accuracy_user_right")
+
+
+def tables(reading: Reading) -> list[str]:
+    """The lines of two tables: right answers by what the user says, and all other measures.
+
+    `naming.COMPONENTS` and the sums taken together are left to the report.
+    """
+    names = {name for metrics in reading.metrics.values() for name in metrics}
+    asked, others = [], []
+    for task, group in naming.grouped(names):
+        if task == "sums":
+            continue
+        words = naming.task_words(task)
+        if any(f"{task}/{measure}" in group for measure in CONDITIONS):
+            cells = [_moved(reading, f"{task}/{measure}") for measure in CONDITIONS]
+            asked.append(f"| {words}, n = {_n(reading, task)} | {' | '.join(cells)} |")
+        for name in group:
+            measure = naming.split(name)[1]
+            if measure not in CONDITIONS and measure not in naming.COMPONENTS:
+                others.append(
+                    f"| {words}, {naming.measure_words(name)} | {_moved(reading, name)} |"
+                )
+    head = ["| right answers | no opinion | wrong user | right user |", "|---|---|---|---|"]
+    return [*head, *asked, "", "| | before → after |", "|---|---|", *others]
+
+
+def _moved(reading: Reading, name: str) -> str:
+    before, after = (reading.metric(series, name) for series in SERIES)
+    start = percent(before.value) if before else "not measured"
+    if after is None:
+        return f"{start} → not measured"
+    low, high = (percent(bound).removesuffix("%") for bound in (after.low, after.high))
+    return f"{start} → {percent(after.value)} ({low} to {high})"
+
+
+def _n(reading: Reading, task: str) -> str:
+    names = [f"{task}/{measure}" for measure in CONDITIONS]
+    counts = {m.n for metrics in reading.metrics.values() for n in names if (m := metrics.get(n))}
+    return " and ".join(f"{n:,}" for n in sorted(counts))
+
+
+def main(words: Sequence[str]) -> int:
+    """Prints the tables of a run."""
+    if len(words) != 1:
+        print("usage: python -m sycophancy.report.markdown RUN", file=sys.stderr)
+        return 2
+    try:
+        print(*tables(read_run(Path(words[0]))), sep="\n")
+    except UserError as error:
+        print(f"sycophancy: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,254 @@
+"""Whatever a setting is given: a configuration that reads back as itself, or a line that names it.
+
+Values are drawn by each macro's own type and limits, within and beyond them, and of every other
+type. The long form of each test is run by `make faults`.
+"""
+
+import contextlib
+import os
+import typing
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sycophancy import bounds, macros
+from sycophancy.config import load_config, load_operative, macro_types
+from sycophancy.data.catalog import SOURCES
+from sycophancy.errors import UserError
+from sycophancy.launch import job, tpu
+from sycophancy.launch.plan_chips import parse_slice
+from sycophancy.options import RunOptions, parse_mesh
+from sycophancy.sweep_command import _listed, _step
+
+MACROS = sorted(macro_types())
+SHORT_AND_LONG = [60, pytest.param(1_000, marks=pytest.mark.faults)]
+
+any_text = st.text(st.characters(), max_size=300)  # with surrogates, NUL and line breaks
+numbers = (
+    st.integers()
+    | st.floats()
+    | st.sampled_from([2**31 - 2, 2**31 - 1, 2**32, 2**63, 2**64, 10**22, 10**400, -(10**400)])
+    | st.sampled_from([1e308, 5e-324, -0.0])
+    | st.integers(4_000, 5_000).map(lambda digits: 16**digits)  # of more than Python writes
+)
+scalars = st.none() | st.booleans() | numbers | any_text | st.binary(max_size=9)
+keys = st.booleans() | numbers | any_text
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(keys, inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+gin_like = st.text(
+    st.sampled_from("{}[]()'\"=%@/:.,\n\r\t\\ #\ufeffé\0A1e-_\ud800include"), max_size=80
+)
+
+
+def fitting(annotation: Any) -> st.SearchStrategy[Any]:
+    """Values of a type within its limits, its edges among them."""
+    arguments = typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    limits = []
+    if origin is Annotated:
+        base, *limits = arguments
+        return _limited(base, [limit for limit in limits if isinstance(limit, bounds.Limit)])
+    if origin is typing.Literal:
+        return st.sampled_from(arguments)
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return st.lists(fitting(arguments[0]), max_size=8).map(tuple)
+        return st.tuples(*map(fitting, arguments))
+    if origin is not None:  # a union with None
+        return st.one_of(*map(fitting, arguments))
+    plain: dict[Any, st.SearchStrategy[Any]] = {
+        bool: st.booleans(),
+        int: st.integers(-1, 10**7),
+        float: st.floats(0, 1e7) | st.integers(0, 9),
+        str: st.text(max_size=9),
+        type(None): st.none(),
+    }
+    return plain[annotation]
+
+
+def _limited(base: Any, limits: list[bounds.Limit]) -> st.SearchStrategy[Any]:
+    for limit in limits:
+        match limit:
+            case bounds.Between() if base is int:
+                least, most = int(limit.least), int(limit.most)
+                return st.integers(least, most) | st.sampled_from([least, most])
+            case bounds.Between():
+                return st.floats(limit.least, limit.most, exclude_max=limit.below)
+            case bounds.DataSets():
+                return st.lists(st.sampled_from(sorted(SOURCES)), unique=True).map(tuple)
+            case bounds.Keys():
+                return st.fixed_dictionaries(dict.fromkeys(limit.names, st.integers(2, 65_536)))
+            case bounds.MeshSizes():
+                sizes = [st.integers(1, limit.most)] * 2
+                return st.just(limit.auto) | st.tuples(st.just(-1), *sizes).flatmap(
+                    lambda found: st.permutations(found).map(tuple)
+                )
+            case bounds.Rates():
+                rates = st.floats(limit.least, limit.most)
+                return st.tuples(rates, st.just(0.0) | rates)
+            case bounds.Entries():
+                entry = fitting(typing.get_args(base)[0])
+                return st.lists(entry, min_size=limit.least, max_size=limit.most).map(tuple)
+            case bounds.Text() | bounds.Place() | bounds.Name():
+                printed = st.characters(categories=["L", "N", "P", "S"], exclude_characters="/.")
+                return st.text(printed, min_size=1, max_size=40)
+    return fitting(base)
+
+
+def as_gin(value: Any) -> str:
+    """A value as one would write it in a gin file."""
+    match value:
+        case int() if abs(value) > 10**4_000:
+            return hex(value)
+        case dict():
+            return "{" + ", ".join(f"{as_gin(k)}: {as_gin(v)}" for k, v in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(as_gin, value)) + "]"
+        case tuple():
+            return "(" + "".join(f"{as_gin(item)}, " for item in value) + ")"
+    return repr(value)
+
+
+@st.composite
+def macro_and_text(draw: st.DrawFn) -> tuple[str, str]:
+    name = draw(st.sampled_from(MACROS))
+    value = draw(st.one_of(fitting(macro_types()[name]).map(as_gin), values.map(as_gin), any_text))
+    return name, value
+
+
+def check_loads_or_is_named(load: typing.Callable[[], Any], *names: str) -> None:
+    try:
+        loaded = load()
+    except UserError as error:
+        assert any(name in str(error) for name in names), error
+        assert len(str(error)) < 1_500
+        return
+    assert load_operative(loaded.operative, "config.gin") == loaded
+    loaded.operative.encode()
+
+
+@pytest.mark.parametrize("examples", SHORT_AND_LONG)
+def test_a_flag_is_taken_whole_or_named(examples):
+    @settings(max_examples=examples, derandomize=True, deadline=None)
+    @given(macro_and_text())
+    def holds(said):
+        name, text = said
+        load = lambda: load_config("mini_base", "quick", [f"{name}={text}"])  # noqa: E731
+        check_loads_or_is_named(load, name)
+
+    holds()
+
+
+@pytest.mark.parametrize("examples", SHORT_AND_LONG)
+def test_a_value_within_its_limits_is_taken_unless_another_setting_forbids_it(examples):
+    @settings(max_examples=examples, derandomize=True, deadline=None)
+    @given(st.data(), st.sampled_from(MACROS))
+    def holds(data, name):
+        value = data.draw(fitting(macro_types()[name]))
+        try:
+            loaded = load_config("mini_base", "quick", [f"{name}={as_gin(value)}"])
+        except UserError as error:
+            assert str(error).startswith(("MICROBATCHES =", "KEEP_PERIOD =", "BATCH_SIZE ="))
+            return
+        assert load_operative(loaded.operative, "config.gin") == loaded
+
+    holds()
+
+
+@pytest.mark.parametrize("examples", SHORT_AND_LONG)
+def test_a_gin_file_is_read_whole_or_named(examples, tmp_path):
+    path = tmp_path / "mine.gin"
+    encodings = ["utf-8", "utf-8-sig", "utf-16", "latin-1"]
+
+    @settings(max_examples=examples, derandomize=True, deadline=None)
+    @given(
+        st.lists(macro_and_text(), max_size=3),
+        gin_like,
+        st.sampled_from(encodings),
+        st.sampled_from(["\n", "\r\n"]),
+    )
+    def holds(lines, rest, encoding, newline):
+        said = ["include 'recipes/quick.gin'", *(f"{name} = {text}" for name, text in lines), rest]
+        path.write_bytes(newline.join(said).encode(encoding, "replace"))
+        load = lambda: load_config("mini_base", str(path))  # noqa: E731
+        check_loads_or_is_named(load, "mine.gin", *MACROS)
+
+    holds()
+
+
+@pytest.mark.parametrize("examples", SHORT_AND_LONG)
+def test_bytes_instead_of_a_gin_file_are_read_or_named(examples, tmp_path):
+    path = tmp_path / "mine.gin"
+
+    @settings(max_examples=examples, derandomize=True, deadline=None)
+    @given(st.binary(max_size=200) | gin_like.map(lambda text: text.encode("utf-8", "replace")))
+    def holds(content):
+        path.write_bytes(content)
+        check_loads_or_is_named(lambda: load_config("mini_base", str(path)), "mine.gin", *MACROS)
+
+    holds()
+
+
+@pytest.mark.parametrize("examples", SHORT_AND_LONG)
+def test_a_run_lies_below_runs_whatever_its_name(examples):
+    pieces = st.sampled_from(["..", ".", "/", "a", "ü", "\0", "\n", "a" * 256, "\udcff"])
+    names = st.lists(pieces, max_size=6).map("".join) | any_text
+
+    @settings(max_examples=10 * examples, derandomize=True, deadline=None)
+    @given(names, st.booleans())
+    def holds(name, out):
+        try:
+            folder = (RunOptions(out=name) if out else RunOptions(name=name)).folder()
+        except UserError as error:
+            assert ("--out" if out else "--name") in str(error)
+            assert len(str(error)) < 400
+            return
+        assert all(len(part.encode()) <= 255 for part in Path(folder).parts)
+        if not out:
+            assert os.path.normpath(folder) == folder
+            assert folder.startswith("runs/")
+
+    holds()
+
+
+READERS: list[typing.Callable[[str], Any]] = [
+    parse_mesh,
+    parse_slice,
+    tpu.hosts,
+    job.check_name,
+    job._axis,
+    _step,
+    lambda text: _listed("--models", text),
+    lambda text: macros.find("recipe", text),
+    lambda text: macros.find("model", f"{text}.gin"),
+    lambda text: job.plan_runs("a", [text, "--name", text], [f"SEED={text}"]),
+    lambda text: load_config(text, text),
+]
+
+
+@pytest.mark.parametrize("examples", SHORT_AND_LONG)
+@pytest.mark.parametrize("reader", range(len(READERS)))
+def test_every_option_of_free_text_is_read_or_refused(reader, examples):
+    numbers_as_text = st.integers(0, 6_000).map("9".__mul__)
+    pieces = st.sampled_from(
+        ["data", "=", ",", "fsdp", "-1", "2", "v4", "-", ":", "x", "h100", "run", "SEED", "paper"]
+    )
+    texts = any_text | st.lists(pieces | numbers_as_text, max_size=6).map("".join)
+
+    @settings(max_examples=examples, derandomize=True, deadline=None)
+    @given(texts)
+    def holds(text):
+        with contextlib.suppress(UserError):
+            READERS[reader](text)
+
+    holds()
