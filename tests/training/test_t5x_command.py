@@ -37,7 +37,7 @@ IN_CODE = {
     "MESH": "num_partitions",
     "MIXTURE_OR_TASK_NAME": "mixture",
     "INITIAL_CHECKPOINT_PATH": "initial_checkpoint",
-    "VOCABULARY": "RunVocabulary",
+    "VOCABULARY": "recipe.vocabulary",
     "MIXTURE_RATIO": "get_dataset",
 }
 
