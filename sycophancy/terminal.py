@@ -16,7 +16,6 @@ from sycophancy.bounds import shown
 from sycophancy.errors import UserError
 
 _ESCAPED = "sycophancy.escaped"
-_kept: list[io.TextIOWrapper] = []  # a stream that nobody holds closes its file descriptor
 
 
 def take_any_text() -> None:
@@ -33,8 +32,7 @@ def take_any_text() -> None:
             mode = "w" if number else "r"
             setattr(sys, name, Path(os.devnull).open(mode, errors="replace"))  # noqa: SIM115
         elif number and type(stream := getattr(sys, name)) is io.TextIOWrapper:
-            _kept.append(_Stream(stream))
-            setattr(sys, name, _kept[-1])
+            setattr(sys, name, _Stream(stream))
 
 
 def check_names(*names: str) -> None:
