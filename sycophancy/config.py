@@ -26,7 +26,7 @@ from sycophancy.training.mesh import AUTO
 
 ClaimMode = Literal["paper", "balanced"]
 Sampling = Literal["uniform", "balanced"]
-Activation = Literal["gelu", "relu", "silu", "linear"]
+Activation = Literal["gelu", "gelu_exact", "relu", "silu", "tanh", "sigmoid", "linear"]
 
 # TensorFlow shuffles by the seed modulo 2^31 - 1, and JAX drops all but its low 32 bits: beyond
 # this bound, two seeds would draw the same.

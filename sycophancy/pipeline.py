@@ -122,7 +122,11 @@ def all_stages() -> dict[str, Stage]:
                 unit="prompts",
                 settings=network | {"FILTRATION"},
                 files=stages.filter_files,
-                modules=lambda config: ("sycophancy.filtration", "sycophancy.scoring"),
+                modules=lambda config: (
+                    "sycophancy.data.intervention",
+                    "sycophancy.filtration",
+                    "sycophancy.scoring",
+                ),
                 work=stages.filter_rows,
             ),
             Stage(

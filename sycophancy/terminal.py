@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from sycophancy.bounds import shown
 from sycophancy.errors import UserError
 
 _ESCAPED = "sycophancy.escaped"
@@ -43,7 +42,7 @@ def check_names(*names: str) -> None:
     """
     for name in names:
         if any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise UserError(f"{shown(name)}: a name or path must be UTF-8; rename it")
+            raise UserError(f"{name!a}: a name or path must be UTF-8; rename it")
 
 
 def lost_output() -> str:
