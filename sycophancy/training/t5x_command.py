@@ -91,7 +91,8 @@ def command(config: Config, data_dir: Path, model_dir: Path) -> list[str]:
         "-m",
         "t5x.train",
         f"--gin_search_paths={macros.root()}",
-        *(f"--gin_file={file}" for file in [*files, "trainers/t5x.gin"]),
+        # Whole paths, since gin looks into the current folder first.
+        *(f"--gin_file={macros.root() / file}" for file in [*files, "trainers/t5x.gin"]),
         *(f"--gin.{name}={value!r}" for name, value in changed.items()),
     ]
 
