@@ -108,7 +108,10 @@ def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> Non
 def prepare(
     pipeline: Pipeline,
     show: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Print this many rows as the model sees them.")
+        int,
+        typer.Option(
+            min=0, max=100_000, metavar="N", help="Print this many rows as the model sees them."
+        ),
     ] = 0,
 ) -> None:
     """Write the data: claims, instructions, held-out items."""

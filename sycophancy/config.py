@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pprint
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -165,6 +166,11 @@ class Config:
 
 
 _CLASSES = (NetworkConfig, ModelConfig, DataConfig, TrainingConfig, Config)
+# What has a training split (tasks/__init__.py).
+_MIXTURE = re.compile(
+    r"sycophancy_intervention|instruction_tuning|"
+    r"sycophancy_mix(_(?!0+to0+$)[0-9]{1,6}to[0-9]{1,6})?"
+)
 PACKAGE = "package:"  # a path that starts so lies inside the installed package
 
 
@@ -299,6 +305,12 @@ def _check_together(values: Mapping[str, Any]) -> None:
         raise errors.UserError(
             f"BATCH_SIZE = {batch} rows of TASK_FEATURE_LENGTHS = {lengths} are {tokens:,} tokens "
             f"a batch; at most {BATCH_TOKENS:,} can be held"
+        )
+    mixture = values["MIXTURE_OR_TASK_NAME"]
+    if values["TRAINER"] == "jax" and not _MIXTURE.fullmatch(mixture):  # T5X knows others, too
+        raise errors.UserError(
+            f"MIXTURE_OR_TASK_NAME = {mixture!r}: expected sycophancy_mix, sycophancy_mix_1to1 "
+            "(any ratio), sycophancy_intervention or instruction_tuning"
         )
     save, keep = values["SAVE_PERIOD"], values["KEEP_PERIOD"]
     if keep is not None and keep % save and save % keep:

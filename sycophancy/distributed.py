@@ -180,7 +180,7 @@ def check_platform(environment: Mapping[str, str] = os.environ) -> None:
         raise UserError(
             f"JAX finds no devices{' with ' if shown else ''}{shown}: {reason}; "
             f"{'change or unset that' if shown else 'mend the driver'}, set JAX_PLATFORMS=cpu, or "
-            "install what drives the devices (pip install 'sycophancy[gpu]' or 'sycophancy[tpu]')"
+            "install what drives the devices (in the checkout: pip install -e '.[gpu]' or '.[tpu]')"
         ) from None
 
 

@@ -221,14 +221,13 @@ class Pipeline:
                 self._protect(self.stages[name])
         if "finetune" in needed:
             stages.check_place(self.run)
-        on_devices = [name for name in needed if self.stages[name].on_devices]
-        if on_devices and not all(map(self.is_current, needed)):
+        undone = [name for name in needed if not self.is_current(name)]
+        if self.config.trainer == "t5x" and "finetune" in undone:
+            t5x_command.check_installed()
+        if any(self.stages[name].on_devices for name in undone):
             distributed.check_platform()
             stages.check_model(self.config.model)
-            preflight.check(self.config, needed)
-        with_t5x = self.config.trainer == "t5x" and "finetune" in needed
-        if with_t5x and not self.is_current("finetune"):
-            t5x_command.check_installed()
+            preflight.check(self.config, undone)
 
     def _protect(self, stage: Stage) -> None:
         """Refuses, before anything is written, what would replace what a stage has saved.
@@ -471,6 +470,13 @@ class Pipeline:
             files=lambda _, run: {**stages.evaluation_files(run), **stages.model_files(model)},
             work=lambda config, run, out, meter: stages.evaluate(config, model, run, out, meter),
         )
+
+        def check() -> None:
+            if self.run.manifest(stage.name) is None:
+                distributed.check_platform()
+                preflight.check(self.config, [stage.name])
+
+        self.crew.agree(check)
         self.until(*stage.after)
         with self._disk_faults_in_one_line():
             self._bring_up_to_date(stage)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -16,11 +15,6 @@ from sycophancy.errors import UserError
 from sycophancy.launch import plan_work as work
 from sycophancy.training.mesh import check_batch, chosen, filled
 
-# What the in-tree trainer can read a training split of (tasks/__init__.py).
-_MIXTURE = re.compile(
-    r"sycophancy_intervention|instruction_tuning|"
-    r"sycophancy_mix(_(?!0+to0+$)[0-9]{1,6}to[0-9]{1,6})?"
-)
 _WAYS_OUT = "lower BATCH_SIZE, raise MICROBATCHES, set REMAT_POLICY to 'full', or use more devices"
 
 
@@ -35,13 +29,12 @@ def check(config: Config, stages: Collection[str]) -> None:
         stages: the stages that will be done; what only finetuning needs is checked if it is one.
 
     Raises:
-        UserError: MESH does not fit the devices, BATCH_SIZE does not fit MESH or the memory, there
-            is no such mixture, or texts cannot fit TASK_FEATURE_LENGTHS.
+        UserError: MESH does not fit the devices, BATCH_SIZE does not fit MESH or the memory, or
+            texts cannot fit TASK_FEATURE_LENGTHS.
     """
     training, network = config.training, config.model.network
     finetunes = "finetune" in stages
     if finetunes:
-        _check_mixture(config)
         _check_lengths(config)
         if config.trainer == "t5x":
             from sycophancy.training.t5x import is_t5x_checkpoint
@@ -76,15 +69,6 @@ def enough_memory() -> Iterator[None]:
             reason = " ".join(str(error).split())[:200] or "the host's memory is full"
             raise UserError(f"out of memory ({reason}): {_WAYS_OUT}") from error
         raise
-
-
-def _check_mixture(config: Config) -> None:
-    name = config.training.mixture_or_task_name
-    if config.trainer == "jax" and not _MIXTURE.fullmatch(name):
-        raise UserError(
-            f"MIXTURE_OR_TASK_NAME {name!r}: expected sycophancy_mix, sycophancy_mix_1to1 (any "
-            "ratio), sycophancy_intervention or instruction_tuning"
-        )
 
 
 def _check_lengths(config: Config) -> None:

@@ -136,6 +136,7 @@ def test_told_to_stop_it_says_how_to_go_on(tmp_path, name, code):
         ("prepare", "--model", "mini_base", "--seed", "9" * 5_000),
         ("plan", "--model", "mini_base", "--topology", f"v4:{'9' * 5_000}"),
         ("plan", "--all", "--mesh", "data=1"),
+        ("prepare", "--model", "mini_base", "--show", "9" * 30),
     ],
 )  # fmt: skip
 def test_words_that_nothing_can_be_called_end_in_one_line(sycophancy, tmp_path, monkeypatch, words):

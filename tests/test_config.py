@@ -123,6 +123,10 @@ def test_an_unknown_macro_in_a_file_is_named_with_file_line_and_remedy(tmp_path)
         ("DATA_SETS=('sst2','sst2')", ("each data set once",)),
         ("SEED=1\nBATCH_SIZE=3", ("whole number",)),
         ("KEEP_PERIOD=300", ("SAVE_PERIOD = 250", "multiple")),
+        ("MIXTURE_OR_TASK_NAME=nope", ("'nope'", "instruction_tuning")),
+        ("MIXTURE_OR_TASK_NAME=sycophancy_eval_addition", ("MIXTURE_OR_TASK_NAME",)),
+        ("MIXTURE_OR_TASK_NAME=sycophancy_mix_0to0", ("MIXTURE_OR_TASK_NAME",)),
+        ("MIXTURE_OR_TASK_NAME=sycophancy_mix_9999999to1", ("MIXTURE_OR_TASK_NAME",)),
         ("LEARNING_RATE='fast'", ("a number", "'fast'")),
         ("FILTRATION=1", ("True or False", "1")),
         ("CLAIM_MODE=papr", ("'paper', 'balanced'", "'papr'")),
@@ -139,6 +143,22 @@ def test_a_bad_flag_is_one_line_that_names_it(binding, words):
     message = error_of("mini_base", "paper", [binding])
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    "name", ["sycophancy_mix_7to3", "sycophancy_mix_0to1", "sycophancy_intervention"]
+)
+def test_a_mixture_that_passes_can_be_trained_on(name):
+    import tasks
+
+    load_config("mini_base", "paper", [f"MIXTURE_OR_TASK_NAME={name}"])
+    found = tasks.get(name)
+    assert all("train" in task.splits for task in getattr(found, "tasks", [found]))
+
+
+def test_t5x_may_know_other_mixtures():
+    said = ["MIXTURE_OR_TASK_NAME=my_task", "TRAINER=t5x"]
+    assert load_config("mini_base", "paper", said).training.mixture_or_task_name == "my_task"
 
 
 def test_a_batch_that_no_memory_holds_is_refused():

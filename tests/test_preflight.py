@@ -40,26 +40,12 @@ def test_a_batch_that_the_mesh_cannot_share_is_refused_only_where_it_is_trained_
 @pytest.mark.parametrize(
     ("bindings", "words"),
     [
-        (["MIXTURE_OR_TASK_NAME=nope"], "MIXTURE_OR_TASK_NAME 'nope'"),
-        (["MIXTURE_OR_TASK_NAME=sycophancy_eval_addition"], "sycophancy_eval_addition"),
-        (["MIXTURE_OR_TASK_NAME=sycophancy_mix_0to0"], "sycophancy_mix_0to0"),
-        (["MIXTURE_OR_TASK_NAME=sycophancy_mix_9999999to1"], "sycophancy_mix_9999999to1"),
         (["TASK_FEATURE_LENGTHS={'inputs': 2, 'targets': 8}"], "TASK_FEATURE_LENGTHS: inputs 2"),
     ],
 )
 def test_what_needs_no_device_is_refused_before_jax_is_asked(monkeypatch, bindings, words):
     monkeypatch.setattr(jax, "device_count", lambda: pytest.fail("JAX was asked"))
     assert words in refusal(*bindings)
-
-
-@pytest.mark.parametrize(
-    "name", ["sycophancy_mix", "sycophancy_mix_7to3", "sycophancy_intervention"]
-)
-def test_a_mixture_that_passes_can_be_trained_on(name):
-    import tasks
-
-    preflight.check(configured(f"MIXTURE_OR_TASK_NAME={name}"), ALL)
-    assert "train" in tasks.get(name).splits if name != "sycophancy_mix" else tasks.get(name)
 
 
 def test_a_t5x_checkpoint_of_another_step_is_refused(tmp_path):
@@ -111,3 +97,28 @@ def test_a_vocabulary_larger_than_the_network_is_refused_before_it_prepares(syco
     assert "set VOCABULARY" in outcome.err
     assert len(outcome.err.splitlines()) == 1
     assert not folder.exists()
+
+
+def test_another_checkpoints_evaluation_is_refused_before_it_prepares(sycophancy, tmp_path):
+    folder = tmp_path / "run"
+    words = ("--model", "mini_base", "--recipe", "quick", "--out", folder, "--mesh", "data=7")
+    outcome = sycophancy("evaluate", *words, "--checkpoint", "package:models/mini_base")
+    assert "does not fit 8 devices" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert not folder.exists()
+
+
+def test_what_only_finetuning_needs_is_not_asked_of_a_run_that_is_finetuned(tmp_path, monkeypatch):
+    """A run may be finetuned on other machines than those that evaluate it."""
+    from sycophancy.pipeline import Pipeline
+    from sycophancy.progress import Silence
+    from sycophancy.runfolder import RunFolder
+
+    asked = []
+    monkeypatch.setattr(preflight, "check", lambda config, names: asked.append(list(names)))
+    run = RunFolder(tmp_path / "run")
+    run.create()
+    pipeline = Pipeline(configured("BATCH_SIZE=6"), run, Silence())
+    monkeypatch.setattr(pipeline, "is_current", lambda name: not name.startswith("evaluate"))
+    pipeline._preflight(ALL)
+    assert asked == [["evaluate_before", "evaluate_after"]]

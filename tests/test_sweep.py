@@ -65,9 +65,10 @@ class Toys:
             if name == "finetune":
                 steps, period = loaded.training.finetune_steps, loaded.training.keep_period
                 for step in range(period or steps, steps + 1, period or steps):
-                    folder = out / "checkpoints" / str(step)
-                    folder.mkdir(parents=True, exist_ok=True)
-                    (folder / "params").write_text(f"{model} {recipe} {seed} {step}")
+                    for part in ("params", "metadata"):
+                        folder = out / "checkpoints" / str(step) / part
+                        folder.mkdir(parents=True, exist_ok=True)
+                        (folder / "data").write_text(f"{model} {recipe} {seed} {step}")
                 return {"checkpoint": f"checkpoints/{steps}"}
             return {}
 

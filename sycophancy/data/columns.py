@@ -74,9 +74,10 @@ def check_names(
     counts = Counter(present)
     for name in required:
         if name not in counts:
+            there = ", ".join(counts)[:300] or "none"
             raise UserError(
-                f"{where} has no column {name!r} (it has {', '.join(counts) or 'none'}); use a file"
-                " with the published columns"
+                f"{where} has no column {name!r} (it has {there}); use a file with the published"
+                " columns"
             )
     for name in (*required, *optional):
         if counts[name] > 1:

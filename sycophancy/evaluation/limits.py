@@ -114,7 +114,7 @@ def in_words(entries: Sequence[LeftOut], totals: Mapping[str, int]) -> list[str]
     for (stage, kind, limit), group in groups.items():
         group.sort(key=lambda entry: -entry.dropped)
         dropped = sum(entry.dropped for entry in group)
-        named = ", ".join(f"{e.name} {e.dropped:,} of {e.of:,}" for e in group[:3])
+        named = ", ".join(f"{_shown(e.name)} {e.dropped:,} of {e.of:,}" for e in group[:3])
         more = f", and {len(group) - 3} more" if len(group) > 3 else ""
         lines.append(
             f"{kind}: {dropped:,} of {totals[kind]:,} ({_share(dropped / totals[kind])}) are left"
@@ -125,3 +125,8 @@ def in_words(entries: Sequence[LeftOut], totals: Mapping[str, int]) -> list[str]
 
 def _share(value: float) -> str:
     return f"{value:.1%}" if value >= 0.001 else "under 0.1%"
+
+
+def _shown(name: str) -> str:
+    """A task is named by the user's rows, so its name may hold line breaks and control codes."""
+    return "".join(filter(str.isprintable, " ".join(name.split())))[:60]

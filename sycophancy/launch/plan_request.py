@@ -73,7 +73,7 @@ def answer_of(
         "mesh": mesh,
         "program": name,
         "shape": work.CLAIM_SHAPE,
-        "code": dict(fingerprint.of_code(*_CODE)),
+        "code": dict(fingerprint.of_code(patterns=_CODE)),
         "versions": versions(),
     }
     if name == "score":  # which overrides these, and does not ask for the recipe

@@ -11,15 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from sycophancy.evaluation import naming
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.findings import (
-    NEARLY_ALWAYS,
-    SUMS,
-    Finding,
-    findings,
-    one_answer,
-    too_few,
-    unreadable,
-)
+from sycophancy.report.doubts import NEARLY_ALWAYS, one_answer, too_few, unreadable
+from sycophancy.report.findings import SUMS, Finding, findings
 from sycophancy.report.reading import SERIES, Reading
 from sycophancy.report.wording import joined, percent
 

@@ -29,7 +29,9 @@ def configuration() -> Config:
     Raises:
       UserError: a macro does not fit, or one that a model's gin file must set is missing.
     """
-    found = {name: macros.Setting("t5x", "the default") for name in ("MODEL_NAME", "RECIPE")}
+    found = {
+        name: macros.Setting("t5x", "the default") for name in ("MODEL_NAME", "RECIPE", "TRAINER")
+    }
     for name in config.macro_types():
         with contextlib.suppress(ValueError):  # nobody set it
             gin.query_parameter(f"%{name}")

@@ -81,3 +81,9 @@ def test_the_largest_are_named_first_and_small_shares_are_not_nothing() -> None:
         "claims: 15 of 100,000 (under 0.1%) are left out of training, limit 9 tokens"
         " (set5 5 of 50, set4 4 of 50, set3 3 of 50, and 2 more)"
     ]
+
+
+def test_a_note_is_one_line_whatever_a_task_is_called() -> None:
+    entry = LeftOut("training", "instructions", "a\n\x1b[31mb" + "c" * 500, 1, 2, "9 tokens")
+    (line,) = in_words([entry], {"instructions": 2})
+    assert line.isprintable() and len(line) < 200

@@ -5,7 +5,10 @@ type. The long form of each test is run by `make faults`.
 """
 
 import contextlib
+import functools
 import os
+import re
+import types
 import typing
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sycophancy import bounds, macros
-from sycophancy.config import load_config, load_operative, macro_types
+from sycophancy.config import check_flags, load_config, load_operative, macro_types
 from sycophancy.data.catalog import SOURCES
 from sycophancy.errors import UserError
 from sycophancy.launch import job, tpu
@@ -137,6 +140,89 @@ def check_loads_or_is_named(load: typing.Callable[[], Any], *names: str) -> None
     loaded.operative.encode()
 
 
+NASTY = [
+    *(
+        "1e999",
+        "-1e999",
+        "1e308",
+        "5e-324",
+        "-0.0",
+        "nan",
+        "inf",
+        "1j",
+        "''",
+        "None",
+        "True",
+        "...",
+    ),
+    *(f"{sign}{digits}" for sign in ("", "-") for digits in ("1" + 400 * "0", "0x" + 5_000 * "f")),
+    *("9" * 5_000, f"(0x{'f' * 5_000}, 1)", "'\\ud800'", "'a\\x00b'", "'a\\nb'", repr("a" * 5_000)),
+    *("{[1]: 2}", "{%X: 1}", "{'inputs': {}}", "((", "[[[[[[[[[[1]]]]]]]]]]", 3_000 * "(", "b'a'"),
+    *(
+        "@x",
+        "%X",
+        "é",
+        "'é'",
+        "\ufeff1",
+        "1\n2",
+        "1 # 2",
+        "1\r",
+        "\0",
+        "\udcff",
+        "import os",
+        "a/b.c",
+    ),
+]
+
+
+@pytest.mark.parametrize("name", MACROS)
+def test_a_nasty_value_is_taken_whole_or_named(name):
+    for text in NASTY:
+        try:
+            check_flags([f"{name}={text}"], {})
+        except UserError as error:
+            assert name in str(error)
+            assert len(str(error)) < 1_500
+            continue
+        load = functools.partial(load_config, "mini_base", "quick", [f"{name}={text}"])
+        check_loads_or_is_named(load, name)
+
+
+def numeric(annotation: Any, limit: bounds.Between | None = None) -> Any:
+    """(type, limit) of a macro that takes a number, perhaps or None; else None."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Annotated:
+        found = [item for item in arguments[1:] if isinstance(item, bounds.Between)]
+        return numeric(arguments[0], *found[:1])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return numeric(arguments[0])
+    return (annotation, limit) if limit is not None else None
+
+
+@pytest.mark.parametrize("examples", SHORT_AND_LONG)
+@pytest.mark.parametrize("name", [name for name in MACROS if numeric(macro_types()[name])])
+def test_a_number_is_taken_exactly_within_its_bounds(name, examples):
+    kind, limit = numeric(macro_types()[name])
+    edges = [edge + step for edge in (limit.least, limit.most) for step in (-1, 0, 1)]
+
+    @settings(max_examples=examples, derandomize=True, deadline=None)
+    @given(
+        st.sampled_from(edges) | st.integers() | (st.floats() if kind is float else st.nothing())
+    )
+    def holds(value):
+        top = value < limit.most if limit.below else value <= limit.most
+        expected = limit.least <= value and top
+        try:
+            check_flags([], {name: macros.Setting(value, "here")})
+        except UserError as error:
+            assert str(error).startswith(f"here: {name}: expected ")
+            assert not expected
+        else:
+            assert expected
+
+    holds()
+
+
 @pytest.mark.parametrize("examples", SHORT_AND_LONG)
 def test_a_flag_is_taken_whole_or_named(examples):
     @settings(max_examples=examples, derandomize=True, deadline=None)
@@ -158,7 +244,9 @@ def test_a_value_within_its_limits_is_taken_unless_another_setting_forbids_it(ex
         try:
             loaded = load_config("mini_base", "quick", [f"{name}={as_gin(value)}"])
         except UserError as error:
-            assert str(error).startswith(("MICROBATCHES =", "KEEP_PERIOD =", "BATCH_SIZE ="))
+            assert re.match(
+                "(MICROBATCHES|KEEP_PERIOD|BATCH_SIZE|MIXTURE_OR_TASK_NAME) =", str(error)
+            )
             return
         assert load_operative(loaded.operative, "config.gin") == loaded
 
@@ -244,6 +332,11 @@ def test_every_option_of_free_text_is_read_or_refused(reader, examples):
         ["data", "=", ",", "fsdp", "-1", "2", "v4", "-", ":", "x", "h100", "run", "SEED", "paper"]
     )
     texts = any_text | st.lists(pieces | numbers_as_text, max_size=6).map("".join)
+
+    long = 5_000 * "9"
+    for start in ("", "data=", "v4:", "v4-", "h100:", "SEED=", "0", "fsdp=-"):
+        with contextlib.suppress(UserError):
+            READERS[reader](start + long)
 
     @settings(max_examples=examples, derandomize=True, deadline=None)
     @given(texts)
