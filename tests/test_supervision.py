@@ -94,22 +94,37 @@ def is_running(pid: int) -> bool:
 KEPT = "what is complete is kept, and the same command continues from there\n"
 
 
-@pytest.mark.parametrize("who", [0, 2])
+@pytest.mark.parametrize("who", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("does", "code", "own", "words"),
     [
-        ("os.kill(os.getpid(), 9)", 137, None, "was killed by SIGKILL, perhaps for lack of memory"),
-        (
+        pytest.param("os.kill(os.getpid(), 9)", 137, None, "was killed by SIGKILL", id="killed"),
+        pytest.param(
             "supervision.link.fail('user', 'ended: bad row 3', 'sycophancy: bad row 3', 2)",
-            2, "sycophancy: bad row 3\n", "ended: bad row 3",
+            2,
+            "sycophancy: bad row 3\n",
+            "ended: bad row 3",
+            id="bad input",
         ),
-        ("1 / 0", 1, None, "failed: ZeroDivisionError: division by zero"),
-        ("os._exit(5)", 5, "", "ended with code 5"),
-        ("os._exit(143)", 143, "", "was stopped by SIGTERM"),
-        (f"cpp('F1125 10:15:13.44 1 x.cc:1] broken' + {STACK!r})", 134, None, "was ended from C++"),
+        pytest.param("1 / 0", 1, None, "failed: ZeroDivisionError: division by zero", id="error"),
+        pytest.param("os._exit(5)", 5, "", "ended with code 5", id="exit", marks=pytest.mark.slow),
+        pytest.param(
+            "os._exit(143)",
+            143,
+            "",
+            "was stopped by SIGTERM",
+            id="stopped",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            f"cpp('F1125 10:15:13.44 1 x.cc:1] broken' + {STACK!r})",
+            134,
+            None,
+            "was ended from C++",
+            id="crash",
+        ),
     ],
-    ids=["killed", "bad input", "error", "exit", "stopped", "crash"],
-)  # fmt: skip
+)
 def test_the_others_end_and_name_the_first(start, who, does, code, own, words):
     snippets = [SLEEP] * 3
     snippets[who] = does
