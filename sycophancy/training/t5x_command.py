@@ -27,6 +27,7 @@ from sycophancy.errors import UserError
 from sycophancy.training.preemption import Preempted, watch_sigterm
 
 LOG = "t5x.log"
+PARENT = "SYCOPHANCY_PARENT"  # the process that started T5X, which ends with it
 # What T5X imports and we do not need: packages, or a module of one whose name a folder may have.
 NEEDED = ("t5x.train", "airio.core", "jestimator.amos", "fiddle", "grain", "cached_property")
 POLL_SECONDS = 0.5
@@ -164,6 +165,7 @@ def _running(words: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONSAFEPATH": "1",
+        PARENT: str(os.getpid()),
     }
     process = subprocess.Popen(
         words,
