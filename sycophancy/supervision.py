@@ -37,6 +37,7 @@ POLL_SECONDS = 0.1
 VERDICT_SECONDS = 3.0  # to hear whether another process ended before
 HOLD_SECONDS = 10.0  # after which an error of C++ is shown, if the process goes on
 GRACE_SECONDS = 3.0  # for a process to end by itself when another has ended with an error
+ENDED_WITH_ANOTHER = 3  # exit code; below 75, by which SLURM's script knows what to queue again
 MEET_SECONDS = 60  # until parents are connected, once their children have met
 # A host that vanishes, or whose network does, is given up after 10 + 3 * 5 s.
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -444,6 +445,7 @@ class _Parent:
         if self._meeting and own is not None and own.kind == "silent":
             _say(f"the processes of this run did not meet{self._meeting}")
         elif own is None or first.index != self._index:
+            code = ENDED_WITH_ANOTHER
             _say(f"process {first.index} on {first.host} {first.words}; this one ends too; {_KEPT}")
         elif own.kind == "killed":
             code = 128 - os.waitstatus_to_exitcode(self._status or 0)

@@ -136,7 +136,7 @@ def test_the_others_end_and_name_the_first(start, who, does, code, own, words):
         assert "Traceback (most recent call last)" in results[who][1]
     for index, (other, err) in enumerate(results):
         if index != who:
-            assert other == 1
+            assert other == 3
             assert err.startswith(f"sycophancy: process {who} on {HOST} {words}")
             assert err.endswith(f"; this one ends too; {KEPT}")
             assert err.count("\n") == 1
@@ -148,7 +148,7 @@ def test_a_parent_that_is_killed_takes_its_child_along_and_is_named(start, who):
     crew[who].kill()
     results = ended(crew)
     other = results[1 - who]
-    assert other[0] == 1
+    assert other[0] == 3
     assert other[1].startswith(f"sycophancy: process {who} on ")
     assert "is gone, or its host or its network is; this one ends too; " in other[1]
     assert other[1].count("\n") == 1
@@ -161,7 +161,7 @@ def test_what_fails_because_another_was_killed_is_not_told_as_the_cause(start, w
     snippets[who] = "time.sleep(0.3); os.kill(os.getpid(), 9)"
     snippets[1 - who] = "time.sleep(0.2); raise RuntimeError('Gloo: connection closed by peer')"
     results = ended(start(*snippets))
-    assert results[1 - who][0] == 1
+    assert results[1 - who][0] == 3
     assert results[1 - who][1].startswith(f"sycophancy: process {who} on {HOST} was killed by")
     assert results[1 - who][1].count("\n") == 1
 
@@ -172,7 +172,7 @@ def test_the_stack_of_a_consequence_is_not_shown(start):
     abort = "F1125 10:15:13.440439    6982 client.h:80] Terminating: another task died.\n" + STACK
     crew = start(f"time.sleep(0.2); cpp({abort!r})", "time.sleep(0.3); os.kill(os.getpid(), 9)")
     (code, err), _ = ended(crew)
-    assert code == 1
+    assert code == 3
     assert err.startswith(f"sycophancy: process 1 on {HOST} was killed by SIGKILL")
     assert err.count("\n") == 1
 
@@ -183,7 +183,7 @@ def test_one_that_sends_jax_nothing_is_named(start):
         "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n1\n" + STACK
     )
     for code, err in ended(start(f"cpp({abort!r})", SLEEP)):
-        assert code == 1
+        assert code == 3
         assert err.startswith(f"sycophancy: process 1 on {HOST} gave no sign of life for too long;")
         assert err.count("\n") == 1
 

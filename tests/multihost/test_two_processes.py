@@ -164,7 +164,7 @@ def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, 
     leader, other = crew.processes
     other.kill()
     _, err = leader.communicate(timeout=10)
-    assert leader.returncode == 1
+    assert leader.returncode == 3
     (line,) = [line for line in err.splitlines() if "process 1" in line]
     assert line == err.splitlines()[-1]
     assert line.startswith(f"sycophancy: process 1 on {platform.node()} ")
@@ -185,7 +185,7 @@ def test_what_ends_one_process_alone_is_told_by_the_other(micro, tmp_path, start
     words = ["prepare", "--model", micro(), "--recipe", micro().with_name("micro_recipe.gin")]
     crew = start(*words, "--out", tmp_path / "run", processes=2, devices=1, mistake=mistake)
     leader, other = crew.ended()
-    assert leader.code == 1
+    assert leader.code == 3
     assert other.code != 0
     line = line.replace("HOST", platform.node())
     assert other.err.splitlines()[-1].startswith(line)
