@@ -37,8 +37,8 @@ crew() {
       left=$((left - 1))
       [ "$code" -ne 0 ] || continue
       [ -n "$deadline" ] || deadline=$((SECONDS + patience))
-      # 3: it ended because another did.
-      if [ "$status" -eq 0 ] || [ "$status" -eq 3 ]; then
+      # 3: it ended because another did, which is seen later. KILL: SIGTERM was sent from here.
+      if [ "$status" -eq 0 ] || [ "$status$signal" = 3TERM ]; then
         status=$code first=$index
       fi
     done
