@@ -27,6 +27,7 @@ from sycophancy.errors import UserError
 from sycophancy.training.preemption import Preempted, watch_sigterm
 
 LOG = "t5x.log"
+PARENT = "SYCOPHANCY_PARENT"  # the process that started T5X, which ends with it
 # What T5X imports and we do not need: packages, or a module of one whose name a folder may have.
 NEEDED = ("t5x.train", "airio.core", "jestimator.amos", "fiddle", "grain", "cached_property")
 POLL_SECONDS = 0.5
@@ -167,6 +168,7 @@ def _running(words: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
         "PYTHONSAFEPATH": "1",
         "PYTHONUTF8": "1",  # its log is a file, whatever this terminal's encoding is
         "PYTHONIOENCODING": "utf-8:backslashreplace",
+        PARENT: str(os.getpid()),
     }
     process = subprocess.Popen(
         words,
