@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint format lock clean
+.PHONY: demo test faults lint format lock clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED) ## the paper on a miniature model: from data to report in about five minutes
@@ -15,6 +15,9 @@ demo: $(INSTALLED) ## the paper on a miniature model: from data to report in abo
 
 test: $(INSTALLED)
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+faults: $(INSTALLED) ## hundreds of damaged runs, rows, models and settings: about an hour on two cores
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 -m faults
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -1,6 +1,8 @@
 """Several processes, one run: JAX between them, and one that keeps the run folder.
 
-Every process computes on its own devices, from the same batches, and calls the same stages.
+Every process computes on its own devices, from the same batches, and calls the same stages. Losses
+differ from those of one process in the eighth digit: devices add up in another order.
+
 Process 0 leads: it alone decides what is stale, writes stages and prints; the others do what it
 says. They see one file system, or the run folder would not be one.
 """

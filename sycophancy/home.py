@@ -34,7 +34,8 @@ def provide(environment: MutableMapping[str, str] = os.environ) -> None:
         # To limit its cache, JAX has etils look at each file, which asks for the owner's name.
         environment.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", "-1")
     if not _is_usable(environment):
-        environment["HOME"] = str(_substitute(Path(temporary)))
+        with contextlib.suppress(OSError):  # a full disk: what needs a home says so
+            environment["HOME"] = str(_substitute(Path(temporary)))
 
 
 def _has_names() -> bool:

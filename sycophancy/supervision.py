@@ -37,6 +37,7 @@ POLL_SECONDS = 0.1
 VERDICT_SECONDS = 3.0  # to hear whether another process ended before
 HOLD_SECONDS = 10.0  # after which an error of C++ is shown, if the process goes on
 GRACE_SECONDS = 3.0  # for a process to end by itself when another has ended with an error
+ENDED_WITH_ANOTHER = 3  # exit code; below 75, by which SLURM's script knows what to queue again
 MEET_SECONDS = 60  # until parents are connected, once their children have met
 # A host that vanishes, or whose network does, is given up after 10 + 3 * 5 s.
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -276,14 +277,12 @@ class _Parent:
 
     def _how_it_ended(self) -> End:
         kind, words = self._kind_and_words()
-        if (
-            kind == "crash" and b"another task died" in self._held
-        ):  # says JAX, of one that is silent
+        if kind == "crash" and b"another task died" in self._held:  # as JAX says
             told = _SILENT.search(self._held)
             index = int(told[1]) if told else 0
             hosts = {peer.index: peer.host for peer in self._peers}
             words = "gave no sign of life for too long"
-            return End(index, hosts.get(index, "its host"), "silent", words)
+            return End(index, hosts.get(index, "an unknown host"), "silent", words)
         return End(self._index, platform.node(), kind, words)
 
     def _kind_and_words(self) -> tuple[str, str]:
@@ -351,6 +350,8 @@ class _Parent:
                 peer.index, peer.host = int(hello["index"]), str(hello["host"])
                 peer.say(hub=platform.node())
                 self._peers.append(peer)
+                if self._first is not None:
+                    peer.say(first=dataclasses.asdict(self._first))
             elif peer not in self._peers:  # a stranger
                 self._part(peer)
                 return
@@ -441,11 +442,10 @@ class _Parent:
                 print(self._failed["shown"], file=sys.stderr)
                 return int(self._failed["code"])
             return os.waitstatus_to_exitcode(self._status or 0)
-        if (
-            self._meeting and own is not None and own.kind == "silent"
-        ):  # nothing was sent, as nobody has met
+        if self._meeting and own is not None and own.kind == "silent":
             _say(f"the processes of this run did not meet{self._meeting}")
         elif own is None or first.index != self._index:
+            code = ENDED_WITH_ANOTHER
             _say(f"process {first.index} on {first.host} {first.words}; this one ends too; {_KEPT}")
         elif own.kind == "killed":
             code = 128 - os.waitstatus_to_exitcode(self._status or 0)

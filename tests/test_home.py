@@ -109,15 +109,7 @@ def test_without_a_home_and_a_name_commands_work(tmp_path):
 def test_without_a_home_and_a_name_a_run_is_made(micro, tmp_path, command, made):
     model = micro()
     recipe = model.with_name("micro_recipe.gin")
-    words = [
-        command,
-        "--model",
-        str(model),
-        "--recipe",
-        str(recipe),
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    words = ["--model", str(model), "--recipe", str(recipe), "--out", str(tmp_path / "run")]
     (tmp_path / "temporary").mkdir()
     done = start_nameless(command, *words, TMPDIR=str(tmp_path / "temporary"))
     assert done.returncode == 0, done.stderr

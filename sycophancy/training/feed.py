@@ -100,11 +100,6 @@ class Feed:
         self._thread.start()
 
     @property
-    def dropped(self) -> dict[str, int]:
-        """Rows left out so far because they are too long, by task."""
-        return {task: len(ids) for task, ids in self._told.dropped.items()}
-
-    @property
     def notes(self) -> list[str]:
         """How many rows are left out so far because they are too long, a line a task."""
         return [str(found) for found in self._told.left_out if found.ids]

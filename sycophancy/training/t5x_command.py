@@ -27,6 +27,7 @@ from sycophancy.errors import UserError
 from sycophancy.training.preemption import Preempted, watch_sigterm
 
 LOG = "t5x.log"
+PARENT = "SYCOPHANCY_PARENT"  # the process that started T5X, which ends with it
 # What T5X imports and we do not need: packages, or a module of one whose name a folder may have.
 NEEDED = ("t5x.train", "airio.core", "jestimator.amos", "fiddle", "grain", "cached_property")
 POLL_SECONDS = 0.5
@@ -91,7 +92,8 @@ def command(config: Config, data_dir: Path, model_dir: Path) -> list[str]:
         "-m",
         "t5x.train",
         f"--gin_search_paths={macros.root()}",
-        *(f"--gin_file={file}" for file in [*files, "trainers/t5x.gin"]),
+        # Whole paths, since gin looks into the current folder first.
+        *(f"--gin_file={macros.root() / file}" for file in [*files, "trainers/t5x.gin"]),
         *(f"--gin.{name}={value!r}" for name, value in changed.items()),
     ]
 
@@ -166,6 +168,7 @@ def _running(words: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
         "PYTHONSAFEPATH": "1",
         "PYTHONUTF8": "1",  # its log is a file, whatever this terminal's encoding is
         "PYTHONIOENCODING": "utf-8:backslashreplace",
+        PARENT: str(os.getpid()),
     }
     process = subprocess.Popen(
         words,

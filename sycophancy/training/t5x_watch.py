@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from sycophancy import lock
 from sycophancy.config import Config
 from sycophancy.errors import UserError
 from sycophancy.training import t5x
+from sycophancy.training.t5x_command import PARENT
+
+PARENT_SECONDS = 1.0
 
 
 class Watch:
@@ -39,12 +44,22 @@ class Watch:
         self._stop = threading.Event()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
+        threading.Thread(target=self._stop_with_parent, daemon=True).start()
         if jax.process_index() == 0:
             if "://" not in model_dir:  # buckets have no locks
                 Path(model_dir).mkdir(parents=True, exist_ok=True)
                 self._lock = lock.hold(Path(model_dir), ".t5x.lock", who="T5X, process")
                 self._lock.__enter__()  # until this process ends
             self._journal = Journal(Path(model_dir), t5x.steps_done(model_dir), None)
+
+    def _stop_with_parent(self) -> None:
+        """Stops and saves when the sycophancy that started T5X is gone, as after SIGKILL."""
+        parent = os.environ.get(PARENT)
+        while parent is not None:
+            if os.getppid() != int(parent):
+                self._stop.set()
+                return
+            time.sleep(PARENT_SECONDS)
 
     def run(self, train_state: Any, metrics_by_task: Mapping[str, Mapping[str, Any]]) -> bool:
         """Writes what T5X measured since the last call; says whether to stop.

@@ -152,6 +152,18 @@ def test_one_that_fails_ends_the_others(here):
     assert execute(script, here).returncode == 3
 
 
+def test_the_process_that_ended_first_is_named_whenever_the_others_end(here):
+    script = local.render(job.plan_runs("a", ["run"]), processes=3)
+    ends = "import os, sys\nsys.exit([3, 7, 3][int(os.environ['SYCOPHANCY_PROCESS_ID'])])\n"
+    stand_in(here / "a program", ends)
+    done = execute(script, here)
+    assert done.returncode == 7
+    assert done.stderr.splitlines()[1:] == [
+        "launch: process 1 ended first, with 7",
+        "launch: a ended with 7; the same script continues it",
+    ]
+
+
 SAVES = """import os, pathlib, signal, sys
 told = []
 signal.signal(signal.SIGTERM, lambda *_: told.append(1))

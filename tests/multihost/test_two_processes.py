@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 import re
 import signal
 import socket
@@ -24,6 +25,22 @@ from sycophancy.model.checkpoints import open_checkpoint
 SECONDS = 400  # on a busy machine
 
 
+# The mistake is made by process 1 alone, in the midst of a run.
+MAIN = """
+import os
+from sycophancy.cli import main
+from sycophancy.distributed import _Many
+from sycophancy.errors import UserError
+agree = _Many.agree
+def agree_or_fail(self, decide):
+    if not self.leader:
+        MISTAKE
+    return agree(self, decide)
+_Many.agree = agree_or_fail
+main()
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Ended:
     code: int
@@ -34,7 +51,7 @@ class Ended:
 class Crew:
     """Processes of one command, each with its share of the devices."""
 
-    def __init__(self, words: list[str], processes: int, devices: int) -> None:
+    def __init__(self, words: list[str], processes: int, devices: int, mistake: str = "") -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -44,6 +61,9 @@ class Crew:
                 **os.environ,
                 "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
                 "JAX_PLATFORMS": "cpu",
+                # Processes meet without a proxy, whatever the hub needs; nothing listens there.
+                "http_proxy": "http://127.0.0.1:9",
+                "https_proxy": "http://127.0.0.1:9",
             }
             if processes > 1:
                 environment |= {
@@ -53,7 +73,7 @@ class Crew:
                 }
             self.processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-c", "from sycophancy.cli import main; main()", *words],
+                    [sys.executable, "-c", MAIN.replace("MISTAKE", mistake or "pass"), *words],
                     env=environment,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -73,8 +93,8 @@ class Crew:
 def start() -> Iterator[Callable[..., Crew]]:
     crews: list[Crew] = []
 
-    def begin(*words: object, processes: int, devices: int) -> Crew:
-        crews.append(Crew([str(word) for word in words], processes, devices))
+    def begin(*words: object, processes: int, devices: int, mistake: str = "") -> Crew:
+        crews.append(Crew([str(word) for word in words], processes, devices, mistake))
         return crews[-1]
 
     yield begin
@@ -143,9 +163,37 @@ def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, 
         time.sleep(0.2)
     leader, other = crew.processes
     other.kill()
-    _, err = leader.communicate(timeout=SECONDS)
-    assert leader.returncode != 0
-    assert "another task died" in err or "process 1" in err or "heartbeat" in err.lower(), err
+    _, err = leader.communicate(timeout=10)
+    assert leader.returncode == 3
+    (line,) = [line for line in err.splitlines() if "process 1" in line]
+    assert line == err.splitlines()[-1]
+    assert line.startswith(f"sycophancy: process 1 on {platform.node()} ")
+    assert "Check failure stack trace" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mistake", "line"),
+    [
+        ("raise UserError('no memory here')", "sycophancy: no memory here"),
+        ("raise ValueError('a bug')", "ValueError: a bug"),
+        ("os.kill(os.getpid(), 9)", "sycophancy: process 1 on HOST was killed by SIGKILL"),
+    ],
+)
+def test_what_ends_one_process_alone_is_told_by_the_other(micro, tmp_path, start, mistake, line):
+    """Process 1 ends where the stage begins, while the leader works alone."""
+    words = ["prepare", "--model", micro(), "--recipe", micro().with_name("micro_recipe.gin")]
+    crew = start(*words, "--out", tmp_path / "run", processes=2, devices=1, mistake=mistake)
+    leader, other = crew.ended()
+    assert leader.code == 3
+    assert other.code != 0
+    line = line.replace("HOST", platform.node())
+    assert other.err.splitlines()[-1].startswith(line)
+    told = [text for text in leader.err.splitlines() if text.startswith("sycophancy:")]
+    assert len(told) == 1
+    assert told[0].startswith(f"sycophancy: process 1 on {platform.node()} ")
+    assert line.removeprefix("sycophancy: process 1 on ").removeprefix("sycophancy: ") in told[0]
+    assert told[0] == leader.err.splitlines()[-1]
 
 
 @pytest.mark.slow

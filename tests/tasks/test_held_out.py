@@ -193,5 +193,5 @@ def test_all_items_are_kept_without_lengths_and_scored_alike(run, caplog):
 
 def test_a_set_without_an_item_that_fits_is_refused(run):
     write_items(evaluation_file(run / "prepare", "addition_true"), LONG)
-    with pytest.raises(UserError, match=r"4 of 4 items .* inputs 1"):
+    with pytest.raises(UserError, match=r"4 of 4 items .*\(inputs 1, "):
         read(run, {"inputs": 1, "targets": 8})

@@ -61,18 +61,16 @@ def test_without_a_seed_orders_differ():
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "number", "expected"),
     [
-        ("sycophancy_intervention", 7),
-        ("instruction_tuning", 3),
-        ("sycophancy_mix", 10),
-        ("sycophancy_mix_1to1", 10),
-        ("sycophancy_eval_addition", 10),
+        ("sycophancy_intervention", 3, 7),
+        ("instruction_tuning", 5, 3),
+        ("sycophancy_mix", 3, 10),
+        ("sycophancy_eval_addition", 3, 10),
     ],
 )
-@pytest.mark.parametrize("number", [1, 3, 12])
-def test_shards_without_a_seed_cover_every_task_and_mixture(run, name, expected, number):
-    """Once each, also where a shard has no row that fits, or no row."""
+def test_shards_without_a_seed_cover_every_task_and_mixture(run, name, number, expected):
+    """Once each. Two of the five shards of instructions have one row each, which does not fit."""
     split = "validation" if "eval" in name else "train"
     found = []
     with tasks.reading(run, run / "spiece.model"):
@@ -101,8 +99,7 @@ def test_a_mixture_of_evaluations_loses_no_item(run):
         assert len(list(dataset)) == 20
 
 
-@pytest.mark.parametrize("epochs", [1, 2, None])
-@pytest.mark.parametrize("shard", [None, seqio.ShardInfo(2, 3)])
+@pytest.mark.parametrize(("epochs", "shard"), [(1, None), (2, seqio.ShardInfo(2, 3)), (None, None)])
 def test_a_split_without_a_row_that_fits_is_refused_at_once(run, epochs, shard):
     lengths = {"inputs": 2, "targets": 8}
     for name in ("sycophancy_intervention", "sycophancy_mix"):

@@ -5,6 +5,7 @@ import itertools
 import threading
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
@@ -121,3 +122,18 @@ def test_rows_too_long_are_counted(config, tmp_path):
     )
     with pytest.raises(UserError, match="every row of instruction_tuning is longer"):
         batches(config, tmp_path, 3)
+
+
+def test_rows_left_out_are_noted_and_not_logged(config, tmp_path, caplog, capfd):
+    write_run(tmp_path, kept=20)
+    table = pa.concat_tables([rows("fit", 20), rows("long", 7, words=(80, 90))])
+    pq.write_table(table, tmp_path / "prepare/instructions.parquet")
+    dataset, told = open_dataset(config.training, tmp_path, config.model.vocabulary, quiet=True)
+    with Feed(dataset, told) as feed:
+        list(itertools.islice(feed, 60))  # further than one epoch
+        assert feed.notes == [
+            "instruction_tuning: 7 of 27 rows (25.9%) are left out, being longer than "
+            "TASK_FEATURE_LENGTHS (inputs 64, targets 16 tokens)"
+        ]
+    assert not [record for record in caplog.records if record.name[:5] == "tasks"]
+    assert "tasks" not in capfd.readouterr().err

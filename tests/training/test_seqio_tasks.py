@@ -52,3 +52,21 @@ def test_without_one_ours_is_the_one_that_others_import():
 def test_the_tasks_count_among_the_code_of_a_finetuning():
     found = {path.name for path in imports.closure("sycophancy.training.trainer")}
     assert {"tokens.py", "mixtures.py", "shards.py"} <= found
+
+
+def test_a_users_module_in_the_place_of_a_needed_one_ends_in_one_line(tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/pyarrow.py").write_text("x = 1\n")
+    repository = Path(tasks.__file__).parents[1]
+    words = ["prepare", "--model", "mini_base", "--recipe", "quick", "--out", "run"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from sycophancy.cli import main; main()", *words],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path / 'project'}{os.pathsep}{repository}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "pyarrow" in line and "PYTHONPATH" in line

@@ -1,9 +1,11 @@
 """What watches T5X between its steps, with T5X's metrics made up."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 import types
 
 import jax.numpy as jnp
@@ -85,3 +87,14 @@ def test_a_second_writer_is_refused(watch, tmp_path):
             watch()
         holder.stdin.close()
     watch()
+
+
+def test_t5x_stops_when_what_started_it_is_gone(watch, monkeypatch):
+    monkeypatch.setattr(t5x_watch, "PARENT_SECONDS", 0.01)
+    monkeypatch.setenv("SYCOPHANCY_PARENT", str(os.getppid()))
+    watching = watch()
+    time.sleep(0.05)
+    assert watching.run(*after(110)) is False
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    time.sleep(0.2)
+    assert watching.run(*after(120)) is True

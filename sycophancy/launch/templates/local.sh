@@ -13,7 +13,7 @@ say() { printf 'launch: %s\n' "$*" >&2; }
 # those that have not after $patience seconds are stopped.
 patience=10
 crew() {
-  local children=() index status=0 one code left=$processes deadline='' signal=TERM
+  local children=() index status=0 one code left=$processes deadline='' signal=TERM first=''
   if [ "$processes" -gt 1 ]; then
     export SYCOPHANCY_COORDINATOR="127.0.0.1:$port" SYCOPHANCY_NUM_PROCESSES="$processes"
   fi
@@ -35,10 +35,11 @@ crew() {
       { wait "$one" || code=$?; } 2>/dev/null # bash would report a kill by itself
       unset "children[$index]"
       left=$((left - 1))
-      if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
-        status=$code
-        deadline=$((SECONDS + patience))
-        [ "$processes" -eq 1 ] || say "process $index of $processes ended with $code"
+      [ "$code" -ne 0 ] || continue
+      [ -n "$deadline" ] || deadline=$((SECONDS + patience))
+      # 3: it ended because another did, which is seen later. KILL: SIGTERM was sent from here.
+      if [ "$status" -eq 0 ] || [ "$status$signal" = 3TERM ]; then
+        status=$code first=$index
       fi
     done
     if [ "$left" -gt 0 ] && [ -n "$deadline" ] && [ "$SECONDS" -ge "$deadline" ]; then
@@ -48,6 +49,10 @@ crew() {
     [ "$left" -eq 0 ] || sleep 0.2 || true
   done
   trap - TERM INT
+  case "$processes:$status" in
+    1:* | *:0 | *:3) ;;
+    *) say "process $first ended first, with $status" ;;
+  esac
   return "$status"
 }
 
