@@ -59,7 +59,7 @@ def results(run: Path) -> dict[str, object]:
         for pattern in RESULTS
         for path in run.glob(pattern)
     }
-    page = (run / "report.html").read_text().replace(str(run), "RUN")
+    page = re.sub(r"/\S+/run/", "", (run / "report.html").read_text())
     found["report.html"] = re.sub(r"[\d.,]+ (s|min|h)\b", "", page)
     params = open_checkpoint(run / "finetune" / "checkpoints").params
     found |= {name: np.asarray(params[name]).tobytes() for name in params}
