@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sycophancy import fingerprint
+from sycophancy import fingerprint, jsonfile
 from sycophancy.config import Config
 from sycophancy.errors import UserError
 from sycophancy.launch import plan_work as work
@@ -81,9 +81,9 @@ def answer_of(
         request |= {"training": {}, "network": request["network"] | of_training}
     text = json.dumps(request, sort_keys=True)
     kept = cache_folder() / f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.json"
-    if kept.exists():
-        found: dict[str, Any] = json.loads(kept.read_text())["answer"]
-        return found
+    earlier, _ = jsonfile.read_object(kept)
+    if earlier is not None and isinstance(earlier.get("answer"), dict):
+        return earlier["answer"]
     if only_cached:
         raise UserError(f"{name} on {place.name} was not compiled yet")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as dump:

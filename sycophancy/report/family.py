@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from sycophancy import paths
+from sycophancy import jsonfile, paths
 from sycophancy.errors import UserError
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report import family_tables, wording
@@ -145,10 +144,10 @@ def knowledge(sweep: Sweep, family: Family) -> list[Knowledge]:
     for size in family.sizes:
         for cell in sweep.cells:
             if (cell.model, cell.recipe, cell.state) == (size.model, family.main, "done"):
-                path = cell.folder / "filter" / "summary.json"
+                summary, _ = jsonfile.read_object(cell.folder / "filter" / "summary.json")
                 try:
-                    filtered = read_filtration(json.loads(path.read_text(encoding="utf-8")))
-                except (OSError, ValueError, UserError):
+                    filtered = None if summary is None else read_filtration(summary)
+                except UserError:
                     continue
                 if filtered:
                     found.append(Knowledge(size.label, filtered.rate, filtered.near_chance))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy import macros
+from sycophancy import jsonfile, macros
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items, read_predictions
 from sycophancy.evaluation.metrics import Metric
@@ -200,7 +200,7 @@ def _stage(run: Path, name: str) -> Stage | None:
 
 def _json(path: Path) -> dict[str, Any] | None:
     """An object of JSON; None where there is no file."""
-    return _parsed(_text(path), str(path)) if path.exists() else None
+    return jsonfile.require_object(path, "run the stage again") if path.exists() else None
 
 
 def _text(path: Path) -> str:
@@ -213,7 +213,7 @@ def _text(path: Path) -> str:
 def _parsed(text: str, source: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{source} cannot be read as JSON: {error}") from None
     if not isinstance(found, dict):
         raise UserError(f"{source} should hold an object of JSON; it holds {found!r:.60}")

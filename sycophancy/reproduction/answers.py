@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sycophancy import jsonfile
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import Sample
 from sycophancy.evaluation.items import Item, read_items, read_predictions
@@ -83,13 +83,10 @@ def read_sweep(folder: Path) -> Sweep:
       UserError: there is none, or it is not what a sweep writes.
     """
     path = folder / INDEX
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder} is no sweep: it has no {INDEX}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not path.exists():
+        raise UserError(f"{folder} is no sweep: it has no {INDEX}")
+    found = jsonfile.require_object(path, "run the sweep again")
+    if found.get("format") != FORMAT:
         raise UserError(f"{path} should say format {FORMAT}; run the sweep again")
     try:
         cells = tuple(_cell(folder, entry) for entry in found["cells"])
@@ -258,15 +255,7 @@ def _metrics(run: Path, evaluation: Path, series: str) -> dict[str, Metric]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} should hold an object")
-    return found
+    return jsonfile.require_object(path, "run the sweep again") if path.exists() else {}
 
 
 def _digest(path: Path) -> str:
