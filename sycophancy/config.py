@@ -242,7 +242,14 @@ def load_config(
         ),
         **macros.read_file(recipe_file),
     }
-    return _build(_amend(settings, bindings, overrides), f"model {model} and recipe {recipe}")
+    amended = _amend(settings, bindings, overrides)
+    if "VOCABULARY" not in amended and named.is_checkpoint(model):
+        raise errors.UserError(
+            f"--model {model}: VOCABULARY is not set: there is no spiece.model, and no other form "
+            "of a vocabulary (tokenizer.json) is read; give the SentencePiece model that it was "
+            "trained with, as in --set VOCABULARY=FILE"
+        )
+    return _build(amended, f"model {model} and recipe {recipe}")
 
 
 def load_operative(
