@@ -207,11 +207,14 @@ def test_a_damaged_run_is_the_same_again_or_refused_in_one_line(
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_many_damaged_runs(finished, tmp_path, sycophancy, part):
+def test_many_damaged_runs(finished, tmp_path, sycophancy, capsys, part):
     findings = []
     for seed in range(part, DRAWS, PARTS):
         try:
-            print(check(finished, tmp_path / "draw", sycophancy, seed), flush=True)
+            said = check(finished, tmp_path / "draw", sycophancy, seed)
         except (Exception, pytest.fail.Exception) as error:  # the other draws are of interest, too
-            findings.append(f"seed {seed}: {type(error).__name__}: {error}")
+            said = f"FINDING: seed {seed}: {type(error).__name__}: {error}"
+            findings.append(said)
+        with capsys.disabled():
+            print(said.strip(), flush=True)
     assert not findings, "\n".join(findings)
