@@ -204,7 +204,7 @@ def test_the_command_line_finetunes_with_t5x_and_measures_it(sycophancy, micro, 
     assert outcome.code == 0, outcome.err
     assert "-m t5x.train" in outcome.err
     manifest = json.loads((folder / "finetune" / "manifest.json").read_text())
-    assert manifest["counts"] == {"steps": 6, "checkpoint": "checkpoint_6"}
+    assert manifest["counts"] == {"steps": 6, "checkpoint": "checkpoint_6", "notes": []}
     assert manifest["ingredients"]["settings"]["TRAINER"] == "t5x"
     assert "TRAINER = 't5x'" in (folder / "config.gin").read_text()
     assert steps(folder / "finetune") == [1, 2, 3, 4, 5, 6]
