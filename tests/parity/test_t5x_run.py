@@ -216,4 +216,7 @@ def test_the_command_line_finetunes_with_t5x_and_measures_it(sycophancy, micro, 
     again = sycophancy("run", *words, *said)
     assert "finetune: up to date" in again.err
     ours = sycophancy("finetune", *words, "--set", "FILTRATION=false")
+    assert ours.code == 2
+    assert "finetune: TRAINER was 't5x' and is 'jax'" in ours.err
+    ours = sycophancy("finetune", *words, "--set", "FILTRATION=false", "--redo", "finetune")
     assert "finetune: again, because TRAINER was 't5x' and is 'jax'" in ours.err
