@@ -2,8 +2,10 @@
 
 import ast
 import dataclasses
+import errno
 import inspect
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sycophancy import config, imports
+from sycophancy import config, imports, paths
 from sycophancy.data.surveys import FILES
 from sycophancy.errors import UserError
 from sycophancy.pipeline import Pipeline, Stage, all_stages
@@ -185,6 +187,24 @@ def test_a_full_disk_is_one_line(run, source):
     with pytest.raises(UserError, match=r"read: cannot write to .*No space left") as caught:
         toy(run, source, on_step=fail)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.gin", "manifest.json", "begun.json"])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
+def test_a_disk_that_takes_no_small_file_is_one_line(run, source, monkeypatch, name, error):
+    write = paths.write_atomically
+
+    def full(path, text):
+        if path.name == name:
+            raise OSError(error, os.strerror(error), str(path))
+        write(path, text)
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="cannot write") as caught:
+        patched.setattr(paths, "write_atomically", full)
+        toy(run, source)
+    assert "\n" not in str(caught.value)
+    toy(run, source)
+    assert (run.path / "count" / "text").read_text() == "7"
 
 
 def contents(run: RunFolder) -> dict[str, bytes]:
