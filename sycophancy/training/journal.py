@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
 import jax
+import tensorflow as tf
 from clu import metric_writers
 
+from sycophancy.errors import UserError
 from sycophancy.training.step import Window
 
 Report = Callable[[int, Mapping[str, float]], None]
@@ -72,16 +75,20 @@ class Journal:
       out: gets `metrics.jsonl` and `tensorboard/`.
       start: where the run stands; later lines of an interrupted run are dropped.
       report: is told as well.
+
+    Raises:
+      UserError: TensorBoard's files cannot be written, when made, at a logged step or at the end.
     """
 
     def __init__(self, out: Path, start: int, report: Report | None) -> None:
-        self._file = out / "metrics.jsonl"
+        self._file, self._curves = out / "metrics.jsonl", out / "tensorboard"
         self._report = report
         self._writes = jax.process_index() == 0
         if self._writes:
             out.mkdir(parents=True, exist_ok=True)
             self._truncate(start)
-            self._writer = metric_writers.SummaryWriter(str(out / "tensorboard"))
+            with self._write_faults_in_one_line():
+                self._writer = metric_writers.SummaryWriter(str(self._curves))
 
     def __enter__(self) -> Journal:
         return self
@@ -92,17 +99,36 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writes:
-            self._writer.close()
+        if not self._writes:
+            return
+        try:
+            with self._write_faults_in_one_line():
+                self._writer.close()
+        except UserError:
+            if error is None:  # else that is what ended the run
+                raise
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Appends one line and one point a curve."""
         if self._writes:
             with self._file.open("a") as file:
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
-            self._writer.write_scalars(step, dict(metrics))
+            with self._write_faults_in_one_line():
+                self._writer.write_scalars(step, dict(metrics))
         if self._report:
             self._report(step, metrics)
+
+    @contextlib.contextmanager
+    def _write_faults_in_one_line(self) -> Iterator[None]:
+        """TensorFlow, which writes the curves, has errors of its own for disks and folders."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0].rpartition("}} ")[2].partition(" [Op:")[0]
+            raise UserError(
+                f"{self._curves} cannot be written: {reason}; the last checkpoint is kept, so the "
+                "same command continues once it can be"
+            ) from None
 
     def _truncate(self, start: int) -> None:
         if not self._file.exists():
