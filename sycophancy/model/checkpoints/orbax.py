@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -318,6 +319,8 @@ def _silenced() -> contextlib.ExitStack:
         undo.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL)
     undo.callback(trees.quiet_closed_loops())
+    undo.enter_context(warnings.catch_warnings())  # Python tells of writes that were given up
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     return undo
 
 

@@ -137,7 +137,9 @@ def quiet_closed_loops() -> Callable[[], None]:
         return lambda: None
 
     def hook(problem: sys.UnraisableHookArgs) -> None:
-        if str(problem.exc_value) != "Event loop is closed":
+        error = problem.exc_value
+        given_up = isinstance(getattr(error, "__cause__", None), GeneratorExit)
+        if not given_up and str(error) != "Event loop is closed":
             before(problem)
 
     hook.is_quiet = True  # type: ignore[attr-defined]
