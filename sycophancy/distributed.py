@@ -10,6 +10,7 @@ says. They see one file system, or the run folder would not be one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -169,7 +170,7 @@ def check_platform(environment: Mapping[str, str] = os.environ) -> None:
     """
     settings = [name for name in _DEVICE_SETTINGS if environment.get(name)]
     shown = ", ".join(f"{name}={environment[name]}" for name in settings)
-    _check_xla_flags(environment)
+    _check_xla_flags(environment.get("XLA_FLAGS", "").strip())
     try:
         import jax
     except ValueError as error:  # JAX reads its variables when it is imported
@@ -186,14 +187,14 @@ def check_platform(environment: Mapping[str, str] = os.environ) -> None:
         ) from None
 
 
-def _check_xla_flags(environment: Mapping[str, str]) -> None:
+@functools.cache  # the cells of a sweep ask again, and each answer takes a process
+def _check_xla_flags(flags: str) -> None:
     """Reads XLA_FLAGS in a process of its own, as XLA ends the process where they are wrong."""
-    flags = environment.get("XLA_FLAGS", "").strip()
     if not flags:
         return
     done = subprocess.run(
         [sys.executable, "-c", "from jaxlib import _jax; _jax.CompileOptions()"],
-        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "0"},
+        env={**os.environ, "XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "0"},
         capture_output=True,
         text=True,
         errors="replace",

@@ -8,7 +8,7 @@ import hashlib
 import json
 import stat
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,12 @@ class Ingredients:
         if code:
             changes += [f"{name} changed" for name in _changed(earlier["code"], now["code"])]
         return changes
+
+
+def shortened(reasons: Sequence[str]) -> str:
+    """The first three of several reasons, and how many more there are, for one line."""
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return ", ".join(reasons[:3]) + more
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -339,7 +339,7 @@ class Pipeline:
                 self._resumable(stage).discard_set_aside()
             return True
         if reasons != [NOT_DONE]:
-            self.screen.note(f"{stage.name}: again, because {_shortened(reasons)}")
+            self.screen.note(f"{stage.name}: again, because {fingerprint.shortened(reasons)}")
         return self._take_over(stage, ingredients)
 
     def _take_over(self, stage: Stage, ingredients: Ingredients) -> bool:
@@ -481,11 +481,6 @@ class Pipeline:
         with self._disk_faults_in_one_line():
             self._bring_up_to_date(stage)
         return self.run.stage(stage.name) / "metrics.json"
-
-
-def _shortened(reasons: Sequence[str]) -> str:
-    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    return ", ".join(reasons[:3]) + more
 
 
 def _in_words(counts: Mapping[str, Any]) -> str:

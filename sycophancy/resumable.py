@@ -10,7 +10,7 @@ from typing import Any
 
 from sycophancy import manifests, paths
 from sycophancy.errors import UserError
-from sycophancy.fingerprint import Ingredients
+from sycophancy.fingerprint import Ingredients, shortened
 from sycophancy.runfolder import RunFolder
 
 _BEGUN = "begun.json"
@@ -156,13 +156,12 @@ class Resumable:
     def refusal(self, differences: Sequence[str], damage: Sequence[str] = ()) -> str:
         """One line that says why what was saved would be lost, and the ways out."""
         reasons = [*differences, *damage]
-        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         ways = ["another --name" if differences else "the undamaged file back"]
         ways.append(f"--redo {self.stage} to do it again")
         if differences and all(words.endswith(".py changed") for words in reasons):
             ways.append("--any-code to keep what the other code made")
         return (
-            f"{self.stage}: {', '.join(reasons[:3])}{more}; nothing was done, because "
+            f"{self.stage}: {shortened(reasons)}; nothing was done, because "
             f"{self.folder} holds saved work: give {', or '.join(ways)}"
         )
 

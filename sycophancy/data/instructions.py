@@ -20,10 +20,10 @@ from sycophancy.config import DataConfig
 from sycophancy.data import draws, hub, normalised
 from sycophancy.data.origins import split_files
 from sycophancy.data.records import (
-    NOT_UTF8,
     BadRow,
     BadRows,
     Record,
+    counted,
     is_text,
     read_records,
     rows_of,
@@ -234,13 +234,8 @@ def _from_hub(bad: BadRows) -> Iterator[Record]:
     )
     shards = stream.num_shards
     tasks = [_shard_rows(stream.shard(shards, index), what) for index in range(shards)]
-    for row in hub.guard_stream(what, _in_turn(tasks), remedy=_REMEDY):
-        bad.read += 1
-        where = f"{HUB_ID} row {bad.read}"
-        if row is None:
-            bad.drop(BadRow(where, NOT_UTF8))
-        else:
-            yield row, where
+    rows = hub.guard_stream(what, _in_turn(tasks), remedy=_REMEDY)
+    yield from counted(rows, HUB_ID, bad)
 
 
 def _in_turn(iterators: list[Iterator[T]]) -> Iterator[T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -197,13 +197,20 @@ def _read_parquet(
         columns.check_names(schema.names, names, str(path), optional)
         present = [*names, *(name for name in optional if name in schema.names)]
         for batch in columns.batches(file, present, path):
-            for row in rows_of(batch, names, optional, str(path)):
-                bad.read += 1
-                where = f"{path} row {bad.read}"
-                if row is None:
-                    bad.drop(BadRow(where, NOT_UTF8))
-                else:
-                    yield row, where
+            yield from counted(rows_of(batch, names, optional, str(path)), str(path), bad)
+
+
+def counted(
+    rows: Iterable[dict[str, str | None] | None], origin: str, bad: BadRows
+) -> Iterator[Record]:
+    """Rows of `rows_of` as records with their place; counts all, and drops those not UTF-8."""
+    for row in rows:
+        bad.read += 1
+        where = f"{origin} row {bad.read}"
+        if row is None:
+            bad.drop(BadRow(where, NOT_UTF8))
+        else:
+            yield row, where
 
 
 def rows_of(

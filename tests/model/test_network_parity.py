@@ -1,5 +1,6 @@
 """The network against another implementation: transformers' T5 in torch."""
 
+import hf_folders
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,20 +42,6 @@ SHAPES = {
 }
 
 
-def random_params(network: NetworkConfig, seed: int = 0) -> dict:
-    """Random parameters of the network's shape, in its stacked layout."""
-    from sycophancy.training.sharding import abstract_params
-
-    rng = np.random.default_rng(seed)
-    from flax import linen as nn
-
-    leaves = {}
-    for path, leaf in layout.flatten(nn.unbox(abstract_params(network))).items():
-        array = rng.normal(0.0, 0.3, leaf.shape).astype(np.float32)
-        leaves[path] = array + 1 if path.endswith("scale") else array
-    return layout.unflatten(leaves)
-
-
 @pytest.fixture(params=SHAPES)
 def network(request) -> NetworkConfig:
     return SHAPES[request.param]
@@ -64,7 +51,7 @@ def network(request) -> NetworkConfig:
 def test_logits_equal_transformers_on_padded_batches(network, tmp_path):
     torch = pytest.importorskip("torch", reason="torch is not installed (extra `hf`)")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    params = random_params(network)
+    params = hf_folders.draw(network)
     huggingface.save(tmp_path / "hf", params, network, None)
     theirs = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "hf").eval()
 
@@ -89,7 +76,7 @@ def test_logits_equal_transformers_on_padded_batches(network, tmp_path):
 
 
 def test_hugging_face_round_trip_is_exact(network, tmp_path):
-    params = random_params(network)
+    params = hf_folders.draw(network)
     huggingface.save(tmp_path / "hf", params, network, None)
     again = layout.flatten(load_params(tmp_path / "hf", network))
     for path, leaf in layout.flatten(params).items():
@@ -97,7 +84,7 @@ def test_hugging_face_round_trip_is_exact(network, tmp_path):
 
 
 def test_packed_examples_do_not_see_each_other(network):
-    params = {"params": random_params(network)}
+    params = {"params": hf_folders.draw(network)}
     rng = np.random.default_rng(2)
     first, second = rng.integers(2, network.vocab_size, (2, 1, 5))
     answer, other = rng.integers(2, network.vocab_size, (2, 1, 3))
