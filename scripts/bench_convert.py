@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sycophancy.config import load_config
+from sycophancy.config.load import load_config
 from sycophancy.model.checkpoints import convert, open_checkpoint
-from sycophancy.model.checkpoints.contents import Contents
-from sycophancy.model.checkpoints.leaf import Leaf
+from sycophancy.model.checkpoints.checkpoint import Checkpoint
+from sycophancy.model.checkpoints.lazy_array import LazyArray
 
 
 def main() -> None:
@@ -75,20 +75,22 @@ def one(model: str, source: str, destination: str, to: str) -> dict[str, float |
     }
 
 
-def drawn(network) -> Contents:
+def drawn(network) -> Checkpoint:
     """Weights that are drawn when they are read, the same every time."""
     from flax import linen as nn
 
     from sycophancy.model.checkpoints import layout
-    from sycophancy.training.sharding import abstract_params
+    from sycophancy.model.sharding import abstract_params
 
-    def leaf(shape: tuple[int, ...]) -> Leaf:
-        return Leaf(shape, lambda: np.random.default_rng(0).standard_normal(shape, np.float32))
+    def leaf(shape: tuple[int, ...]) -> LazyArray:
+        return LazyArray(shape, lambda: np.random.default_rng(0).standard_normal(shape, np.float32))
 
     shapes = layout.flatten(nn.unbox(abstract_params(network)))
-    stacked = layout.unflatten({path: Leaf(s.shape, None) for path, s in shapes.items()})
+    stacked = layout.unflatten({path: LazyArray(s.shape, None) for path, s in shapes.items()})
     unstacked = layout.flatten(layout.unstack(stacked))
-    return Contents("drawn", "hf", {path: leaf(s.shape) for path, s in unstacked.items()}, network)
+    return Checkpoint(
+        "drawn", "hf", {path: leaf(s.shape) for path, s in unstacked.items()}, network
+    )
 
 
 def peak_bytes() -> int:

@@ -20,11 +20,11 @@ import numpy as np
 import sentencepiece
 from flax import linen as nn
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.evaluation.items import Item
 from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
-from sycophancy.scoring import score
+from sycophancy.scoring.score import score
 
 NETWORK = NetworkConfig(
     vocab_size=512,

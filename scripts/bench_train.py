@@ -13,9 +13,9 @@ import time
 
 import jax
 
-from sycophancy.config import load_config
+from sycophancy.config.load import load_config
+from sycophancy.model import sharding
 from sycophancy.model.checkpoints import load_checkpoint
-from sycophancy.training import sharding
 from sycophancy.training.feed import Feed, open_dataset
 from sycophancy.training.step import make_program
 

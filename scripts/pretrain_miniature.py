@@ -26,7 +26,8 @@ import optax
 from flax import linen as nn
 from flax import serialization
 
-from sycophancy.config import NetworkConfig, load_config
+from sycophancy.config.load import load_config
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.data.miniature.curriculum import Curriculum
 from sycophancy.data.miniature.pieces import build_model
 from sycophancy.data.miniature.questionnaires import SURVEYS

@@ -15,7 +15,7 @@ from etils import epath
 
 import sycophancy
 from sycophancy.errors import UserError
-from sycophancy.model import places
+from sycophancy.model import locations
 
 _PACKAGE = "package:"
 PAPER_RATIO = (5.0, 1.0)  # intervention : instruction tuning; Wei et al. 2023, section 4.2
@@ -126,7 +126,7 @@ def vocabulary() -> str:
     path = _text(current().vocabulary, "VOCABULARY", "a SentencePiece .model file")
     if path.startswith(_PACKAGE):  # as the shipped models' gin files have it
         return str(Path(sycophancy.__file__).parent / path.removeprefix(_PACKAGE))
-    return places.local(path)
+    return locations.local(path)
 
 
 def mixture_ratio() -> tuple[float, float]:

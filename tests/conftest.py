@@ -47,13 +47,13 @@ class Outcome:
 @pytest.fixture
 def sycophancy(monkeypatch, capsys) -> Callable[..., Outcome]:
     """The command line, called in this process with the given words."""
-    from sycophancy import cli
+    from sycophancy.cli import main
 
     def call(*words: object) -> Outcome:
         handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
         monkeypatch.setattr(sys, "argv", ["sycophancy", *map(str, words)])
         with pytest.raises(SystemExit) as exit_:
-            cli.main()
+            main.main()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         out, err = capsys.readouterr()
@@ -108,10 +108,10 @@ def _make_micro(folder: Path, width: int) -> Path:
     import sentencepiece
     from flax import linen as nn
 
-    from sycophancy.config import load_config
+    from sycophancy.config.load import load_config
     from sycophancy.data.miniature.curriculum import Curriculum
     from sycophancy.model.checkpoints import huggingface
-    from sycophancy.training.sharding import abstract_params
+    from sycophancy.model.sharding import abstract_params
 
     curriculum = Curriculum("train", seed=0)
     texts = [

@@ -13,10 +13,10 @@ import numpy as np
 from sycophancy.evaluation.items import Item, Prediction, write_items, write_predictions
 from sycophancy.evaluation.measures import samples
 from sycophancy.evaluation.metrics import metric
-from sycophancy.reproduction.claims import STEPS
-from sycophancy.reproduction.experiments import experiments
-from sycophancy.reproduction.families import EVALUATE_ONLY, FAMILIES
-from sycophancy.reproduction.plan import cells
+from sycophancy.study.claims import STEPS
+from sycophancy.study.experiments import experiments
+from sycophancy.study.families import EVALUATE_ONLY, FAMILIES
+from sycophancy.study.grid import cells
 
 ADDITIONS = (
     "addition", "addition_true", "addition_wording", "addition_formats/numbers",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.model.checkpoints import huggingface, layout
 
 NETWORK = NetworkConfig(
@@ -26,7 +26,7 @@ def draw(network: NetworkConfig, seed: int = 0) -> dict[str, Any]:
     """Random parameters in the network's stacked layout."""
     from flax import linen as nn
 
-    from sycophancy.training.sharding import abstract_params
+    from sycophancy.model.sharding import abstract_params
 
     rng = np.random.default_rng(seed)
     leaves = {}

@@ -33,7 +33,7 @@ class Run:
         recipe = self.model.with_name("micro_recipe.gin")
         return subprocess.Popen(
             [
-                *(sys.executable, "-c", "from sycophancy.cli import main; main()", command),
+                *(sys.executable, "-c", "from sycophancy.cli.main import main; main()", command),
                 *("--model", self.model, "--recipe", recipe, "--out", self.folder),
                 *("--set", f"FINETUNE_STEPS={STEPS}", *words),
             ],

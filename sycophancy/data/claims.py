@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sycophancy.config import ClaimMode
+from sycophancy.config.schema import ClaimMode
 from sycophancy.data import draws, prompts
 
 

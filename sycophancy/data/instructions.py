@@ -16,18 +16,10 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data import draws, hub, normalised
 from sycophancy.data.origins import split_files
-from sycophancy.data.records import (
-    BadRow,
-    BadRows,
-    Record,
-    counted,
-    is_text,
-    read_records,
-    rows_of,
-)
+from sycophancy.data.records import BadRow, BadRows, Record, counted, is_text, read_records, rows_of
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item
 

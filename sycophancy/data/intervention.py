@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sycophancy.config import ClaimMode, Sampling
+from sycophancy.config.schema import ClaimMode, Sampling
 from sycophancy.data import claims, draws, personas, prompts
 from sycophancy.data.sources import Texts
 from sycophancy.evaluation.items import Condition, Item

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data import instructions, origins, survey_files
 from sycophancy.data.catalog import get_source, selected_names
 from sycophancy.data.surveys import FILES

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data import columns, hub
 from sycophancy.data.catalog import Source
 from sycophancy.errors import UserError

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data import claims, draws
 from sycophancy.data.catalog import SOURCES, Source, get_source, selected_names
 from sycophancy.data.columns import is_text

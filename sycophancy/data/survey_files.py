@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data import hub
 from sycophancy.data.records import NOT_UTF8, BadRow, BadRows, Record, is_file, read_records
 from sycophancy.data.surveys import FIELDS, FILES, Question, check_survey, parse_question

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-from sycophancy.bounds import shortened
+from sycophancy.config.bounds import shortened
 from sycophancy.errors import UserError
 
 STAGES = ("run", "prepare", "filter", "finetune", "evaluate", "report")

@@ -8,15 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sycophancy.errors import UserError
-from sycophancy.launch.job import (
-    Run,
-    Script,
-    check_plain,
-    choose,
-    fill,
-    settings,
-    template_text,
-)
+from sycophancy.launch.job import Run, Script, check_plain, choose, fill, settings, template_text
 
 # The kind's software version, and how many of the number in its name are one host's.
 _KINDS = {

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 
 RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128

@@ -8,7 +8,7 @@ from functools import lru_cache
 from etils import epath
 
 from sycophancy.errors import UserError
-from sycophancy.model import places
+from sycophancy.model import locations
 
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how a piece spells a space
 
@@ -68,7 +68,7 @@ def _load(path: str):
     import sentencepiece
 
     try:
-        proto = places.read_small(epath.Path(places.local(path)))
+        proto = locations.read_small(epath.Path(locations.local(path)))
     except FileNotFoundError:
         raise UserError(
             f"vocabulary {path}: no such file; set VOCABULARY to a .model file"

@@ -9,7 +9,6 @@ from typing import Any
 
 import jinja2
 
-from sycophancy import jsonfile, paths
 from sycophancy.errors import UserError
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report import family_tables, wording
@@ -17,12 +16,13 @@ from sycophancy.report.family_pictures import SPAN, START, Curves, Dots, drawn
 from sycophancy.report.filtered import read_filtration
 from sycophancy.report.origin import instructions_are_generated, origin_of_cells
 from sycophancy.report.wording import joined, percent, points
-from sycophancy.reproduction.answers import Answers, Sweep, read_sweep
-from sycophancy.reproduction.beyond import BEYOND
-from sycophancy.reproduction.claims import Claim
-from sycophancy.reproduction.experiments import experiments
-from sycophancy.reproduction.families import FAMILIES, Family, family_of
-from sycophancy.reproduction.verdicts import Contrast, Decision, Outcome, Verdict, outcome
+from sycophancy.study.answers import Answers, Sweep, read_sweep
+from sycophancy.study.beyond import BEYOND
+from sycophancy.study.claims import Claim
+from sycophancy.study.experiments import experiments
+from sycophancy.study.families import FAMILIES, Family, family_of
+from sycophancy.study.verdicts import Contrast, Decision, Outcome, Verdict, outcome
+from sycophancy.system import json_files, paths
 
 PAGE = "report.html"
 MARKS: dict[Verdict, str] = {
@@ -144,7 +144,7 @@ def knowledge(sweep: Sweep, family: Family) -> list[Knowledge]:
     for size in family.sizes:
         for cell in sweep.cells:
             if (cell.model, cell.recipe, cell.state) == (size.model, family.main, "done"):
-                summary, _ = jsonfile.read_object(cell.folder / "filter" / "summary.json")
+                summary, _ = json_files.read_object(cell.folder / "filter" / "summary.json")
                 try:
                     filtered = None if summary is None else read_filtration(summary)
                 except UserError:

@@ -11,9 +11,9 @@ import itertools
 
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report.wording import bounds, percent
-from sycophancy.reproduction.answers import Answers
-from sycophancy.reproduction.claims import Lines, Rows, Side, Style
-from sycophancy.reproduction.verdicts import rate
+from sycophancy.study.answers import Answers
+from sycophancy.study.claims import Lines, Rows, Side, Style
+from sycophancy.study.verdicts import rate
 
 START, SPAN = 36.0, 42.0  # of the scale of rows: labels before it, values behind
 ROW_HEAD, DOT_STEP, ROW_GAP = 20, 17, 9

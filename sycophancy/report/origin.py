@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sycophancy import macros as gin_macros
-from sycophancy.config import load_config
+from sycophancy.config import macros as gin_macros
+from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
 from sycophancy.report.wording import joined
-from sycophancy.reproduction.answers import Cell
+from sycophancy.study.answers import Cell
 
 # What a run reads, and the macro that names a file for it in place of the origin's own.
 _PARTS = {"claims": "", "surveys": "SURVEYS", "instructions": "INSTRUCTIONS"}

@@ -7,7 +7,6 @@ from typing import Any
 
 import jinja2
 
-from sycophancy import paths
 from sycophancy.errors import UserError
 from sycophancy.report import figures, wording
 from sycophancy.report.cards import cards
@@ -16,15 +15,9 @@ from sycophancy.report.examples import examples
 from sycophancy.report.findings import findings
 from sycophancy.report.headline import contradictions, sentences
 from sycophancy.report.origin import origin
-from sycophancy.report.provenance import (
-    bad_rows,
-    balance,
-    command,
-    data_sets,
-    too_long,
-    versions,
-)
+from sycophancy.report.provenance import bad_rows, balance, command, data_sets, too_long, versions
 from sycophancy.report.reading import Reading, read_run
+from sycophancy.system import paths
 
 PAGE = "report.html"
 

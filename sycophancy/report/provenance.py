@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sycophancy import macros
-from sycophancy.config import load_config
+from sycophancy.config import macros
+from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
 from sycophancy.report.reading import Reading
 

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy import jsonfile, macros
+from sycophancy.config import macros
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items, read_predictions
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report import derived
 from sycophancy.report.derived import Change
 from sycophancy.report.filtered import Filtration, read_filtration
+from sycophancy.system import json_files
 
 SERIES = ("before", "after")
 STAGES = ("prepare", "filter", "finetune", "evaluate_before", "evaluate_after")
@@ -200,7 +201,7 @@ def _stage(run: Path, name: str) -> Stage | None:
 
 def _json(path: Path) -> dict[str, Any] | None:
     """An object of JSON; None where there is no file."""
-    return jsonfile.require_object(path, "run the stage again") if path.exists() else None
+    return json_files.require_object(path, "run the stage again") if path.exists() else None
 
 
 def _text(path: Path) -> str:

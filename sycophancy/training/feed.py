@@ -20,7 +20,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from sycophancy.config import TrainingConfig
+from sycophancy.config.schema import TrainingConfig
 from sycophancy.errors import UserError
 from sycophancy.training.packing import PackingConverter
 from sycophancy.training.seqio_tasks import tasks

@@ -14,13 +14,13 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from sycophancy.config import NetworkConfig, TrainingConfig
+from sycophancy.config.schema import NetworkConfig, TrainingConfig
+from sycophancy.model import sharding
+from sycophancy.model.mesh import check_batch
 from sycophancy.model.network import Transformer
-from sycophancy.training import sharding
+from sycophancy.model.sharding import Rules, like_params, sharded_params
 from sycophancy.training.loss import LossSums, cross_entropy
-from sycophancy.training.mesh import check_batch
 from sycophancy.training.optimizer import adafactor
-from sycophancy.training.sharding import Rules, like_params, sharded_params
 
 Batch = Mapping[str, Int[Array, "batch length"]]
 

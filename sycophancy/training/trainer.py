@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sycophancy.config import Config, TrainingConfig
+from sycophancy.config.schema import Config, TrainingConfig
 from sycophancy.errors import UserError
+from sycophancy.model import sharding
 from sycophancy.model.checkpoints import load_checkpoint, orbax
-from sycophancy.training import sharding
 from sycophancy.training.feed import Feed, open_dataset
 from sycophancy.training.journal import Journal, Pace, Report, metrics_of
 from sycophancy.training.preemption import Preempted, watch_sigterm

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data.sources import SOURCES, Source
 
 # Busy machines are slow, and a run of the tests leaves nothing behind.

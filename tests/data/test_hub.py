@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data import hub
 from sycophancy.data.instructions import load_instructions
 from sycophancy.data.sources import SOURCES, load_source
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
-from sycophancy.model import places
+from sycophancy.model import locations
 
 HUB = DataConfig(origin="hub")
 
@@ -288,7 +288,7 @@ def test_a_hub_out_of_reach_is_told_soon_and_in_one_line(endpoint, capfd) -> Non
     assert f"{endpoint} does not answer" in str(error.value)
     assert "offline" not in str(error.value)
     with pytest.raises(UserError, match=r"hf:owner/name could not.*does not answer.*local folder"):
-        places.local("hf:owner/name")
+        locations.local("hf:owner/name")
     assert time.monotonic() - start < 10
     assert capfd.readouterr() == ("", "")
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data.instructions import HUB_ID
 from sycophancy.data.local_files import local_files
 from sycophancy.data.surveys import FILES

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from etils import epath
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data import intervention, probes
 from sycophancy.data.lengths import Limits
 from sycophancy.data.prepare import evaluation_file, prepare, render_examples
@@ -135,7 +135,7 @@ def test_without_opinions_the_held_out_sets_keep_theirs(local, tmp_path) -> None
 def test_is_the_same_every_time_and_in_every_process(local, tmp_path) -> None:
     prepare(local, tmp_path / "first")
     program = (
-        "import sys; from pathlib import Path; from sycophancy.config import DataConfig;"
+        "import sys; from pathlib import Path; from sycophancy.config.schema import DataConfig;"
         "from sycophancy.data.prepare import prepare;"
         f"prepare({local!r}, Path(sys.argv[1]))"
     )

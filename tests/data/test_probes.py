@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sycophancy.config import load_config
+from sycophancy.config.load import load_config
 from sycophancy.data import addition, probes, prompts
 from sycophancy.data.miniature.curriculum import Curriculum
 from sycophancy.evaluation.items import Item, Prediction

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data.sources import SOURCES, get_source, load_source, selected_names
 from sycophancy.errors import UserError
 

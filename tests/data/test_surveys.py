@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data import surveys
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError

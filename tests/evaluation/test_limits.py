@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sycophancy.config import load_config
+from sycophancy.config.load import load_config
 from sycophancy.evaluation.items import Item
 from sycophancy.evaluation.limits import (
     EQUAL_CHOICES,

@@ -75,7 +75,7 @@ def finished(micro, tmp_path_factory) -> Finished:
     start = [
         sys.executable,
         "-c",
-        "from sycophancy.cli import main; main()",
+        "from sycophancy.cli.main import main; main()",
         *words,
         "--out",
         folder,

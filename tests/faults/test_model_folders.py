@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import huggingface, layout, open_checkpoint, orbax
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sycophancy.config import DataConfig
+from sycophancy.config.schema import DataConfig
 from sycophancy.data.instructions import load_instructions
 from sycophancy.data.local_files import local_files
 from sycophancy.data.prepare import prepare

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sycophancy import bounds, macros
-from sycophancy.config import check_flags, load_config, load_operative, macro_types
+from sycophancy.cli.options import RunOptions, parse_mesh
+from sycophancy.cli.sweep import _listed, _step
+from sycophancy.config import bounds, macros
+from sycophancy.config.load import check_flags, load_config, load_operative, macro_types
 from sycophancy.data.catalog import SOURCES
 from sycophancy.errors import UserError
 from sycophancy.launch import job, tpu
-from sycophancy.launch.plan_chips import parse_slice
-from sycophancy.options import RunOptions, parse_mesh
-from sycophancy.sweep_command import _listed, _step
+from sycophancy.plan.chips import parse_slice
 
 MACROS = sorted(macro_types())
 SHORT_AND_LONG = [60, pytest.param(1_000, marks=pytest.mark.faults)]

@@ -13,7 +13,8 @@ import safetensors.numpy
 import sentencepiece
 from flax import linen as nn
 
-from sycophancy.config import NetworkConfig, load_config
+from sycophancy.config.load import load_config
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.data.miniature.curriculum import Curriculum
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import (
@@ -26,12 +27,12 @@ from sycophancy.model.checkpoints import (
     trees,
     weights,
 )
-from sycophancy.model.checkpoints.contents import infer_network
+from sycophancy.model.checkpoints.checkpoint import infer_network
 from sycophancy.model.checkpoints.convert import convert, zero_moments
-from sycophancy.model.checkpoints.leaf import Leaf
+from sycophancy.model.checkpoints.lazy_array import LazyArray
+from sycophancy.model.sharding import abstract_params
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.training.optimizer import adafactor
-from sycophancy.training.sharding import abstract_params
 
 NETWORK = NetworkConfig(
     vocab_size=160,
@@ -148,13 +149,13 @@ def test_there_and_back_is_bit_exact(tmp_path, legacy, network, params, moments,
 def test_large_stacks_are_written_layer_by_layer(tmp_path, monkeypatch, legacy, network, params):
     monkeypatch.setattr(trees, "CHUNK_BYTES", 20_000)
     asked: list[tuple[int, ...]] = []
-    read = Leaf.__array__
+    read = LazyArray.__array__
 
     def counted(leaf, *arguments, **more):
         asked.append(leaf.shape)
         return read(leaf, *arguments, **more)
 
-    monkeypatch.setattr(Leaf, "__array__", counted)
+    monkeypatch.setattr(LazyArray, "__array__", counted)
     done = convert(str(legacy), str(tmp_path / "ours"), "orbax", network=network)
     assert max(map(np.prod, asked)) == np.prod((160, 128))  # the embedding, and no stack
     monkeypatch.undo()

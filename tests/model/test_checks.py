@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from sycophancy import stages
-from sycophancy.config import load_config
+from sycophancy.config.load import load_config
+from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
-from sycophancy.runfolder import RunFolder
+from sycophancy.stages import work
 
 CONFIG = load_config("mini_base", "quick")
 
@@ -15,9 +15,9 @@ CONFIG = load_config("mini_base", "quick")
 @pytest.mark.parametrize("name", ["runs [seed 0]", "a*b", "what?"])
 def test_a_folder_that_t5x_would_take_for_a_pattern_is_refused(tmp_path, name):
     run = RunFolder(tmp_path / name)
-    stages.check_finetuning(CONFIG, run)
+    work.check_finetuning(CONFIG, run)
     with pytest.raises(UserError, match="name another folder"):
-        stages.check_finetuning(dataclasses.replace(CONFIG, trainer="t5x"), run)
+        work.check_finetuning(dataclasses.replace(CONFIG, trainer="t5x"), run)
 
 
 def test_an_activation_that_t5x_does_not_know_is_refused(tmp_path):
@@ -25,17 +25,17 @@ def test_an_activation_that_t5x_does_not_know_is_refused(tmp_path):
     model = dataclasses.replace(CONFIG.model, network=network)
     config = dataclasses.replace(CONFIG, model=model, trainer="t5x")
     with pytest.raises(UserError, match="T5X has no gelu_exact"):
-        stages.check_finetuning(config, RunFolder(tmp_path))
+        work.check_finetuning(config, RunFolder(tmp_path))
 
 
 def test_a_path_that_is_no_checkpoint_is_refused_before_it_is_read():
     """A digest of `/` would read the whole disk."""
     model = dataclasses.replace(CONFIG.model, checkpoint="/")
     with pytest.raises(UserError, match="/ is not a checkpoint"):
-        stages.model_files(model)
+        work.model_files(model)
 
 
 def test_a_vocabulary_larger_than_the_network_is_refused():
     network = dataclasses.replace(CONFIG.model.network, vocab_size=1000)
     with pytest.raises(UserError, match="pieces, the network 1,000 rows"):
-        stages.check_model(dataclasses.replace(CONFIG.model, network=network))
+        work.check_model(dataclasses.replace(CONFIG.model, network=network))

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 from hf_folders import NETWORK
 
-from sycophancy.config import load_config
+from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import huggingface, layout, load_params, open_checkpoint
 from sycophancy.model.network import _ACTIVATIONS, Transformer

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints.layout import check_shapes, flatten, stack, unflatten, unstack
-from sycophancy.training.sharding import abstract_params
+from sycophancy.model.sharding import abstract_params
 
 NETWORK = NetworkConfig(
     vocab_size=16,

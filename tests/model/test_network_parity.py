@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.model.checkpoints import huggingface, layout, load_params
 from sycophancy.model.network import RELPOS_MAX_DISTANCE, Transformer, relative_position_bucket
 

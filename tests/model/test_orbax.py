@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import folders, load_params, open_checkpoint, orbax, trees
-from sycophancy.training.sharding import abstract_params
+from sycophancy.model.sharding import abstract_params
 
 NETWORK = NetworkConfig(
     vocab_size=16,

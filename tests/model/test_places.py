@@ -15,12 +15,13 @@ from etils import epath
 from etils.epath.testing import mock_epath
 from flax import linen as nn
 
-from sycophancy.config import NetworkConfig, load_config
+from sycophancy.config.load import load_config
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model import named, places
+from sycophancy.model import locations, references
 from sycophancy.model.checkpoints import layout, load_params, open_checkpoint
 from sycophancy.model.checkpoints.convert import convert
-from sycophancy.training.sharding import abstract_params
+from sycophancy.model.sharding import abstract_params
 
 MINI = load_config("mini_base", "paper").model
 
@@ -29,7 +30,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """The command line with these environment variables, which libraries read at their import."""
     kept = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "HF_HOME")}
     return subprocess.run(
-        [sys.executable, "-c", "from sycophancy.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from sycophancy.cli.main import main; main()", *arguments],
         env={**kept, **environment},
         capture_output=True,
         text=True,
@@ -85,7 +86,7 @@ def test_what_the_hub_does_not_have_ends_in_one_line(tmp_path):
 @pytest.mark.parametrize("name", ["hf:", "hf:owner", "hf:a/b/c/d", "hf:owner/name@"])
 def test_a_name_that_cannot_be_on_the_hub_is_refused(name):
     with pytest.raises(UserError, match="expected hf:owner/name"):
-        places.local(name)
+        locations.local(name)
 
 
 @pytest.fixture
@@ -279,6 +280,6 @@ def test_another_shape_is_finetuned_as_a_flan_t5_and_needs_a_vocabulary(tmp_path
 def test_a_shipped_name_is_not_a_folder_that_happens_to_be_called_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mini_base").mkdir()
-    assert not named.is_checkpoint("mini_base")
-    assert named.is_checkpoint("./mini_base")
+    assert not references.is_checkpoint("mini_base")
+    assert references.is_checkpoint("./mini_base")
     assert epath.Path(load_config("mini_base", "paper").model.checkpoint).exists()

@@ -28,8 +28,8 @@ SECONDS = 400  # on a busy machine
 # The mistake is made by process 1 alone, in the midst of a run.
 MAIN = """
 import os
-from sycophancy.cli import main
-from sycophancy.distributed import _Many
+from sycophancy.cli.main import main
+from sycophancy.engine.distributed import _Many
 from sycophancy.errors import UserError
 agree = _Many.agree
 def agree_or_fail(self, decide):
@@ -48,7 +48,7 @@ class Ended:
     err: str
 
 
-class Crew:
+class Processes:
     """Processes of one command, each with its share of the devices."""
 
     def __init__(self, words: list[str], processes: int, devices: int, mistake: str = "") -> None:
@@ -90,16 +90,16 @@ class Crew:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Crew]]:
-    crews: list[Crew] = []
+def start() -> Iterator[Callable[..., Processes]]:
+    crews: list[Processes] = []
 
-    def begin(*words: object, processes: int, devices: int, mistake: str = "") -> Crew:
-        crews.append(Crew([str(word) for word in words], processes, devices, mistake))
+    def begin(*words: object, processes: int, devices: int, mistake: str = "") -> Processes:
+        crews.append(Processes([str(word) for word in words], processes, devices, mistake))
         return crews[-1]
 
     yield begin
-    for crew in crews:
-        for process in crew.processes:
+    for processes in crews:
+        for process in processes.processes:
             process.kill()
             process.communicate()
 
@@ -153,15 +153,15 @@ def test_two_processes_do_what_one_does(micro, tmp_path, start, uninterrupted):
 
 @pytest.mark.slow
 def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, start):
-    crew = start(
+    processes = start(
         *words(micro, tmp_path / "run", "--set", "FINETUNE_STEPS=100000"), processes=2, devices=1
     )
     journal = tmp_path / "run/finetune/metrics.jsonl"
     deadline = time.monotonic() + SECONDS
     while not journal.exists() and time.monotonic() < deadline:
-        assert all(process.poll() is None for process in crew.processes)
+        assert all(process.poll() is None for process in processes.processes)
         time.sleep(0.2)
-    leader, other = crew.processes
+    leader, other = processes.processes
     other.kill()
     _, err = leader.communicate(timeout=10)
     assert leader.returncode == 3
@@ -183,8 +183,8 @@ def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, 
 def test_what_ends_one_process_alone_is_told_by_the_other(micro, tmp_path, start, mistake, line):
     """Process 1 ends where the stage begins, while the leader works alone."""
     words = ["prepare", "--model", micro(), "--recipe", micro().with_name("micro_recipe.gin")]
-    crew = start(*words, "--out", tmp_path / "run", processes=2, devices=1, mistake=mistake)
-    leader, other = crew.ended()
+    processes = start(*words, "--out", tmp_path / "run", processes=2, devices=1, mistake=mistake)
+    leader, other = processes.ended()
     assert leader.code == 3
     assert other.code != 0
     line = line.replace("HOST", platform.node())
@@ -198,10 +198,10 @@ def test_what_ends_one_process_alone_is_told_by_the_other(micro, tmp_path, start
 
 @pytest.mark.slow
 def test_bad_input_ends_every_process_with_the_same_line(micro, tmp_path, start):
-    crew = start(
+    processes = start(
         *words(micro, tmp_path / "run", "--set", "VOCABULARY=gone"), processes=2, devices=1
     )
-    leader, other = crew.ended()
+    leader, other = processes.ended()
     assert leader.code == other.code == 2
     lines = [
         [line for line in ended.err.splitlines() if line.startswith("sycophancy:")]
@@ -220,13 +220,13 @@ def test_told_to_stop_one_process_stops_all_and_they_continue_bit_for_bit(
     if not uninterrupted.exists():
         pytest.skip("the test that makes the run to compare with was left out")
     run = tmp_path / "run"
-    crew = start(*words(micro, run, *WITHOUT_DROPOUT), processes=2, devices=2)
+    processes = start(*words(micro, run, *WITHOUT_DROPOUT), processes=2, devices=2)
     deadline = time.monotonic() + SECONDS
     while not (run / "filter/manifest.json").exists() and time.monotonic() < deadline:
-        assert all(process.poll() is None for process in crew.processes)
+        assert all(process.poll() is None for process in processes.processes)
         time.sleep(0.01)
-    crew.processes[1].send_signal(signal.SIGTERM)
-    leader, other = crew.ended()
+    processes.processes[1].send_signal(signal.SIGTERM)
+    leader, other = processes.ended()
     assert leader.code == other.code == 0, leader.err + other.err
     stopped = re.search(r"stopped by SIGTERM after step (\d) of 6", leader.err)
     assert stopped, leader.err

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import pytest
 from flax.core import freeze
 
-from sycophancy import macros
-from sycophancy.training import t5x_command
+from sycophancy.config import macros
+from sycophancy.training.t5x import command
 
-MISSING = t5x_command.missing()
+MISSING = command.missing()
 REASON = f"Python finds no {', no '.join(MISSING)}; docs/t5x.md says how to install T5X"
 
 

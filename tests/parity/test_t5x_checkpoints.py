@@ -10,11 +10,11 @@ import pytest
 from flax import linen as nn
 from t5x_side import configured, initializer, made, needs_t5x, state_with
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.model.checkpoints import layout, load_params, open_checkpoint, orbax
 from sycophancy.model.checkpoints.convert import convert
+from sycophancy.model.sharding import abstract_params
 from sycophancy.training.optimizer import adafactor
-from sycophancy.training.sharding import abstract_params
 from sycophancy.training.step import init_state
 
 FILES = ("models/mini_base.gin", "recipes/demo.gin", "trainers/t5x.gin")

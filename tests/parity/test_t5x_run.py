@@ -19,12 +19,12 @@ from flax import linen as nn
 from prepared_run import write_run
 from t5x_side import needs_t5x
 
-from sycophancy import macros
-from sycophancy.config import load_config
+from sycophancy.config import macros
+from sycophancy.config.load import load_config
 from sycophancy.model.checkpoints import layout, load_checkpoint, orbax, trees
 from sycophancy.model.network import Transformer
-from sycophancy.training import t5x_command
 from sycophancy.training.preemption import Preempted
+from sycophancy.training.t5x import command
 from sycophancy.training.trainer import finetune
 
 MODEL = """
@@ -89,7 +89,7 @@ def train(run: Path, model_dir: Path, *more: str) -> subprocess.Popen[bytes]:
 def ends(process: subprocess.Popen[bytes], run: Path, model_dir: Path) -> None:
     code = process.wait(SECONDS)
     log = run / f"{model_dir.name}.log"
-    assert code == 0, t5x_command.last_error(log)
+    assert code == 0, command.last_error(log)
 
 
 def steps(model_dir: Path) -> list[int]:
@@ -144,7 +144,7 @@ def test_finetune_with_t5x_is_finetune_with_ours_without_dropout(run, tmp_path):
     seen = []
     out = tmp_path / "t5x"
     out.mkdir()
-    last = t5x_command.finetune(config, run, out, lambda step, m: seen.append((step, m["loss"])))
+    last = command.finetune(config, run, out, lambda step, m: seen.append((step, m["loss"])))
     assert last == out / "checkpoint_106"
     assert not (out / "initial").exists()
     assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6]
@@ -174,7 +174,7 @@ def test_sigterm_saves_and_the_next_start_continues(run, tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Preempted) as caught:
-        t5x_command.finetune(config, run, tmp_path, stop)
+        command.finetune(config, run, tmp_path, stop)
     saved = caught.value.step
     assert 20 <= saved < 2000
     assert (tmp_path / f"checkpoint_{100 + saved}").is_dir()
@@ -191,7 +191,7 @@ def test_a_checkpoint_of_another_step_is_refused_in_one_line(run, tmp_path):
     config = load_config(str(run / "tiny.gin"), "demo", said)
     (run / "config.gin").write_text(config.operative)
     with pytest.raises(Exception, match="set PRETRAINED_STEP to 112; its log is"):
-        t5x_command.finetune(config, run, tmp_path)
+        command.finetune(config, run, tmp_path)
 
 
 @needs_t5x

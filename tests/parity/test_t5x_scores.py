@@ -13,14 +13,14 @@ from flax import linen as nn
 from prepared_run import WORDS, write_vocabulary
 from t5x_side import configured, needs_t5x, write_checkpoint
 
-from sycophancy import scoring
-from sycophancy.config import load_config
+from sycophancy.config.load import load_config
 from sycophancy.data.prepare import evaluation_file
 from sycophancy.evaluation.items import Item, write_items
 from sycophancy.evaluation.metrics import compute_metrics
 from sycophancy.model.checkpoints import layout
 from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
+from sycophancy.scoring import score
 
 SHAPE = {
     "VOCAB_SIZE": 80,
@@ -103,7 +103,7 @@ def run(tmp_path_factory):
     with configured(files, found.bindings("addition", EVAL_OUTPUT_DIR="unused")):
         write_checkpoint(folder / "t5x", layout.unstack(params), 12)
     for task, rows in items.items():
-        found.ours[task] = scoring.score(params, network, Vocabulary(str(vocabulary)), rows)
+        found.ours[task] = score.score(params, network, Vocabulary(str(vocabulary)), rows)
     return found
 
 

@@ -14,7 +14,8 @@ from flax import linen as nn
 from prepared_run import write_run
 from t5x_side import configured, initializer, made, needs_t5x, state_with
 
-from sycophancy.config import NetworkConfig, load_config
+from sycophancy.config.load import load_config
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.model.checkpoints import layout
 from sycophancy.model.network import Transformer
 from sycophancy.training.feed import Feed, open_dataset

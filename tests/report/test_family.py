@@ -13,8 +13,8 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import wilson
 from sycophancy.report.family import write_report
 from sycophancy.report.family_pictures import SPAN, START, STEPS_HEIGHT, STEPS_TOP
-from sycophancy.reproduction.experiments import experiments
-from sycophancy.reproduction.families import FAMILIES
+from sycophancy.study.experiments import experiments
+from sycophancy.study.families import FAMILIES
 
 KEYS = [experiment.key for experiment in experiments(FAMILIES["mini"])]
 VOID = {"meta", "br", "img", "hr", "input", "link"}

@@ -157,7 +157,7 @@ def test_configuration_versions_times_and_counts_are_shown(usual):
 
 
 def test_a_shipped_recipe_is_given_back_as_a_command(make_run):
-    from sycophancy.config import load_config
+    from sycophancy.config.load import load_config
 
     config = load_config("mini_base", "demo", ["SEED=7"]).operative
     text = write_report(make_run(number=5, config=config)).read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 from prepared_run import write_run
 
-from sycophancy.config import Config, DataConfig, ModelConfig, NetworkConfig, TrainingConfig
+from sycophancy.config.schema import Config, DataConfig, ModelConfig, NetworkConfig, TrainingConfig
 from sycophancy.model.checkpoints.orbax import save_params
 from sycophancy.model.network import Transformer
 

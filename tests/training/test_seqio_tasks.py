@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 
 import tasks
-from sycophancy import imports
+from sycophancy.engine import imports
 from sycophancy.training import seqio_tasks
 
 PROGRAM = """
 import sys
 {first}
-from sycophancy.training import feed, t5x, t5x_batches
+from sycophancy.training import feed
+from sycophancy.training.t5x import recipe, batches
 from sycophancy.training.seqio_tasks import tasks as ours
 import seqio, tasks
 assert tasks.OF_THE_USER and tasks is not ours
 assert ours.get("sycophancy_mix_2to1") is seqio.get_mixture_or_task("sycophancy_mix_2to1")
-assert feed.tasks is t5x_batches.tasks is ours and feed.tasks.location is ours.location
-assert isinstance(t5x.vocabulary(), ours.features.RunVocabulary)
+assert feed.tasks is batches.tasks is ours and feed.tasks.location is ours.location
+assert isinstance(recipe.vocabulary(), ours.features.RunVocabulary)
 print(ours.__file__)
 """
 
@@ -60,7 +61,7 @@ def test_a_users_module_in_the_place_of_a_needed_one_ends_in_one_line(tmp_path):
     repository = Path(tasks.__file__).parents[1]
     words = ["prepare", "--model", "mini_base", "--recipe", "quick", "--out", "run"]
     done = subprocess.run(
-        [sys.executable, "-c", "from sycophancy.cli import main; main()", *words],
+        [sys.executable, "-c", "from sycophancy.cli.main import main; main()", *words],
         env={**os.environ, "PYTHONPATH": f"{tmp_path / 'project'}{os.pathsep}{repository}"},
         cwd=tmp_path,
         capture_output=True,

@@ -7,8 +7,8 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
 from sycophancy.errors import UserError
-from sycophancy.training import sharding
-from sycophancy.training.mesh import check_batch
+from sycophancy.model import sharding
+from sycophancy.model.mesh import check_batch
 from sycophancy.training.optimizer import adafactor
 from sycophancy.training.step import sharded_state
 

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
+from sycophancy.model import sharding
 from sycophancy.model.network import Transformer
-from sycophancy.training import sharding
 from sycophancy.training.step import GOOD, init_state, make_step, named_key, sharded_state
 
 

@@ -10,11 +10,12 @@ import sys
 import gin
 import pytest
 
-from sycophancy import macros
-from sycophancy.config import load_config, load_operative, macro_types
+from sycophancy.config import macros
+from sycophancy.config.load import load_config, load_operative, macro_types
 from sycophancy.errors import UserError
-from sycophancy.training import t5x, t5x_command
 from sycophancy.training.preemption import Preempted
+from sycophancy.training.t5x import command as t5x_command
+from sycophancy.training.t5x import recipe
 
 # Macros of trainers/jax.gin that T5X's trainer has no use for, and why.
 UNUSED = {
@@ -79,11 +80,11 @@ def test_the_trainer_file_sets_no_macro_since_it_would_override_the_recipe():
 def test_gin_gives_the_configuration_of_the_in_tree_trainer(gin_files, model, recipe):
     gin_files(f"models/{model}.gin", f"recipes/{recipe}.gin")
     expected = load_config(model, recipe)
-    found = t5x.configuration()
+    found = recipe.configuration()
     assert found.training == expected.training  # with the defaults of what no file sets
     assert found.data == expected.data
     assert found.model == dataclasses.replace(expected.model, name="t5x")
-    assert t5x.total_steps() == expected.model.pretrained_step + 1000
+    assert recipe.total_steps() == expected.model.pretrained_step + 1000
 
 
 def test_a_setting_is_the_macro_that_the_scope_names(gin_files):
@@ -91,37 +92,37 @@ def test_a_setting_is_the_macro_that_the_scope_names(gin_files):
     values = []
     for name in ("BATCH_SIZE", "SAVE_PERIOD", "LOG_PERIOD"):
         with gin.config_scope(name):
-            values.append(t5x.setting())
+            values.append(recipe.setting())
     assert values == [6, 6, 20]
 
 
 def test_a_macro_that_does_not_fit_is_named(gin_files):
     gin_files("models/mini_base.gin", bindings=["LEARNING_RATE = 'high'"])
     with pytest.raises(UserError, match=r"gin macro LEARNING_RATE.*expected a number, got 'high'"):
-        t5x.configuration()
+        recipe.configuration()
 
 
 def test_without_a_model_file_the_missing_macro_is_named(gin_files):
     gin_files("recipes/demo.gin")
     with pytest.raises(UserError, match="VOCAB_SIZE is not set"):
-        t5x.configuration()
+        recipe.configuration()
 
 
 @pytest.mark.parametrize(("mesh", "partitions", "dims"), [((-1, 1, 2), 2, 1), ((2, 4, 1), 1, 2)])
 def test_mesh_as_partitions(gin_files, mesh, partitions, dims):
     gin_files("models/mini_base.gin", bindings=[f"MESH = {mesh}"])
-    assert t5x.num_partitions() == partitions
-    assert t5x.parameter_partitioning_dims() == dims
+    assert recipe.num_partitions() == partitions
+    assert recipe.parameter_partitioning_dims() == dims
 
 
 def test_any_ratio_of_the_mixture_is_registered(gin_files):
     import seqio
 
     gin_files("models/mini_base.gin", bindings=["MIXTURE_OR_TASK_NAME = 'sycophancy_mix_7to3'"])
-    assert t5x.mixture() in seqio.MixtureRegistry.names()
+    assert recipe.mixture() in seqio.MixtureRegistry.names()
     gin_files("models/mini_base.gin", bindings=["MIXTURE_OR_TASK_NAME = 'sycophancy'"])
     with pytest.raises(UserError, match="no task or mixture is called 'sycophancy'"):
-        t5x.mixture()
+        recipe.mixture()
 
 
 def test_the_command_names_shipped_files_and_what_differs(tmp_path):
@@ -146,7 +147,7 @@ def test_the_command_makes_the_same_run(gin_files, tmp_path):
     words = t5x_command.command(config, tmp_path, tmp_path)
     files = [word.removeprefix("--gin_file=") for word in words if word.startswith("--gin_file")]
     gin_files(*files[:-1], bindings=[f"{name} = {value}" for name, value in flags(words).items()])
-    assert t5x.configuration().training == config.training
+    assert recipe.configuration().training == config.training
 
 
 def test_a_model_of_the_users_own_comes_from_the_runs_config(gin_files, tmp_path):
@@ -158,12 +159,12 @@ def test_a_model_of_the_users_own_comes_from_the_runs_config(gin_files, tmp_path
     assert f"--gin_file={tmp_path / 'config.gin'}" in words
     assert flags(words).keys() == {"DATA_DIR", "MODEL_DIR"}
     gin_files(str(tmp_path / "config.gin"))
-    assert t5x.configuration().training == config.training
-    assert t5x.configuration().model.network == config.model.network
+    assert recipe.configuration().training == config.training
+    assert recipe.configuration().model.network == config.model.network
 
 
 def test_trainer_is_recorded_and_makes_finetuning_stale(tmp_path):
-    from sycophancy.pipeline import all_stages
+    from sycophancy.engine.pipeline import all_stages
 
     config = load_config("mini_base", "demo", ["TRAINER=t5x"])
     assert load_operative(config.operative, "config.gin").trainer == "t5x"

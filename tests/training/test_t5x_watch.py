@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import pytest
 from clu import values
 
-from sycophancy.config import load_config
+from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
-from sycophancy.training import journal, t5x, t5x_watch
+from sycophancy.training import journal
 from sycophancy.training.step import empty_window
+from sycophancy.training.t5x import recipe
+from sycophancy.training.t5x import watch as t5x_watch
 
 MEASURED = {
     "loss": 0.6,
@@ -33,8 +35,8 @@ CONFIG = load_config(
 
 @pytest.fixture
 def watch(monkeypatch, tmp_path):
-    monkeypatch.setattr(t5x, "configuration", lambda: CONFIG)
-    monkeypatch.setattr(t5x, "steps_done", lambda model_dir: 0)
+    monkeypatch.setattr(recipe, "configuration", lambda: CONFIG)
+    monkeypatch.setattr(recipe, "steps_done", lambda model_dir: 0)
     handler = signal.getsignal(signal.SIGTERM)
     yield lambda: t5x_watch.Watch(str(tmp_path))
     signal.signal(signal.SIGTERM, handler)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from sycophancy.errors import UserError
+from sycophancy.model import sharding
 from sycophancy.model.checkpoints import layout, load_params
 from sycophancy.model.checkpoints.orbax import save_params
-from sycophancy.training import sharding
 from sycophancy.training.preemption import Preempted
 from sycophancy.training.step import make_program
 from sycophancy.training.trainer import NonFiniteLoss, finetune

@@ -6,12 +6,12 @@ from typing import Any
 
 from etils import epath
 
-from sycophancy.config import ModelConfig, NetworkConfig
+from sycophancy.config.schema import ModelConfig, NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints.contents import Contents
+from sycophancy.model.checkpoints.checkpoint import Checkpoint
 
 
-def open_checkpoint(name: epath.PathLike) -> Contents:
+def open_checkpoint(name: epath.PathLike) -> Checkpoint:
     """Looks at a checkpoint without reading its arrays.
 
     Args:
@@ -21,11 +21,11 @@ def open_checkpoint(name: epath.PathLike) -> Contents:
     Raises:
       UserError: nothing there, or nothing of these formats.
     """
-    from sycophancy.model import places
+    from sycophancy.model import locations
     from sycophancy.model.checkpoints import folders
 
-    folder = epath.Path(places.local(str(name)))
-    if not places.exists(folder):
+    folder = epath.Path(locations.local(str(name)))
+    if not locations.exists(folder):
         raise UserError(f"checkpoint {folder}: no such folder; check --checkpoint or --model")
     if not folder.is_dir():
         raise UserError(f"checkpoint {folder} is a file; name the folder it lies in")

@@ -6,10 +6,10 @@ from typing import Any
 
 from etils import epath
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import weights
-from sycophancy.model.checkpoints.contents import check_bounds
+from sycophancy.model.checkpoints.checkpoint import check_bounds
 from sycophancy.model.checkpoints.folders import CONFIG
 
 TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}

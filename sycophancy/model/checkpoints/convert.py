@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from etils import epath
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model import places
+from sycophancy.model import locations
 from sycophancy.model.checkpoints import layout, open_checkpoint
-from sycophancy.model.checkpoints.contents import Contents
-from sycophancy.model.checkpoints.leaf import Leaf
+from sycophancy.model.checkpoints.checkpoint import Checkpoint
+from sycophancy.model.checkpoints.lazy_array import LazyArray
 from sycophancy.model.vocabulary import Vocabulary
 
 Target = Literal["hf", "t5x", "orbax"]
@@ -61,7 +61,7 @@ def convert(
 
 
 def write(
-    contents: Contents,
+    contents: Checkpoint,
     destination: str,
     to: Target,
     *,
@@ -117,7 +117,7 @@ def write(
 
 
 def _warnings(
-    contents: Contents, to: Target, *, guessed: bool, vocabulary: str | None
+    contents: Checkpoint, to: Target, *, guessed: bool, vocabulary: str | None
 ) -> Iterator[str]:
     if guessed and len(contents.shape().mlp_activations) == 2:
         yield "T5X stores no activation; a gated MLP is taken for gelu unless --model says"
@@ -147,7 +147,7 @@ def _place_of_step(place: epath.Path, step: int, asked: int | None) -> tuple[epa
 
 def _write_t5x(
     place: epath.Path,
-    contents: Contents,
+    contents: Checkpoint,
     network: NetworkConfig,
     wrote: Callable[[int], None],
 ) -> None:
@@ -158,7 +158,7 @@ def _write_t5x(
 
 
 def _write_orbax(
-    place: epath.Path, contents: Contents, network: NetworkConfig, wrote: Callable[[int], None]
+    place: epath.Path, contents: Checkpoint, network: NetworkConfig, wrote: Callable[[int], None]
 ) -> None:
     from sycophancy.model.checkpoints import orbax
 
@@ -167,7 +167,7 @@ def _write_orbax(
 
 def _write_huggingface(
     place: epath.Path,
-    contents: Contents,
+    contents: Checkpoint,
     network: NetworkConfig,
     vocabulary: str | None,
     wrote: Callable[[int], None],
@@ -177,7 +177,7 @@ def _write_huggingface(
     if place.exists():
         raise UserError(f"{place} exists already; name a new folder")
     tree = layout.unflatten(contents.params)
-    sentencepiece = None if vocabulary is None else places.local(vocabulary)
+    sentencepiece = None if vocabulary is None else locations.local(vocabulary)
     if "://" in str(place):
         huggingface.save(place, tree, network, sentencepiece, wrote)
         return
@@ -194,24 +194,24 @@ def _write_huggingface(
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _has_moments(contents: Contents) -> bool:
+def _has_moments(contents: Checkpoint) -> bool:
     from sycophancy.model.checkpoints import t5x
 
     wanted = {f"{path}/{moment}" for path in contents.params for moment in t5x.MOMENTS}
     return wanted <= contents.moments.keys()
 
 
-def zero_moments(network: NetworkConfig) -> dict[str, Leaf]:
-    """Adafactor's state before its first step, as `Contents.moments` has it."""
+def zero_moments(network: NetworkConfig) -> dict[str, LazyArray]:
+    """Adafactor's state before its first step, as `Checkpoint.moments` has it."""
     import jax
     from flax import linen as nn
 
     from sycophancy.model.checkpoints import t5x
+    from sycophancy.model.sharding import abstract_params
     from sycophancy.training.optimizer import adafactor
-    from sycophancy.training.sharding import abstract_params
 
-    def zeros(shape: Any) -> Leaf:
-        return Leaf(shape.shape, lambda: np.zeros(shape.shape, np.float32))
+    def zeros(shape: Any) -> LazyArray:
+        return LazyArray(shape.shape, lambda: np.zeros(shape.shape, np.float32))
 
     state = jax.eval_shape(adafactor(0.0).init, nn.unbox(abstract_params(network)))
     return {

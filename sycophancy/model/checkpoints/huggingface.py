@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model import places
+from sycophancy.model import locations
 from sycophancy.model.checkpoints import architecture, folders, layout, weights
-from sycophancy.model.checkpoints.contents import Contents
+from sycophancy.model.checkpoints.checkpoint import Checkpoint
 from sycophancy.model.checkpoints.folders import CONFIG, GENERATION, INDEX, VOCABULARY, WEIGHTS
 from sycophancy.model.checkpoints.layout import SHOWN
 from sycophancy.model.vocabulary import Vocabulary
@@ -70,7 +70,7 @@ def names(network: NetworkConfig) -> dict[str, tuple[str, bool]]:
     return found
 
 
-def open_checkpoint(folder: epath.Path, source: str) -> Contents:
+def open_checkpoint(folder: epath.Path, source: str) -> Checkpoint:
     """Looks at a folder with config.json and safetensors, in one file or with an index of several.
 
     Args:
@@ -107,9 +107,9 @@ def open_checkpoint(folder: epath.Path, source: str) -> Contents:
                     "that they are the same; mend tie_word_embeddings or the weights"
                 )
 
-    has_vocabulary = places.inside(folder, VOCABULARY).exists()
+    has_vocabulary = locations.inside(folder, VOCABULARY).exists()
     others = [name for name in _OTHER_TOKENIZERS if (folder / name).exists()]
-    return Contents(
+    return Checkpoint(
         source=source,
         format="hf",
         params=params,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import leaf
+from sycophancy.model.checkpoints import lazy_array
 
 LAYERS = "layers"
 SHOWN = 3  # so many differences are named
@@ -30,7 +30,7 @@ def is_stacked(path: str) -> bool:
 def unstack(params: Tree) -> dict[str, Any]:
     """The network's tree in T5X's layout; leaves are views of `params`' leaves.
 
-    Leaves are arrays or `Leaf`s, here and in `stack`.
+    Leaves are arrays or `LazyArray`s, here and in `stack`.
 
     >>> import numpy as np
     >>> tree = {"encoder": {"layers": {"scale": np.ones((2, 4))}, "norm": np.ones(4)}}
@@ -49,7 +49,7 @@ def unstack(params: Tree) -> dict[str, Any]:
 
 
 def stack(params: Tree) -> dict[str, Any]:
-    """T5X's layout as the network's tree; stacked arrays are copies, stacked `Leaf`s stay unread.
+    """T5X's layout as the network's tree; arrays are copied, `LazyArray`s stay unread.
 
     >>> import numpy as np
     >>> tree = {"layers_1": {"scale": np.ones(4)}, "layers_0": {"scale": np.zeros(4)}}
@@ -145,4 +145,4 @@ def _stack_layers(layers: dict[int, dict[str, Any]]) -> dict[str, Any]:
                     f"{LAYERS}_{layer}/{path} is {shape}, "
                     f"in {LAYERS}_{first} it is {shapes.get(path, 'missing')}"
                 )
-    return {path: leaf.stack([layers[i][path] for i in range(depth)]) for path in shapes}
+    return {path: lazy_array.stack([layers[i][path] for i in range(depth)]) for path in shapes}

@@ -24,12 +24,12 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from sycophancy.config import NetworkConfig
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import layout, t5x, trees
-from sycophancy.model.checkpoints.contents import Contents, check_sizes
+from sycophancy.model.checkpoints.checkpoint import Checkpoint, check_sizes
 from sycophancy.model.checkpoints.folders import METADATA, PARAMS, STATE
-from sycophancy.model.checkpoints.leaf import Leaf
+from sycophancy.model.checkpoints.lazy_array import LazyArray
 
 FORMAT = 1
 _TALKING = tuple(map(logging.getLogger, ("absl", "asyncio")))
@@ -72,14 +72,14 @@ def save_params(
     trees.write(path, {PARAMS: params}, {METADATA: metadata(network, step)}, report)
 
 
-def open_checkpoint(folder: epath.Path) -> Contents:
+def open_checkpoint(folder: epath.Path) -> Checkpoint:
     """Looks at a folder of parameters or a finetuning step.
 
     Raises:
       UserError: it is damaged.
     """
     about = read_metadata(folder)
-    moments: dict[str, Leaf] = {}
+    moments: dict[str, LazyArray] = {}
     if (folder / STATE).exists():
         stored = trees.read(folder / STATE).get("optimizer", {})
         if not all(isinstance(stored.get(name), Mapping) for name in t5x.MOMENTS):
@@ -90,7 +90,7 @@ def open_checkpoint(folder: epath.Path) -> Contents:
             for name, value in _unstacked(stored[moment], folder / STATE).items()
         }
     model = about.get("model")
-    return Contents(
+    return Checkpoint(
         source=str(folder),
         format="orbax",
         params=_unstacked(trees.read(folder / PARAMS), folder / PARAMS),
@@ -101,10 +101,10 @@ def open_checkpoint(folder: epath.Path) -> Contents:
     )
 
 
-def _unstacked(tree: Any, folder: epath.Path) -> dict[str, Leaf]:
+def _unstacked(tree: Any, folder: epath.Path) -> dict[str, LazyArray]:
     """Arrays by T5X's path; what is stored as no array is another tree."""
     found = layout.flatten(tree)
-    if not all(isinstance(value, Leaf) for value in found.values()):
+    if not all(isinstance(value, LazyArray) for value in found.values()):
         raise UserError(f"{folder} does not hold a tree of arrays")
     if not all(leaf.shape for path, leaf in found.items() if layout.is_stacked(path)):
         raise UserError(f"{folder} holds layers without a leading axis")

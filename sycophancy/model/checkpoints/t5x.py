@@ -15,17 +15,17 @@ import numpy as np
 from etils import epath
 
 from sycophancy.errors import UserError
-from sycophancy.model import places
+from sycophancy.model import locations
 from sycophancy.model.checkpoints import layout, zarr
-from sycophancy.model.checkpoints.contents import Contents
+from sycophancy.model.checkpoints.checkpoint import Checkpoint
 from sycophancy.model.checkpoints.folders import LEGACY_FILE, STATE, step_in_name
-from sycophancy.model.checkpoints.leaf import Leaf
+from sycophancy.model.checkpoints.lazy_array import LazyArray
 
 MOMENTS = ("v_row", "v_col", "v")
 _MOST_STEPS = 2**31 - 1  # T5X counts in int32
 
 
-def open_legacy(folder: epath.Path) -> Contents:
+def open_legacy(folder: epath.Path) -> Checkpoint:
     """Looks at a checkpoint in the legacy format.
 
     Raises:
@@ -33,12 +33,12 @@ def open_legacy(folder: epath.Path) -> Contents:
     """
     from flax import serialization
 
-    file = places.inside(folder, LEGACY_FILE)
+    file = locations.inside(folder, LEGACY_FILE)
     try:
         data = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
-    places.refuse_pointer(file, data)
+    locations.refuse_pointer(file, data)
     try:
         stored = serialization.msgpack_restore(data)
         optimizer = stored["optimizer"]
@@ -56,7 +56,7 @@ def open_legacy(folder: epath.Path) -> Contents:
             f"{file} is not a T5X checkpoint ({kind}: {reason}); name a checkpoint_<step> folder "
             "that T5X wrote"
         ) from None
-    return Contents(
+    return Checkpoint(
         source=str(folder),
         format="t5x-legacy",
         params=params,
@@ -66,7 +66,7 @@ def open_legacy(folder: epath.Path) -> Contents:
     )
 
 
-def open_current(folder: epath.Path) -> Contents:
+def open_current(folder: epath.Path) -> Checkpoint:
     """Looks at a checkpoint as T5X writes it today.
 
     Raises:
@@ -80,7 +80,7 @@ def open_current(folder: epath.Path) -> Contents:
         raise UserError(f"{folder / STATE} is not a T5X checkpoint: it lacks target or state")
     params = _leafs(layout.flatten(target))
     states = state.get("param_states", {})
-    return Contents(
+    return Checkpoint(
         source=str(folder),
         format="t5x",
         params=params,
@@ -89,18 +89,19 @@ def open_current(folder: epath.Path) -> Contents:
     )
 
 
-def tree(contents: Contents, step: int, moments: Mapping[str, Any]) -> dict[str, Any]:
+def tree(contents: Checkpoint, step: int, moments: Mapping[str, Any]) -> dict[str, Any]:
     """What T5X's trainer restores: parameters, and Adafactor's state without momentum.
 
     Args:
       contents: the parameters.
       step: the training step that T5X goes on from.
-      moments: as in `Contents`, for every parameter; T5X wants them even where it overwrites them.
+      moments: as in `Checkpoint`, for every parameter; T5X wants them even where it
+        overwrites them.
 
     Returns:
       The tree that belongs under `checkpoint_<step>/state`.
     """
-    none = Leaf((1,), lambda: np.zeros(1, np.float32))  # T5X's own stand-in for no momentum
+    none = LazyArray((1,), lambda: np.zeros(1, np.float32))  # T5X's own stand-in for no momentum
     states = dict(moments) | {f"{path}/m": none for path in contents.params}
     return {
         "target": layout.unflatten(contents.params),
@@ -111,14 +112,14 @@ def tree(contents: Contents, step: int, moments: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _legacy_leaves(tree: Any, folder: epath.Path, prefix: str = "") -> dict[str, Leaf]:
+def _legacy_leaves(tree: Any, folder: epath.Path, prefix: str = "") -> dict[str, LazyArray]:
     """Leafs by path; a leaf is an array, or a TensorStore spec of one."""
     if not isinstance(tree, Mapping):
         array = np.asarray(tree)
-        return {prefix: Leaf(array.shape, lambda: array, stored_as=array.dtype)}
+        return {prefix: LazyArray(array.shape, lambda: array, stored_as=array.dtype)}
     if {"driver", "kvstore"} <= tree.keys():
         return {prefix: zarr.leaf(tree, folder, prefix)}
-    found: dict[str, Leaf] = {}
+    found: dict[str, LazyArray] = {}
     for name in sorted(tree):
         found |= _legacy_leaves(tree[name], folder, f"{prefix}/{name}" if prefix else name)
     return found
@@ -133,14 +134,14 @@ def _step_of(state: Mapping[str, Any], folder: epath.Path) -> int:
     return int(step.item())
 
 
-def _leafs(found: Mapping[str, Any]) -> dict[str, Leaf]:
+def _leafs(found: Mapping[str, Any]) -> dict[str, LazyArray]:
     """Float32 Leafs of stored ones; what is not an array (an empty subtree) is left out."""
     return {
-        path: Leaf(value.shape, value.__array__, stored_as=value.dtype)
+        path: LazyArray(value.shape, value.__array__, stored_as=value.dtype)
         for path, value in found.items()
         if hasattr(value, "shape")
     }
 
 
-def _moments(states: Mapping[str, Leaf]) -> dict[str, Leaf]:
+def _moments(states: Mapping[str, LazyArray]) -> dict[str, LazyArray]:
     return {path: value for path, value in states.items() if path.rsplit("/", 1)[-1] in MOMENTS}

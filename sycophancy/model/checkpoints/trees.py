@@ -21,8 +21,8 @@ from etils import epath
 from etils.epath import gpath
 
 from sycophancy.errors import UserError
-from sycophancy.model import places
-from sycophancy.model.checkpoints.leaf import Leaf
+from sycophancy.model import locations
+from sycophancy.model.checkpoints.lazy_array import LazyArray
 
 Report = Callable[[int], None]
 
@@ -35,7 +35,7 @@ class _Reader(ocp.type_handlers.NumpyHandler):
     """Opens arrays and leaves them unread; refuses those of which a piece is missing."""
 
     async def deserialize(self, infos: Sequence[Any], args: Any = None) -> Any:
-        async def opened(info: Any) -> Leaf:
+        async def opened(info: Any) -> LazyArray:
             spec = ocp.type_handlers.get_json_tspec_read(info, use_ocdbt=info.is_ocdbt_checkpoint)
             array = await ts.open(ts.Spec(spec), open=True, context=info.ts_context)
             stored = await array.storage_statistics(query_fully_stored=True)
@@ -46,7 +46,7 @@ class _Reader(ocp.type_handlers.NumpyHandler):
                 with _told(info.parent_dir, f"{info.name}: "):
                     return part.read().result()
 
-            return Leaf(
+            return LazyArray(
                 array.shape,
                 lambda: read(array),
                 lambda i: read(array[i]),
@@ -63,7 +63,7 @@ class _Reader(ocp.type_handlers.NumpyHandler):
 
 
 class _Writer(ocp.type_handlers.NumpyHandler):
-    """Reads a Leaf, writes it and lets go of it before it reads the next; large stacks by layer."""
+    """Reads, writes and frees one LazyArray before the next; large stacks by layer."""
 
     def __init__(self, report: Report | None) -> None:
         super().__init__()
@@ -235,7 +235,7 @@ def write(
         raise UserError(f"{folder} exists already; name a new folder")
 
     def handler() -> ocp.PyTreeCheckpointHandler:
-        registry = _registry((Leaf, _Writer(report)))
+        registry = _registry((LazyArray, _Writer(report)))
         return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
     handlers = {name: handler() for name in trees}
@@ -281,9 +281,9 @@ def _leafs(tree: Any) -> Any:
     """Arrays as Leafs, so that one handler sees them all; JAX's own stay sharded as they are."""
 
     def one(array: Any) -> Any:
-        if isinstance(array, Leaf | jax.Array):
+        if isinstance(array, LazyArray | jax.Array):
             return array
-        return Leaf(array.shape, lambda: array, dtype=array.dtype)
+        return LazyArray(array.shape, lambda: array, dtype=array.dtype)
 
     return jax.tree.map(one, tree)
 
@@ -311,5 +311,5 @@ def absolute(path: epath.PathLike) -> epath.Path:
     if "://" in str(place):
         return place
     place = _Place(place.expanduser().resolve())
-    places.check_name(place)
+    locations.check_name(place)
     return place

@@ -16,9 +16,9 @@ import numpy as np
 from etils import epath
 
 from sycophancy.errors import UserError
-from sycophancy.model import places
+from sycophancy.model import locations
 from sycophancy.model.checkpoints.folders import INDEX, WEIGHTS
-from sycophancy.model.checkpoints.leaf import Leaf
+from sycophancy.model.checkpoints.lazy_array import LazyArray
 
 # Bytes of a number by its name in the format; other types (integers, float8) are quantized weights.
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -48,9 +48,9 @@ class Tensor:
     def nbytes(self) -> int:
         return math.prod(self.shape) * _BYTES[self.dtype]
 
-    def leaf(self) -> Leaf:
+    def leaf(self) -> LazyArray:
         """The tensor as an unread float32 array."""
-        return Leaf(self.shape, self._read)
+        return LazyArray(self.shape, self._read)
 
     def _read(self) -> Any:
         with _opened(self.file) as opened:
@@ -81,12 +81,12 @@ def find(folder: epath.Path) -> dict[str, Tensor]:
     indexed = (folder / INDEX).exists()
     if indexed and (folder / WEIGHTS).exists():
         return _either(folder)
-    return _of_index(folder) if indexed else _tensors(places.inside(folder, WEIGHTS))
+    return _of_index(folder) if indexed else _tensors(locations.inside(folder, WEIGHTS))
 
 
 def _either(folder: epath.Path) -> dict[str, Tensor]:
     """The single file, if what the index names is the same."""
-    whole = _tensors(places.inside(folder, WEIGHTS))
+    whole = _tensors(locations.inside(folder, WEIGHTS))
     try:
         parts = _of_index(folder)
         reason = "they hold other weights"
@@ -125,7 +125,7 @@ def _of_index(folder: epath.Path) -> dict[str, Tensor]:
             raise UserError(f"{index}: {file!r} of {name} is not the name of a safetensors file")
     found: dict[str, Tensor] = {}
     for file in sorted(set(placed.values())):
-        tensors = _tensors(places.inside(folder, file))
+        tensors = _tensors(locations.inside(folder, file))
         said = {name for name, value in placed.items() if value == file}
         for name in sorted(said ^ tensors.keys()):
             lacks = "lacks" if name in said else "holds"
@@ -142,7 +142,7 @@ def read_json(folder: epath.Path, name: str) -> dict[str, Any]:
       UserError: it is missing or damaged, or holds something else.
     """
     try:
-        return _object(places.read_small(places.inside(folder, name)), folder / name)
+        return _object(locations.read_small(locations.inside(folder, name)), folder / name)
     except FileNotFoundError:
         raise UserError(f"{folder / name} is missing; copy the folder again") from None
 
@@ -177,7 +177,7 @@ def _tensors(file: epath.Path) -> dict[str, Tensor]:
         with open(path, "rb") as opened:  # noqa: PTH123
             size = os.fstat(opened.fileno()).st_size
             start = opened.read(256)
-            places.refuse_pointer(file, start)
+            locations.refuse_pointer(file, start)
             length = int.from_bytes(start[:8], "little")
             if len(start) < 8 or not 2 <= length <= min(_MOST_HEADER, size - 8):
                 raise _damaged(file, "it is cut short, or no safetensors file")

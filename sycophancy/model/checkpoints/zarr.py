@@ -13,8 +13,8 @@ from typing import Any
 from etils import epath
 
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints.contents import FLOATS
-from sycophancy.model.checkpoints.leaf import Leaf
+from sycophancy.model.checkpoints.checkpoint import FLOATS
+from sycophancy.model.checkpoints.lazy_array import LazyArray
 
 _CLOUD = {"gs": "gcs", "s3": "s3"}  # TensorStore's drivers by the scheme of an address
 
@@ -35,7 +35,7 @@ def kvstore(path: epath.PathLike) -> dict[str, str]:
     return {"driver": _CLOUD[scheme], "bucket": bucket, "path": f"{inside.rstrip('/')}/"}
 
 
-def leaf(spec: Mapping[str, Any], folder: epath.Path, name: str) -> Leaf:
+def leaf(spec: Mapping[str, Any], folder: epath.Path, name: str) -> LazyArray:
     """The array that a TensorStore spec in a checkpoint stands for, unread.
 
     Args:
@@ -70,12 +70,12 @@ def leaf(spec: Mapping[str, Any], folder: epath.Path, name: str) -> Leaf:
     metadata = spec.get("metadata", {})
     said = {name: metadata[name] for name in ("shape", "chunks") if name in metadata}
     if "shape" in said:
-        return Leaf(said["shape"], read, stored=stored)
+        return LazyArray(said["shape"], read, stored=stored)
     with _named(folder, name):
-        return Leaf(stored().result().shape, read, stored=stored)
+        return LazyArray(stored().result().shape, read, stored=stored)
 
 
-def check_complete(leaves: Mapping[str, Leaf], folder: epath.Path) -> None:
+def check_complete(leaves: Mapping[str, LazyArray], folder: epath.Path) -> None:
     """Refuses arrays of which a piece is missing or cut short; reads no more than their ends.
 
     Args:

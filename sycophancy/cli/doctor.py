@@ -1,0 +1,210 @@
+"""What this machine has of what a run needs, and what to do about the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from sycophancy.config.schema import ModelConfig
+from sycophancy.engine import distributed
+from sycophancy.errors import UserError
+
+State = Literal["ok", "note", "bad"]
+PATIENCE = 30.0  # seconds for what may hang: importing T5X, asking a server
+
+_VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow")
+# Files by which an accelerator shows, and how JAX is told to use it.
+_ACCELERATORS = {
+    "/dev/nvidia0": ("a GPU", "gpu", "in the checkout: pip install -e '.[gpu]'"),
+    "/dev/accel0": ("a TPU", "tpu", "in the checkout: pip install -e '.[tpu]'"),
+    "/dev/vfio/0": ("a TPU", "tpu", "in the checkout: pip install -e '.[tpu]'"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+      what: its name.
+      state: "ok"; "note" for what only some runs need; "bad" for what stops every run.
+      found: what there is.
+      remedy: what to do, unless it is ok.
+    """
+
+    what: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def examine(model: ModelConfig) -> Iterator[Finding]:
+    """Looks at everything in turn; takes as long as JAX takes to start, and T5X to be imported.
+
+    Args:
+      model: whose vocabulary and checkpoint are looked for.
+    """
+    yield _versions()
+    yield _devices()
+    yield _vocabulary(model)
+    yield _checkpoint(model)
+    yield _t5x()
+    yield _hub()
+    yield _buckets()
+
+
+def _versions() -> Finding:
+    found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS)
+    return Finding("packages", "ok", f"Python {sys.version.split()[0]}, {found}")
+
+
+def _devices(root: Path = Path("/")) -> Finding:
+    try:
+        distributed.check_platform()
+    except UserError as error:
+        reason, _, remedy = str(error).rpartition("; ")
+        return Finding("devices", "bad", reason, remedy)
+    import jax
+
+    devices = jax.devices()
+    kinds = sorted({device.device_kind for device in devices})
+    found = f"JAX sees {len(devices)} x {', '.join(kinds)} ({jax.default_backend()})"
+    memory = (devices[0].memory_stats() or {}).get("bytes_limit")
+    if memory:
+        found += f", {memory / 2**30:.0f} GiB each"
+    for file, (name, backend, remedy) in _ACCELERATORS.items():
+        if (root / file.lstrip("/")).exists() and jax.default_backend() != backend:
+            return Finding("devices", "bad", f"{found}, but {file} says there is {name}", remedy)
+    return Finding("devices", "ok", found)
+
+
+def _vocabulary(model: ModelConfig) -> Finding:
+    from sycophancy.model.vocabulary import Vocabulary
+
+    def look() -> Finding:
+        pieces = Vocabulary(model.vocabulary).size
+        found = f"{model.vocabulary}: {pieces:,} pieces"
+        if pieces > model.network.vocab_size:
+            return Finding(
+                "vocabulary",
+                "bad",
+                f"{found}, the network has {model.network.vocab_size:,}",
+                "set VOCABULARY to the one the checkpoint was trained with",
+            )
+        return Finding("vocabulary", "ok", found)
+
+    remedy = "set VOCABULARY to a SentencePiece file that can be reached"
+    return _tried("vocabulary", "bad", look, remedy)
+
+
+def _checkpoint(model: ModelConfig) -> Finding:
+    from sycophancy.model import locations
+    from sycophancy.model.checkpoints import open_checkpoint
+
+    try:
+        distributed.check_platform()
+    except UserError:
+        return Finding("checkpoint", "note", "not opened: JAX does not start", "see devices")
+
+    def look() -> Finding:
+        if locations.is_hub(model.checkpoint) and not locations.is_fetched(model.checkpoint):
+            return Finding(
+                "checkpoint", "note", f"{model.checkpoint} is not on this machine yet",
+                "the first run fetches it",
+            )  # fmt: skip
+        contents = open_checkpoint(model.checkpoint)
+        contents.check(model.network)
+        size = sum(leaf.nbytes for leaf in contents.params.values())
+        found = f"{model.checkpoint}: {contents.format}, {size // 4:,} parameters"
+        return Finding("checkpoint", "ok", found)
+
+    remedy = f"see --model {model.name}, or set INITIAL_CHECKPOINT_PATH"
+    return _tried("checkpoint", "bad", look, remedy)
+
+
+def _t5x() -> Finding:
+    """Imports it in a process of its own: it takes long and sets much up."""
+    from sycophancy.training.t5x import command
+
+    remedy = "docs/t5x.md says how to install it; --trainer jax does without"
+    if absent := command.missing():
+        return Finding("T5X", "note", f"Python finds no {', no '.join(absent)}", remedy)
+
+    def look() -> Finding:
+        done = subprocess.run(
+            [sys.executable, "-c", "import t5x.train, airio.core, jestimator.amos"],
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True,
+            text=True,
+            timeout=10 * PATIENCE,
+            check=False,
+        )
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            return Finding("T5X", "note", f"does not import: {last}", remedy)
+        return Finding("T5X", "ok", "t5x, airio and jestimator import")
+
+    return _tried("T5X", "note", look, remedy)
+
+
+def _hub() -> Finding:
+    from sycophancy.data import hub
+
+    remedy = "without it, name local folders: --data-mirror, --surveys, --instructions, --model DIR"
+    if hub.is_offline():
+        return Finding("hub", "note", "not asked: HF_HUB_OFFLINE is set", remedy)
+
+    def look() -> Finding:
+        import huggingface_hub
+
+        found = huggingface_hub.HfApi().model_info("google/flan-t5-small", timeout=PATIENCE)
+        return Finding("hub", "ok", f"answers (google/flan-t5-small is at {str(found.sha)[:7]})")
+
+    return _tried("hub", "note", look, remedy)
+
+
+def _buckets() -> Finding:
+    from etils import epath
+
+    from sycophancy.model import locations
+    from sycophancy.model.references import T5_VOCABULARY
+
+    def look() -> Finding:
+        if locations.exists(epath.Path(T5_VOCABULARY)):
+            return Finding("buckets", "ok", "gs://t5-data can be read")
+        return Finding("buckets", "note", f"{T5_VOCABULARY} is not there", remedy)
+
+    remedy = (
+        "only gs:// names need it: check the network, and the credentials with "
+        "gcloud auth application-default login"
+    )
+    return _tried("buckets", "note", look, remedy)
+
+
+def _tried(what: str, state: State, look: Callable[[], Finding], remedy: str) -> Finding:
+    """`look`, but with its error or its silence as a finding."""
+    patience = 10 * PATIENCE if what == "T5X" else PATIENCE
+    answers: queue.Queue[Finding | Exception] = queue.Queue()
+
+    def answer() -> None:
+        try:
+            answers.put(look())
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=answer, daemon=True).start()  # which nothing waits for at the end
+    try:
+        found = answers.get(timeout=patience)
+    except queue.Empty:
+        return Finding(what, state, f"no answer within {patience:g} s", remedy)
+    if isinstance(found, Finding):
+        return found
+    return Finding(what, state, distributed.first_line(found), remedy)

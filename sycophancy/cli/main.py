@@ -1,0 +1,346 @@
+"""The command line: one command a stage; it parses, prints, and does nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import inspect
+import io
+import os
+import signal
+import sys
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from sycophancy import __version__
+from sycophancy.cli.launch import app as launch
+from sycophancy.cli.options import RunOptions
+from sycophancy.cli.plan import plan
+from sycophancy.cli.reproduce import reproduce
+from sycophancy.cli.sweep import sweep
+from sycophancy.config.bounds import Place, check, shortened, shown
+from sycophancy.engine import distributed, supervision
+from sycophancy.errors import UserError
+from sycophancy.system import compile_cache, home, terminal
+
+if typing.TYPE_CHECKING:
+    from sycophancy.engine.pipeline import Pipeline
+
+app = typer.Typer(
+    help="Finetune language models so that they stop telling users what they want to hear.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(launch, name="launch")
+
+# Click's class of wrong usage; typer may bring a click of its own, which has no public name.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+_LONGEST_WORD = 500  # characters, in a message
+
+
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM, as an exception that nothing but `main` catches."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes the run options and its own, and works on a locked run folder."""
+    hints = typing.get_type_hints(RunOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(RunOptions)
+    ]
+    own_hints = typing.get_type_hints(function, localns={"Pipeline": object}, include_extras=True)
+    own = [
+        parameter.replace(annotation=own_hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in list(inspect.signature(function).parameters.items())[1:]
+    ]
+
+    @functools.wraps(function)
+    def command(**given: Any) -> None:
+        options = RunOptions(**{field.name: given.pop(field.name) for field in shared})
+        _with_pipeline(options, functools.partial(function, **given))
+
+    command.__signature__ = inspect.Signature(shared + own)  # type: ignore[attr-defined]
+    del command.__wrapped__
+    command.__annotations__ = {p.name: p.annotation for p in shared + own}
+    return app.command()(command)
+
+
+def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
+    from sycophancy.engine.pipeline import Pipeline
+    from sycophancy.engine.progress import Screen, Silence
+    from sycophancy.engine.run_folder import RunFolder
+
+    processes = distributed.assemble()  # first, so that bad input of one process is told to all
+    run = RunFolder(options.folder())
+    terminal.check_names(str(run.path.absolute()))
+    config = options.config(run.path)
+    given: Any = {"any_code": options.any_code, "redo": options.redo or ()}
+    if not processes.leader:
+        with contextlib.redirect_stdout(io.StringIO()):
+            work(Pipeline(config, run, Silence(), **given, processes=processes))
+        return
+    new = run.create()
+    with run.lock():
+        try:
+            work(Pipeline(config, run, Screen(), **given, processes=processes))
+        except UserError:
+            if new:
+                run.remove_if_empty()
+            raise
+
+
+@_command
+def prepare(
+    pipeline: Pipeline,
+    show: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100_000, metavar="N", help="Print this many rows as the model sees them."
+        ),
+    ] = 0,
+) -> None:
+    """Write the data: claims, instructions, held-out items."""
+    pipeline.until("prepare")
+    if show:
+        from sycophancy.stages.work import examples
+
+        print(*examples(pipeline.run, show), sep="\n\n")
+    print(pipeline.run.stage("prepare"))
+
+
+@_command
+def filter(pipeline: Pipeline) -> None:
+    """Keep the claims the model judges rightly unprompted."""
+    pipeline.until("filter")
+    print(pipeline.run.stage("filter"))
+
+
+@_command
+def finetune(pipeline: Pipeline) -> None:
+    """Finetune on what was kept, mixed with instructions."""
+    pipeline.until("finetune")
+    print(pipeline.run.stage("finetune"))
+
+
+@_command
+def evaluate(
+    pipeline: Pipeline,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Ask this checkpoint, of the model's shape, instead."),
+    ] = None,
+) -> None:
+    """Ask what is held out, before and after finetuning."""
+    if checkpoint is not None:
+        from sycophancy.system.json_files import require_object
+
+        metrics = pipeline.evaluate_checkpoint(check("--checkpoint", checkpoint, Place()))
+        _print_metrics({"value": require_object(metrics, "evaluate again")})
+        print(metrics)
+        return
+    pipeline.until("evaluate_before", "evaluate_after")
+    _print_results(pipeline)
+    print(pipeline.run.path / "metrics.json")
+
+
+@_command
+def report(pipeline: Pipeline) -> None:
+    """Write one html page about the run."""
+    print(pipeline.report())
+
+
+@_command
+def run(pipeline: Pipeline) -> None:
+    """Do it all, from the data to the report."""
+    from sycophancy.stages.work import headline
+
+    pipeline.until(*pipeline.stages)
+    path = pipeline.report()
+    _print_results(pipeline)
+    print(headline(pipeline.run))
+    print(path)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A folder, gs://... or hf:owner/name.")],
+    destination: Annotated[str, typer.Argument(help="The folder to write; must not exist.")],
+    to: Annotated[str, typer.Option(metavar="hf|t5x|orbax", help="The format to write.")],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Refuse a checkpoint that is not of this model."),
+    ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=2**31 - 1, metavar="N", help="Training step to store [the source's]."
+        ),
+    ] = None,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="SentencePiece model for a Hugging Face folder."),
+    ] = None,
+) -> None:
+    """Write a checkpoint anew in another format."""
+    if to not in (formats := ("hf", "t5x", "orbax")):
+        raise UserError(f"--to {shown(to)}: expected one of {', '.join(formats)}")
+    for said, path in (
+        ("the source", source),
+        ("the destination", destination),
+        ("--vocabulary", vocabulary),
+    ):
+        if path is not None:
+            check(said, path, Place())
+    distributed.check_platform()
+    network = None
+    if model is not None:
+        from sycophancy.config.load import load_config
+
+        known = load_config(model, "paper").model
+        network, vocabulary = known.network, vocabulary or known.vocabulary
+    from sycophancy.engine.progress import Screen
+    from sycophancy.model.checkpoints.convert import convert as convert_checkpoint
+
+    screen = Screen()
+    with screen.meter("convert", "bytes") as meter:
+        done = convert_checkpoint(
+            source,
+            destination,
+            typing.cast(typing.Any, to),
+            network=network,
+            step=step,
+            vocabulary=vocabulary,
+            report=meter,
+        )
+    for note in done.notes:
+        screen.note(f"convert: {note}")
+    print(done.path)
+
+
+@app.command()
+def doctor(
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="Whose vocabulary and checkpoint to look for.")
+    ] = "mini_base",
+) -> None:
+    """Say what this machine has of what a run needs."""
+    from sycophancy.cli import doctor as examination
+    from sycophancy.config.load import load_config
+
+    bad = False
+    for finding in examination.examine(load_config(model, "paper").model):
+        print(f"{finding.state:<5} {finding.what:<11} {finding.found}", flush=True)
+        if finding.remedy:
+            print(f"{'':18}-> {finding.remedy}", flush=True)
+        bad |= finding.state == "bad"
+    if bad:
+        raise typer.Exit(1)
+
+
+app.command()(plan)
+app.command()(sweep)
+app.command()(reproduce)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _print_results(pipeline: Pipeline) -> None:
+    from sycophancy.system.json_files import require_object
+
+    _print_metrics(require_object(pipeline.run.path / "metrics.json", "evaluate again"))
+
+
+def _print_metrics(series: dict[str, dict[str, Any]]) -> None:
+    from sycophancy.evaluation import naming
+
+    print(*naming.table(series), sep="\n")
+
+
+def main() -> None:
+    """Runs the command line; bad input ends in one line on standard error and exit code 2."""
+    from sycophancy.training.preemption import Preempted
+
+    terminal.take_any_text()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at every import
+    home.provide()
+    compile_cache.mend_when_damaged(compile_cache.keep())
+    if distributed.is_shared():
+        supervision.watch()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        terminal.check_names(*sys.argv)
+        code = typer.main.get_command(app)(standalone_mode=False)
+    except _USAGE_ERROR as error:
+        _fail(error.format_message(), 2)
+    except UserError as error:
+        if supervision.link and isinstance(error, distributed.UnreachableError):
+            supervision.fail_with(error)
+        _fail(str(error), 2)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _fail(f"{shown(error.filename)}: {error.strerror}", 2)
+    except ImportError as error:
+        _fail(
+            f"{error}: the installation is not complete, or a module of yours has the name of one "
+            "that is needed and comes first on PYTHONPATH",
+            2,
+        )
+    except Preempted as stopped:
+        print(f"sycophancy: {stopped}", file=sys.stderr)
+        code = 0
+    except _Stopped as stopped:
+        print(
+            "sycophancy: stopped; what is complete is kept, and the same command continues from "
+            "there",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(stopped.code)  # at once: tearing XLA down while it compiles can crash
+    except Exception as error:
+        if supervision.link:
+            supervision.fail_with(error)
+        raise
+    if lost := terminal.lost_output():
+        _fail(f"the results could not be printed: {lost}", 2)
+    sys.exit(code or 0)
+
+
+def _stop(signum: int, frame: Any) -> typing.NoReturn:
+    raise _Stopped(128 + signum)
+
+
+def _fail(message: str, code: int) -> typing.NoReturn:
+    words = (word if len(word) <= _LONGEST_WORD else shortened(word) for word in message.split())
+    line = " ".join(words)
+    if supervision.link:
+        supervision.link.fail("user", f"ended: {line}", f"sycophancy: {line}", code)
+    print(f"sycophancy: {line}", file=sys.stderr)
+    sys.exit(code)

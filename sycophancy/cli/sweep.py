@@ -1,0 +1,153 @@
+"""The command `sweep`, apart so that the command line stays short; light to import."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sycophancy.cli.options import RunOptions
+from sycophancy.config.bounds import Between, check, shortened, shown
+from sycophancy.errors import UserError
+
+SEEDS = Between(1, 1_000)
+
+
+def sweep(
+    models: Annotated[
+        str, typer.Option(metavar="MODEL,MODEL", help="As --model takes them, commas between.")
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="The sweep's folder is runs/NAME.")],
+    recipes: Annotated[
+        str, typer.Option(metavar="RECIPE,RECIPE", help="As --recipe takes them.")
+    ] = "paper",
+    seeds: Annotated[int, typer.Option(metavar="N", help="Seeds 0 to N - 1.")] = 3,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="The folder itself.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEP,STEP",
+            help="Evaluate the checkpoints of these steps, too, where a run keeps them.",
+        ),
+    ] = None,
+    cell: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Run this cell alone, from 0; for an array of jobs."),
+    ] = None,
+    data_mirror: Annotated[
+        str | None, typer.Option(metavar="DIR", help="As of `run`; the next three as well.")
+    ] = None,
+    surveys: Annotated[str | None, typer.Option(metavar="DIR")] = None,
+    instructions: Annotated[str | None, typer.Option(metavar="FILE")] = None,
+    data_sets: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="MACRO=VALUE", help="Of every cell; may be repeated."),
+    ] = None,
+    any_code: Annotated[
+        bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
+    ] = False,
+    redo: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE", help="Let finetune replace what it saved; as of `run`."),
+    ] = None,
+) -> None:
+    """Run models x recipes x seeds, then write one report; what is equal is done once.
+
+    Seeds vary fastest, models slowest. The same command continues; exit code 1 says that a cell
+    failed, and sweep.json which and why.
+
+    As an array of jobs (`sycophancy launch slurm ... -- sweep ...`), every job is this command with
+    a --cell of its own, in one folder that all of them see. Jobs that begin together cannot share
+    what none of them has done yet, so run one cell of each model first.
+    """
+    check("--seeds", seeds, SEEDS)
+    folder = Path(RunOptions(name=name, out=out).folder())
+    listed = _listed("--models", models), _listed("--recipes", recipes)
+    steps = tuple(_step(step) for step in _listed("--at", at)) if at is not None else ()
+
+    from sycophancy.config.schema import Config
+    from sycophancy.engine import distributed
+    from sycophancy.study import sweep as grid
+
+    def load(model: str, recipe: str, seed: int) -> Config:
+        return RunOptions(
+            model=model,
+            recipe=recipe,
+            seed=seed,
+            data_mirror=data_mirror,
+            surveys=surveys,
+            instructions=instructions,
+            data_sets=data_sets,
+            set_=set_,
+        ).config(folder)
+
+    cells = grid.plan(*listed, seeds, load, steps)
+    command = shlex.join(["sycophancy", *without_cell(sys.argv[1:])])
+    planned = grid.Sweep(name, folder, command, cells, any_code, tuple(redo or ()))
+    processes = distributed.assemble()
+    with (
+        contextlib.nullcontext() if processes.leader else contextlib.redirect_stdout(io.StringIO())
+    ):
+        failed = grid.run(planned, cell, processes)
+        if processes.leader:
+            print(grid.report(folder))
+    if failed:
+        print(f"sycophancy: {len(failed)} of {len(cells)} cells failed", file=sys.stderr)
+        for words, reason in failed.items():
+            print(f"  {words}: {reason}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def count(models: str, recipes: str, seeds: int) -> int:
+    """How many cells these options ask for; a UserError as `sweep` has it."""
+    check("--seeds", seeds, SEEDS)
+    return len(_listed("--models", models)) * len(_listed("--recipes", recipes)) * seeds
+
+
+def _listed(flag: str, text: str) -> tuple[str, ...]:
+    """The entries of a list with commas.
+
+    >>> _listed("--models", "mini_small, mini_base")
+    ('mini_small', 'mini_base')
+
+    Raises:
+        UserError: it is empty, or has an entry that is empty or stands twice.
+    """
+    entries = tuple(entry.strip() for entry in text.split(","))
+    if not all(entries):
+        raise UserError(f"{flag} {shown(text)}: expected one or more, with commas between")
+    if twice := [entry for entry in entries if entries.count(entry) > 1]:
+        raise UserError(f"{flag} {shortened(text)}: {shortened(twice[0])} stands there twice")
+    return entries
+
+
+def _step(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not int(text):
+        raise UserError(
+            f"--at {shortened(text)}: expected steps, whole numbers of at least 1, up to 10 digits"
+        )
+    return int(text)
+
+
+def without_cell(words: Sequence[str]) -> list[str]:
+    """The words of a command line without `--cell N`: the grid's, whichever job wrote it.
+
+    >>> without_cell(["sweep", "--cell", "3", "--seeds", "2", "--cell=4"])
+    ['sweep', '--seeds', '2']
+    """
+    rest = iter(words)
+    kept = []
+    for word in rest:
+        if word == "--cell":
+            next(rest, None)
+        elif not word.startswith("--cell="):
+            kept.append(word)
+    return kept

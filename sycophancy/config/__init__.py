@@ -1,0 +1,1 @@
+"""Settings: their declarations, gin files, and the typed configuration of a run."""

@@ -1,0 +1,1 @@
+"""Runs stages: staleness, run folders, processes, progress. Knows no stage."""

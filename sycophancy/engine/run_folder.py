@@ -1,0 +1,296 @@
+"""A run is a folder: one sub-folder a stage, each with a manifest that is written last.
+
+Killed at any instant, the folder holds complete stages (with a manifest), and perhaps an unfinished
+one (without), which the next start does again or, where the stage can, continues.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+import shutil
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sycophancy import __version__, errors
+from sycophancy.engine import fingerprint, manifests
+from sycophancy.engine.fingerprint import Ingredients
+from sycophancy.system import lock
+from sycophancy.system.paths import is_link, open_path, remove
+
+if typing.TYPE_CHECKING:
+    from etils import epath
+
+NOT_DONE = "it is not done yet"
+
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow", "numpy", "pyarrow")
+
+
+def versions() -> dict[str, str]:
+    """The versions a stage ran with; packages that are absent are left out."""
+    found = {"sycophancy": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+class RunFolder:
+    """One run on disk or in a bucket."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = open_path(path)
+        self.digests = fingerprint.Digests()
+
+    def create(self) -> bool:
+        """Makes the folder and checks that it can be written to; says whether it is new.
+
+        Raises:
+            UserError: it cannot be written to.
+        """
+        new = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if isinstance(self.path, Path):
+                probe = self.path / f".probe.{os.getpid()}"
+                probe.touch()
+                probe.unlink()
+        except OSError as error:
+            raise errors.UserError(
+                f"cannot write the run to {self.path}: {error.strerror or error}; "
+                "give another folder with --out"
+            ) from None
+        return new
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Holds the folder against a second process; see `lock.hold`.
+
+        Buckets have no locks: there, two writers are the user's to avoid.
+        """
+        if not isinstance(self.path, Path):
+            return contextlib.nullcontext()
+        return lock.hold(self.path)
+
+    def stage(self, name: str) -> Path | epath.Path:
+        """The folder of a complete stage."""
+        return self.path / name
+
+    def check_layout(self, stages: Iterable[str]) -> None:
+        """Refuses to work in a folder whose parts are not what this program makes.
+
+        A stage is removed with all that its folder holds when it is done again, so that folder must
+        not be a link to another place.
+
+        Raises:
+            UserError: a stage's folder is a link or a file, or a file of the run is a folder.
+        """
+        for stage in stages:
+            for path in (self.stage(stage), self._unfinished(stage)):
+                if is_link(path) or (path.exists() and not path.is_dir()):
+                    kind = "a link" if is_link(path) else "a file"
+                    raise errors.UserError(
+                        f"{path} is {kind}, and a folder of this run is expected there; move it "
+                        "away, or give another --name"
+                    )
+        for name in ("config.gin", "metrics.json", "report.html"):
+            path = self.path / name
+            if path.exists() and not path.is_file():
+                raise errors.UserError(
+                    f"{path} is not a file, and this run writes one there; move it away, or give "
+                    "another --name"
+                )
+
+    def manifest(self, stage: str) -> dict[str, Any] | None:
+        """What a complete stage says of itself; None if it is not complete, or cannot be read."""
+        return self._read_manifest(stage)[0]
+
+    def _read_manifest(self, stage: str) -> tuple[dict[str, Any] | None, str]:
+        """A stage's manifest, or None and the reason."""
+        path = self.stage(stage) / manifests.NAME
+        if not (path.exists() or is_link(path)):
+            return None, NOT_DONE
+        found, reason = manifests.read(path)
+        return found, f"{stage}/{manifests.NAME} {reason}"
+
+    def stale(self, stage: str, ingredients: Ingredients, *, any_code: bool = False) -> list[str]:
+        """Why a stage must be done, or done again, in words; empty if it is up to date.
+
+        Args:
+            stage: its name.
+            ingredients: what it would be made of now.
+            any_code: accept what other code made.
+        """
+        manifest, reason = self._read_manifest(stage)
+        if manifest is None:
+            return [reason]
+        changes = ingredients.differences(manifest["ingredients"], code=not any_code)
+        return changes or list(self.damage(stage).values())
+
+    def damage(self, stage: str) -> dict[str, str]:
+        """The outputs of a complete stage that are not as they were written: path -> words.
+
+        Every file is compared with the digest in the manifest; of files above 256 MiB that is
+        their size and three samples of 1 MiB.
+        """
+        found = {}
+        for name, digest in self.outputs(stage).items():
+            path = self.path / name
+            if not path.exists():
+                found[name] = f"{name} is missing"
+            elif digest is not None and self._digest_or_reason(path) != digest:
+                found[name] = f"{name} is not as it was written"
+        return found
+
+    def outputs(self, stage: str) -> dict[str, str | None]:
+        """A complete stage's files: path relative to the run -> digest, where it has one."""
+        manifest = self.manifest(stage)
+        return {} if manifest is None else manifests.outputs(manifest)
+
+    def _digest_or_reason(self, path: Any) -> str:
+        try:
+            return "a folder" if path.is_dir() else self.digests.of(path)
+        except errors.UserError as error:
+            return str(error)
+
+    def begin(self, stage: str) -> Path | epath.Path:
+        """An empty folder to write a stage into; `complete` gives it its final name."""
+        unfinished = self._unfinished(stage)
+        remove(unfinished)
+        unfinished.mkdir(parents=True)
+        return unfinished
+
+    def complete(
+        self,
+        stage: str,
+        ingredients: Ingredients,
+        counts: Mapping[str, Any],
+        seconds: float,
+        unverified: Sequence[str] = (),
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Gives a stage's folder its final name and writes its manifest.
+
+        Args:
+            stage: its name.
+            ingredients: what it was made of.
+            counts: what it says of its result.
+            seconds: what it took.
+            unverified: names in its folder whose files get no digest.
+            more: further entries of the manifest.
+        """
+        out = self._give_final_name(stage)
+        outputs = [
+            path
+            for entry in sorted(out.iterdir())
+            if not (_hidden(entry) or entry.name in unverified)
+            for path in (fingerprint.files_in(entry) if entry.is_dir() else [entry])
+        ]
+        self._write_manifest(stage, ingredients, outputs, counts, seconds, more)
+
+    def take_over(self, stage: str, other: RunFolder) -> bool:
+        """Makes a complete stage of another run this one's, too; says whether it could.
+
+        The files are hard links where links are possible, else copies: nothing may write into them
+        in place. The manifest is the other's, and says so in `taken_from`.
+        """
+        manifest = other.manifest(stage)
+        source, unfinished = other.stage(stage), self.begin(stage)
+        try:
+            if manifest is None or not (isinstance(source, Path) and isinstance(unfinished, Path)):
+                raise FileNotFoundError(stage)
+            _link(source, unfinished)
+            if other.manifest(stage) != manifest:  # the other run does it again just now
+                raise FileNotFoundError(stage)
+        except OSError:
+            self.abandon(stage)
+            return False
+        (unfinished / manifests.NAME).unlink()
+        out = self._give_final_name(stage)
+        origin = os.path.relpath(source.parent, unfinished.parent)
+        manifests.write(out / manifests.NAME, {**manifest, "taken_from": origin})
+        return True
+
+    def complete_results(
+        self, stage: str, ingredients: Ingredients, outputs: list[str], seconds: float
+    ) -> None:
+        """Writes the manifest of a stage whose outputs lie at the top of the run folder."""
+        self.stage(stage).mkdir(parents=True, exist_ok=True)
+        paths = [self.path / name for name in outputs]
+        self._write_manifest(stage, ingredients, paths, {}, seconds)
+
+    def abandon(self, stage: str) -> None:
+        """Removes what a failed stage had written."""
+        remove(self._unfinished(stage))
+
+    def forget_results(self) -> None:
+        """Removes what sums up the run, so that it never disagrees with the stages below it."""
+        for name in ("report/manifest.json", "report.html", "metrics.json"):
+            remove(self.path / name)
+
+    def remove_if_empty(self) -> None:
+        """Removes a folder that holds no stage, so that bad input leaves nothing behind."""
+        if isinstance(self.path, Path) and not any(path.is_dir() for path in self.path.iterdir()):
+            for name in ("config.gin", ".lock"):
+                (self.path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something of the user's lies there
+                self.path.rmdir()
+
+    def _give_final_name(self, stage: str) -> Path | epath.Path:
+        """To a stage that is whole; the earlier one goes, its manifest first."""
+        out, unfinished = self.stage(stage), self._unfinished(stage)
+        if unfinished.exists():
+            remove(out / manifests.NAME)
+            remove(out)
+            unfinished.rename(out)
+        return out
+
+    def _unfinished(self, stage: str) -> Path | epath.Path:
+        return self.path / f".{stage}.unfinished"
+
+    def _write_manifest(
+        self,
+        stage: str,
+        ingredients: Ingredients,
+        outputs: Sequence[Any],
+        counts: Mapping[str, Any],
+        seconds: float,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        manifest = {
+            "stage": stage,
+            "fingerprint": ingredients.fingerprint,
+            "ingredients": ingredients.as_json(),
+            "outputs": {
+                str(path.relative_to(self.path)): self.digests.of(path) for path in outputs
+            },
+            "counts": dict(counts),
+            "seconds": round(seconds, 3),
+            "versions": versions(),
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **(more or {}),
+        }
+        manifests.write(self.stage(stage) / manifests.NAME, manifest)
+
+
+def _hidden(path: Any) -> bool:
+    return bool(path.name.startswith(".") or path.name in (manifests.NAME, "begun.json"))
+
+
+def _link(source: Path, destination: Path) -> None:
+    """Fills a folder with another's files, as links where that is possible."""
+    for path in source.iterdir():
+        if path.is_dir():
+            (destination / path.name).mkdir()
+            _link(path, destination / path.name)
+            continue
+        try:
+            os.link(path, destination / path.name)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another file system, or one that has no links
+            shutil.copy2(path, destination / path.name)

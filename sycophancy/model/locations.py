@@ -1,0 +1,184 @@
+"""Names of files and folders that are not local yet: `hf:owner/name` is fetched once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from etils import epath
+
+from sycophancy.errors import UserError
+from sycophancy.system.terminal import unheard
+
+ANSWER_SECONDS = 20.0  # for a bucket
+_HUB = re.compile(
+    r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+?))?(?P<file>/[\w.-]+\.model)?"
+)
+_WANTED = [
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "spiece.model",
+]
+
+
+def is_hub(name: str) -> bool:
+    """Whether `name` lies on the Hugging Face hub."""
+    return name.startswith("hf:")
+
+
+def local(name: str) -> str:
+    """A path that can be opened: of the hub's copy on this machine, else `name` itself.
+
+    Args:
+      name: `hf:owner/name`, `hf:owner/name@revision`, one of them with `/file.model` behind it, or
+        a path or address, which is returned as it is.
+
+    Raises:
+      UserError: it cannot be fetched.
+    """
+    if not is_hub(name):
+        return name
+    match = _HUB.fullmatch(name)
+    if match is None:
+        raise UserError(f"{name}: expected hf:owner/name, or hf:owner/name@revision")
+    repo, revision, file = match["repo"], match["revision"], match["file"]
+    return _fetch(name, repo, revision, file.removeprefix("/") if file else None)
+
+
+def is_fetched(name: str) -> bool:
+    """Whether a model of the hub lies on this machine, so that `local` needs no network."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repo, _, revision = name.removeprefix("hf:").partition("@")
+    try:
+        huggingface_hub.snapshot_download(
+            repo, revision=revision or None, allow_patterns=_WANTED, local_files_only=True
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError):
+        return False
+    return True
+
+
+def exists(path: epath.Path) -> bool:
+    """Whether there is something.
+
+    Raises:
+      UserError: the bucket it would lie in cannot be reached.
+    """
+    from sycophancy.data import hub
+
+    try:
+        if "://" not in str(path):
+            return path.exists()
+        with unheard():  # TensorFlow, if the path's library chooses it
+            return hub.within(ANSWER_SECONDS, path.exists)
+    except Exception as error:  # every client of every bucket has errors of its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path} cannot be reached: {reason}; check the name, the network and the credentials "
+            "(gcloud auth application-default login)"
+        ) from None
+
+
+def check_name(path: epath.PathLike) -> None:
+    """Refuses a local path at which TensorStore would write somewhere else, or not at all.
+
+    Raises:
+      UserError: it has a backslash, which TensorStore takes for a slash, or is not UTF-8.
+    """
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{name!r} is not UTF-8; name another folder for checkpoints") from None
+    if "\\" in name and "://" not in name:
+        raise UserError(f"{name} has a backslash in it; name another folder for checkpoints")
+
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_SMALL = 64 * 2**20  # bytes; an index of a thousand files has fewer
+
+
+def inside(folder: epath.PathLike, name: str) -> epath.Path:
+    """A file of a model's folder; of a local folder, one that truly lies in it.
+
+    The hub's cache keeps a model's files in `blobs` beside `snapshots`, and links to them.
+
+    Raises:
+      UserError: `name` is no plain file name, or the file is a link to elsewhere, or no file.
+    """
+    if (
+        name in ("", ".", "..")
+        or re.search(r"[/\\\0]", name)
+        or len(name.encode("utf-8", "replace")) > 255
+    ):
+        raise UserError(f"{folder}: {name[:300]!r} is not the name of a file in this folder")
+    path = epath.Path(folder) / name
+    if "://" in str(path) or not (path.exists() or Path(path).is_symlink()):
+        return path
+    try:
+        home, real = Path(folder).resolve(), Path(path).resolve(strict=True)
+    except (OSError, RuntimeError):  # a link to nothing, or to itself
+        raise UserError(f"{path} is a link that leads nowhere; copy the file again") from None
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    if real.parent not in (home, blobs):
+        raise UserError(f"{path} is a link to {real}; copy the file into the folder")
+    if not real.is_file():
+        raise UserError(f"{path} is not a file; copy it again")
+    return path
+
+
+def refuse_pointer(path: epath.PathLike, start: bytes) -> None:
+    """Refuses a file that Git LFS put in place of the real one, told by its first bytes.
+
+    Raises:
+      UserError: it is such a pointer.
+    """
+    if start.startswith(_POINTER):
+        raise UserError(
+            f"{path} is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder"
+        )
+
+
+def read_small(path: epath.Path) -> bytes:
+    """The bytes of a small file.
+
+    Raises:
+      FileNotFoundError: there is none.
+      UserError: it is larger than 64 MiB, or cannot be read.
+    """
+    if path.exists() and not path.is_dir() and "://" not in str(path) and not Path(path).is_file():
+        raise UserError(f"{path} is not a file; name another")  # a pipe would never end
+    try:
+        with path.open("rb") as file:
+            data: bytes = file.read(_SMALL + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    refuse_pointer(path, data)
+    if len(data) > _SMALL:
+        raise UserError(f"{path} is larger than {_SMALL >> 20} MiB; it is another file")
+    return data
+
+
+def _fetch(name: str, repo: str, revision: str | None, file: str | None) -> str:
+    import huggingface_hub
+
+    from sycophancy.data import hub
+
+    def fetch() -> str:
+        if file:
+            return huggingface_hub.hf_hub_download(repo, file, revision=revision)
+        return huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=_WANTED)
+
+    try:
+        return hub.load_model(repo, revision, fetch)
+    except Exception as error:
+        raise UserError(
+            f"{name} could not be fetched from the hub{hub.offline_note()}: {hub.one_line(error)}; "
+            "name a local folder instead, as in --model checkpoints/flan-t5-xl"
+        ) from None

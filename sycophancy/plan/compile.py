@@ -1,0 +1,209 @@
+"""Compiles the real steps for a TPU slice that is not there; a process of its own.
+
+    python -m sycophancy.plan.compile < request.json
+
+libtpu reads the environment when it is loaded and JAX when it is imported, so `plan.request`
+sets both and starts this. The last line of standard output is JSON, see `compiled`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from sycophancy.config.load import load_operative
+from sycophancy.config.schema import Config, NetworkConfig
+from sycophancy.errors import UserError
+from sycophancy.model import sharding
+from sycophancy.plan import dump as dumped
+from sycophancy.plan.chips import parse_slice
+from sycophancy.plan.hlo import Program
+from sycophancy.scoring import batching, score
+from sycophancy.training.step import make_program
+
+_POLL = 0.2  # seconds
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    config = load_operative(request["operative"], "the configuration")
+    try:
+        answer = compiled(
+            config,
+            request["topology"],
+            request["program"],
+            tuple(request["mesh"]),
+            tuple(request["shape"]),
+            Path(request["dump"]),
+        )
+    except UserError as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer), flush=True)
+    os._exit(0)  # not to wait for machine code that nobody runs
+
+
+def compiled(
+    config: Config,
+    topology: str,
+    program: str,
+    mesh: tuple[int, int, int],
+    shape: tuple[int, int],
+    dump: Path,
+) -> dict[str, Any]:
+    """One program's memory and collectives on one chip of the slice.
+
+    Args:
+      config: the run.
+      topology: `parse_slice` reads it.
+      program: `train` or `score`.
+      mesh: data, fsdp, model.
+      shape: encoder and decoder positions of a scored row.
+      dump: an empty folder, which the compiler goes on writing to after this returns.
+
+    Returns:
+      `rows` of a batch, `seconds` to trace and to compile, `cpu_seconds` of both together, and
+      either `needs` (bytes that a program that does not fit wants of a chip) or `memory` (bytes by
+      what they are for), `collectives`, `matmul_flops` (of one chip) and `unknown_loops`.
+
+    Raises:
+      UserError: a mesh or batch that does not fit the slice; the compiler failed.
+    """
+    wanted = parse_slice(topology)
+    cores = {"chip_config_name": "megacore"} if wanted.chip.megacore else {}
+    devices = topologies.get_topology_desc(topology, platform="tpu", **cores).devices
+    began, cpu = time.monotonic(), time.process_time()
+    placed = sharding.make_mesh(mesh, devices)
+    if program == "train":
+        rows = config.training.batch_size
+        lowered = _lowered_training(config, placed)
+    else:
+        rows = _scored_rows(config.model.network, placed, shape)
+        lowered = _lowered_scoring(config.model.network, placed, (rows, *shape))
+    traced = time.monotonic()
+    found = _verdict(lowered, len(devices), dump)
+    return {
+        **found,
+        "rows": rows,
+        "seconds": [traced - began, time.monotonic() - traced],
+        "cpu_seconds": time.process_time() - cpu,
+    }
+
+
+def _lowered_training(config: Config, mesh: Mesh) -> Any:
+    """As `training.trainer` compiles it."""
+    training = config.training
+    program = make_program(config.model.network, training, mesh)
+    lengths = {"encoder": training.input_length, "decoder": training.target_length}
+    names = ["encoder_input_tokens"]
+    names += [f"decoder_{name}" for name in ("input_tokens", "target_tokens", "loss_weights")]
+    if training.packing:
+        names += [f"{side}_{what}" for side in lengths for what in ("segment_ids", "positions")]
+    by_row = sharding.batch_sharding(mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct(
+            (training.batch_size, lengths[name.split("_")[0]]), jnp.int32, sharding=by_row
+        )
+        for name in names
+    }
+    with jax.set_mesh(mesh):
+        return program.step.trace(program.state, batch).lower(lowering_platforms=("tpu",))
+
+
+def _scored_rows(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int]) -> int:
+    """The rows `score.score` puts into a batch of this shape when there is no end of them."""
+    inputs, targets = shape
+    choices = {name: np.zeros(targets // 2, np.int32) for name in "ab"}
+    question = batching.Question(np.zeros(inputs, np.int32), choices)
+    splits = math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
+    tokens = score.BATCH_TOKENS_ACCELERATOR
+    many = [question] * (splits * tokens // inputs)
+    return next(batching.plan(many, splits, tokens, network.vocab_size))[1]
+
+
+def _lowered_scoring(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int, int]) -> Any:
+    """As `score.score` compiles it for one shape of row, with parameters as in training.
+
+    Without the rules XLA keeps the parameters where they are and sums activations among all chips:
+    for flan_t5_xl on v4-32 fifty times the communication, and eight times the temporaries.
+    """
+    network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
+    by_row = sharding.batch_sharding(mesh)
+    rows, inputs, targets = shape
+    batch = [
+        jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=by_row)
+        for length in (inputs, targets, targets)
+    ]
+    params = sharding.sharded_params(network, mesh)
+    with jax.set_mesh(mesh):
+        traced = score.make_program(network, mesh).trace(params, *batch)
+        return traced.lower(lowering_platforms=("tpu",))
+
+
+def _verdict(lowered: Any, chips: int, dump: Path) -> dict[str, Any]:
+    """What the compiler decided, as soon as it is to be read; see `plan.dump`.
+
+    Raises:
+      UserError: the compiler failed for another reason than memory.
+    """
+    compiling: Future[Any] = ThreadPoolExecutor(1).submit(
+        lowered.compile, compiler_options={"xla_dump_to": str(dump)}
+    )
+    while not dumped.is_decided(dump):
+        if wait([compiling], _POLL).done:
+            break
+    if dumped.is_decided(dump):
+        return _measured(dumped.memory(dump), dumped.optimised_program(dump), chips)
+    try:
+        executable = compiling.result()
+    except jax.errors.JaxRuntimeError as error:
+        return {"needs": _needed(str(error))}
+    # A compiler that writes other files, or none: slower, and the same.
+    sizes = executable.memory_analysis()
+    parts = {
+        "arguments": sizes.argument_size_in_bytes,
+        "temporaries": sizes.temp_size_in_bytes,
+        "output": sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
+    }
+    return _measured(parts, executable.as_text(), chips)
+
+
+def _measured(memory: dict[str, int], text: str, chips: int) -> dict[str, Any]:
+    program = Program(text)
+    return {
+        "memory": memory,
+        "collectives": [dataclasses.asdict(found) for found in program.collectives(chips)],
+        "matmul_flops": program.matmul_flops(),
+        "unknown_loops": program.unknown_loops,
+    }
+
+
+def _needed(message: str) -> float:
+    """The bytes a program wants of a chip, arguments included, from the compiler's own words.
+
+    Raises:
+      UserError: the compiler failed for another reason.
+    """
+    size = re.search(r"\(([\d.]+)([KMG])\) exceeds available HBM", message) or re.search(
+        r"Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm", message
+    )
+    if size is None:
+        raise UserError(f"the TPU compiler failed: {' '.join(message.split())[:400]}")
+    return float(size[1]) * {"K": 2**10, "M": 2**20, "G": 2**30}[size[2]]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Which choice a model finds likelier, and which claims it judges correctly."""

@@ -1,0 +1,1 @@
+"""What a run does, one stage a file."""

@@ -1,0 +1,1 @@
+"""Many runs, one answer: sweeps, the experiments of the paper, and verdicts."""

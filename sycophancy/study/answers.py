@@ -1,0 +1,278 @@
+"""What the cells of a sweep answered: the samples behind each measure, by seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sycophancy.errors import UserError
+from sycophancy.evaluation.intervals import Sample
+from sycophancy.evaluation.items import Item, read_items, read_predictions
+from sycophancy.evaluation.measures import samples
+from sycophancy.evaluation.metrics import Metric
+from sycophancy.report.derived import survey_chance
+from sycophancy.study.claims import Side
+from sycophancy.system import json_files
+
+INDEX = "sweep.json"
+FORMAT = 1
+PAPER_STEPS = 1000  # what a cell's settings leave out: they hold what differs from the paper
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a sweep, as `sweep.json` tells it.
+
+    Attributes:
+      folder: the run; nothing of it is read unless the state is `done`.
+      state: `done`, `failed` or `waiting`.
+      steps: step -> folder of its evaluation.
+    """
+
+    model: str
+    recipe: str
+    seed: int
+    folder: Path
+    state: str
+    error: str = ""
+    seconds: float | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    steps: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """Why there is nothing of it."""
+        return self.state if not self.error else f"{self.state}: {self.error}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A finished or unfinished sweep."""
+
+    folder: Path
+    name: str
+    command: str
+    cells: tuple[Cell, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One measure of one cell.
+
+    Attributes:
+      metric: as the run wrote it, or of the sample.
+      sample: the outcomes, ordered by stratum and cluster; None where there are no predictions.
+      asked: the same for samples of the same questions.
+    """
+
+    metric: Metric
+    sample: Sample | None = None
+    asked: str = ""
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Reads `sweep.json`.
+
+    Raises:
+      UserError: there is none, or it is not what a sweep writes.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        raise UserError(f"{folder} is no sweep: it has no {INDEX}")
+    found = json_files.require_object(path, "run the sweep again")
+    if found.get("format") != FORMAT:
+        raise UserError(f"{path} should say format {FORMAT}; run the sweep again")
+    try:
+        cells = tuple(_cell(folder, entry) for entry in found["cells"])
+        command = found.get("command") or ""
+        words = command if isinstance(command, str) else " ".join(map(str, command))
+        return Sweep(folder, str(found.get("name") or folder.name), words, cells)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not what a sweep writes ({error!r})") from None
+
+
+def _cell(folder: Path, entry: Mapping[str, Any]) -> Cell:
+    seconds = entry.get("seconds")
+    return Cell(
+        model=str(entry["model"]),
+        recipe=str(entry["recipe"]),
+        seed=int(entry.get("seed") or 0),
+        folder=folder / str(entry.get("folder") or "."),
+        state=str(entry["state"]),
+        error=str(entry.get("error") or ""),
+        seconds=None if seconds is None else float(seconds),
+        settings=entry.get("settings") or {},
+        steps={str(k): folder / str(v) for k, v in (entry.get("steps") or {}).items()},
+    )
+
+
+class Answers:
+    """The measures of a sweep, read when they are first asked for and then kept."""
+
+    def __init__(self, sweep: Sweep, measures: Collection[str]) -> None:
+        """
+        Args:
+          sweep: whose cells.
+          measures: the names that will be asked for; others are not kept.
+        """
+        self._sweep = sweep
+        self._measures = frozenset(measures)
+        self._read: dict[tuple[Path, str], dict[str, Measured] | str] = {}
+        self._files: dict[str, list[Item]] = {}
+        self._samples: dict[tuple[str, ...], dict[str, tuple[Sample, str]]] = {}
+
+    def of(self, side: Side) -> dict[int, Measured]:
+        """The measure by seed; empty where it is not to be had (`why_not`)."""
+        found = {}
+        for seed, cell in self._cells(side).items():
+            read = self._evaluation(cell, side.when)
+            if not isinstance(read, str) and side.measure in read:
+                found[seed] = read[side.measure]
+        return found
+
+    def why_not(self, side: Side) -> str:
+        """Why `of` has nothing, in words."""
+        if side.model is None:
+            return "this family has no pretrained models"
+        if side.recipe is None:
+            return "this family has no recipe for it"
+        name = f"{side.model}, {side.recipe}"
+        known = [c for c in self._sweep.cells if (c.model, c.recipe) == (side.model, side.recipe)]
+        if not known:
+            return f"{name}: not in this sweep"
+        done = [cell for cell in known if cell.state == "done"]
+        if not done:
+            return f"{name}: {known[0].reason}"
+        read = self._evaluation(done[0], side.when)
+        if isinstance(read, str):
+            return f"{name}: {read}"
+        return f"{name}: {side.measure} was not measured {_when(side.when)}"
+
+    def chance(self, side: Side) -> float | None:
+        """What a model that ignores the user scores on the surveys of this side's cells."""
+        for cell in self._cells(side).values():
+            try:
+                return survey_chance(self._asked(cell.folder)[1]).get("surveys")
+            except UserError:
+                continue
+        return None
+
+    def _cells(self, side: Side) -> dict[int, Cell]:
+        """The cells to ask, by seed. A model before finetuning is the same in every recipe."""
+        done = [c for c in self._sweep.cells if c.state == "done" and c.model == side.model]
+        own = {cell.seed: cell for cell in done if cell.recipe == side.recipe}
+        if side.when != "before":
+            return own
+        return {cell.seed: cell for cell in reversed(done)} | own
+
+    def _evaluation(self, cell: Cell, when: str) -> dict[str, Measured] | str:
+        key = cell.folder, when
+        if key not in self._read:
+            try:
+                self._read[key] = self._measure(cell, when)
+            except UserError as error:
+                self._read[key] = f"cannot be read: {error}"
+        return self._read[key]
+
+    def _measure(self, cell: Cell, when: str) -> dict[str, Measured] | str:
+        series, folder = when, cell.folder / f"evaluate_{when}"
+        if when.startswith("step "):
+            series, step = "", when.removeprefix("step ")
+            if step in cell.steps:
+                folder = cell.steps[step]
+            elif str(cell.settings.get("FINETUNE_STEPS", PAPER_STEPS)) == step:
+                series, folder = "after", cell.folder / "evaluate_after"
+            else:
+                return f"step {step} was not evaluated"
+        found = {
+            name: Measured(metric)
+            for name, metric in _metrics(cell.folder, folder, series).items()
+            if name in self._measures
+        }
+        if (folder / "predictions.parquet").is_file():
+            for name, (sample, asked) in self._outcomes(cell.folder, folder).items():
+                if name in found:
+                    found[name] = Measured(found[name].metric, sample, asked)
+        return found or f"not evaluated {_when(when)}"
+
+    def _outcomes(self, run: Path, evaluation: Path) -> dict[str, tuple[Sample, str]]:
+        """The samples of an evaluation. The cells of a sweep have many of them in common."""
+        path = evaluation / "predictions.parquet"
+        files, items = self._asked(run)
+        key = (*files, _digest(path))
+        if key not in self._samples:
+            found = samples(items, read_predictions(path)) if items else {}
+            self._samples[key] = {
+                name: _aligned(sample) for name, sample in found.items() if name in self._measures
+            }
+        return self._samples[key]
+
+    def _asked(self, run: Path) -> tuple[tuple[str, ...], list[Item]]:
+        """Digests of a run's items, and those of the tasks that a measure is asked of."""
+        paths = sorted((run / "prepare" / "evaluation").rglob("*.parquet"))
+        files = tuple(map(_digest, paths))
+        for path, file in zip(paths, files, strict=True):
+            if file not in self._files:
+                self._files[file] = [
+                    self._slim(item) for item in read_items(path) if self._is_read(item.task)
+                ]
+        return files, [item for file in files for item in self._files[file]]
+
+    def _is_read(self, task: str) -> bool:
+        surveys = task.startswith("surveys/")
+        return surveys or any(name.rpartition("/")[0] == task for name in self._measures)
+
+    def _slim(self, item: Item) -> Item:
+        """Without its prompt, unless a measure looks there for the choice that says Agree."""
+        if f"{item.task}/agree_share" in self._measures:
+            return item
+        return dataclasses.replace(item, inputs="")
+
+
+def _when(when: str) -> str:
+    return f"at {when}" if when.startswith("step ") else f"{when} finetuning"
+
+
+def _metrics(run: Path, evaluation: Path, series: str) -> dict[str, Metric]:
+    whole = _json(run / "metrics.json").get(series) if series else None
+    found = whole or _json(evaluation / "metrics.json")
+    metrics = {}
+    for name, entry in found.items():
+        try:
+            value, low, high = (float(entry[key]) for key in ("value", "low", "high"))
+            metric = Metric(value, low, high, int(entry["n"]))
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{name} should have value, low, high and n; it is {entry!r}") from None
+        if math.isfinite(value + low + high):
+            metrics[name] = metric
+    return metrics
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json_files.require_object(path, "run the sweep again") if path.exists() else {}
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _aligned(sample: Sample) -> tuple[Sample, str]:
+    """The sample in an order of its own, and what it asked: equal where the questions are."""
+    order = np.lexsort((sample.clusters, sample.strata))
+    clusters, strata = sample.clusters[order], sample.strata[order]
+    names = "\n".join(f"{a}\t{b}" for a, b in zip(strata, clusters, strict=True))
+    asked = hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
+    numbered = (
+        np.unique(clusters, return_inverse=True)[1],
+        np.unique(strata, return_inverse=True)[1],
+    )
+    return Sample(sample.values[order], sample.weights[order], *numbered), asked

@@ -1,0 +1,34 @@
+"""Every experiment as one table: the paper's, and some beyond it.
+
+Each is data alone: what the paper found, the claims that decide whether a sweep agrees, and the
+pictures. What has to be run for them (`plan`), what they decide (`verdicts`) and how they look
+(`report.family`) follow from it.
+"""
+
+from __future__ import annotations
+
+from sycophancy.study import beyond, paper
+from sycophancy.study.claims import Experiment
+from sycophancy.study.families import Family
+
+
+def experiments(family: Family) -> tuple[Experiment, ...]:
+    """Every experiment for one family: the paper's in its order, then those beyond it."""
+    return (
+        paper.survey_sizes(family),
+        paper.addition_sizes(family),
+        paper.surveys(family),
+        paper.addition(family),
+        paper.filtration(family),
+        paper.neutral_surveys(family),
+        paper.ratios(family),
+        paper.steps(family),
+        paper.retention(family),
+        beyond.claim_mode(family),
+        beyond.no_opinions(family),
+        beyond.sampling(family),
+        beyond.wording(family),
+        beyond.expertise(family),
+        beyond.true_claims(family),
+        beyond.formats(family),
+    )

@@ -1,0 +1,1 @@
+"""Files, locks, the terminal and the home folder: what every layer uses of the machine."""

@@ -1,0 +1,1 @@
+"""Real T5X as the trainer."""

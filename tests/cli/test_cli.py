@@ -1,0 +1,149 @@
+"""The command line starts fast, says what it does, and stops so that it can go on."""
+
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sycophancy import __version__
+
+COMMANDS = ["prepare", "filter", "finetune", "evaluate", "report", "run"]
+
+HEAVY = ["jax", "tensorflow", "datasets", "pyarrow", "seqio", "numpy", "orbax", "scipy", "gin"]
+
+
+def test_help_loads_none_of_the_heavy_packages():
+    code = (
+        "import sys; sys.argv = ['sycophancy', '--help']\n"
+        "from sycophancy.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_is_there_at_once():
+    def used() -> float:
+        """Seconds of processor time of children: waiting for a busy machine is no fault."""
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    before = used()
+    code = "import sys; sys.argv[1:] = ['--help']; from sycophancy.cli.main import main; main()"
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert used() - before < 0.5
+
+
+def test_help_names_every_command(sycophancy):
+    outcome = sycophancy("--help")
+    assert outcome.code == 0
+    for command in COMMANDS:
+        assert f"\n  {command} " in outcome.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_takes(sycophancy, command):
+    outcome = sycophancy(command, "--help")
+    assert outcome.code == 0
+    for option in ("--model", "--recipe", "--name", "--data-mirror", "--set", "--seed"):
+        assert option in outcome.out
+
+
+def test_version(sycophancy):
+    assert sycophancy("--version").out == f"{__version__}\n"
+
+
+def test_prepare_writes_and_shows_rows(sycophancy, tmp_path):
+    words = ["prepare", "--model", "mini_base", "--recipe", "quick", "--out", tmp_path / "run"]
+    outcome = sycophancy(*words, "--show", 2, "--set", "NUM_EXAMPLES=100", "--data-sets", "sst2")
+    assert outcome.code == 0
+    assert outcome.out.count("Human: Hello, my name is") == 2
+    assert outcome.out.endswith(f"{tmp_path / 'run' / 'prepare'}\n")
+    assert "prepare: done in" in outcome.err
+    # Without a model, the run that is there goes on with what it was told.
+    again = sycophancy("prepare", "--out", tmp_path / "run")
+    assert (again.code, again.err) == (0, "prepare: up to date\n")
+
+
+def test_a_run_is_kept_under_its_name(sycophancy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--set", "NUM_EXAMPLES=50", "--data-sets", "sst2", "--recipe", "quick"]
+    assert (
+        sycophancy("prepare", "--model", "mini_base", *words).out
+        == "runs/mini_base-quick-seed0/prepare\n"
+    )
+    assert sycophancy("prepare", "--model", "mini_base", "--name", "x", *words).code == 0
+    assert (tmp_path / "runs" / "x" / "config.gin").exists()
+
+
+def test_a_relative_path_is_kept_absolute(sycophancy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(f'{{"inputs": "say {n}", "targets": "{n}", "task": "t"}}\n' for n in range(100))
+    )
+    words = ["--set", "NUM_EXAMPLES=50", "--data-sets", "sst2", "--instructions", "rows.jsonl"]
+    outcome = sycophancy(
+        "prepare", "--model", "mini_base", "--recipe", "quick", "--out", "r", *words
+    )
+    assert outcome.code == 0, outcome.err
+    assert f"INSTRUCTIONS = '{tmp_path}/rows.jsonl'" in (tmp_path / "r" / "config.gin").read_text()
+    monkeypatch.chdir(tmp_path / "r")
+    assert sycophancy("prepare", "--out", ".").err == "prepare: up to date\n"
+
+
+SLEEPS = """
+import os, signal, sys
+sys.argv = ["sycophancy", "prepare", "--model", "mini_base", "--out", sys.argv[1]]
+from sycophancy.cli import main
+from sycophancy.stages import work
+
+def prepare(*_):
+    os.kill(os.getpid(), getattr(signal, NAME))
+    signal.sigtimedwait([], 5)
+
+work.prepare = prepare
+main.main()
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_told_to_stop_it_says_how_to_go_on(tmp_path, name, code):
+    done = subprocess.run(
+        [sys.executable, "-c", SLEEPS.replace("NAME", repr(name)), str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code
+    assert done.stderr.splitlines() == [
+        "sycophancy: stopped; what is complete is kept, and the same command continues from there"
+    ]
+    assert signal.Signals[name]
+    assert not list((tmp_path / "run").glob(".prepare*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("prepare", "--model", "mini_base", "--name", "a\udcff"),
+        ("prepare", "--model", "mini_base", "--instructions", "a\udcff"),
+        ("convert", "a\udcff", "b", "--to", "hf"),
+        ("doctor", "--model", "a\udcff"),
+        ("convert", "a" * 300, "b", "--to", "hf"),
+        ("launch", "tpu", "--name", "a", "--accelerator", "v4-8", "--zone", "z", "--source",
+         "a" * 300, "--", "run", "--model", "mini_base"),
+        ("prepare", "--model", "mini_base", "--seed", "9" * 5_000),
+        ("plan", "--model", "mini_base", "--topology", f"v4:{'9' * 5_000}"),
+        ("plan", "--all", "--mesh", "data=1"),
+        ("prepare", "--model", "mini_base", "--show", "9" * 30),
+    ],
+)  # fmt: skip
+def test_words_that_nothing_can_be_called_end_in_one_line(sycophancy, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    outcome = sycophancy(*words)
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()
+    assert len(line) < 700
+    assert not any(tmp_path.iterdir())

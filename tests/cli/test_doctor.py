@@ -1,0 +1,124 @@
+"""What `sycophancy doctor` finds, and what it says to do about it."""
+
+import dataclasses
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from sycophancy.cli import doctor
+from sycophancy.cli.main import app
+from sycophancy.config.load import load_config
+from sycophancy.training.t5x import command
+
+MODEL = load_config("mini_base", "paper").model
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(
+        doctor, "_buckets", lambda: doctor.Finding("buckets", "note", "not asked", "ask")
+    )
+
+
+def test_a_sound_machine_has_nothing_bad():
+    found = {finding.what: finding for finding in doctor.examine(MODEL)}
+    assert list(found)[:4] == ["packages", "devices", "vocabulary", "checkpoint"]
+    assert {found[what].state for what in ("packages", "devices", "vocabulary", "checkpoint")} == {
+        "ok"
+    }
+    assert "640,288 parameters" in found["checkpoint"].found
+    assert found["hub"].state == "note"
+    assert "HF_HUB_OFFLINE" in found["hub"].found
+    assert all(finding.remedy for finding in found.values() if finding.state != "ok")
+
+
+@pytest.mark.parametrize(
+    ("file", "remedy"), [("dev/nvidia0", "'.[gpu]'"), ("dev/accel0", "'.[tpu]'")]
+)
+def test_an_accelerator_that_jax_does_not_use_is_pointed_out(tmp_path, file, remedy):
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).touch()
+    found = doctor._devices(tmp_path)
+    assert found.state == "bad"
+    assert file in found.found
+    assert remedy in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("JAX_PLATFORMS", "cuda", "the plugin of that platform is not installed"),
+        ("XLA_FLAGS", "garbage", 'Could not open file "garbage"'),
+    ],
+)
+def test_devices_that_are_not_there_are_bad_and_the_rest_is_still_examined(variable, value, reason):
+    """In a process of its own: JAX starts once, and XLA ends the process that it refuses."""
+    if value == "cuda" and importlib.util.find_spec("jax_cuda12_plugin"):
+        pytest.skip("this machine has that plugin")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", variable: value}
+    done = subprocess.run(
+        [sys.executable, "-c", DOCTOR, "doctor"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    (bad,) = [line for line in lines if line.startswith("bad")]
+    assert bad.startswith("bad   devices")
+    assert f"{variable}={value}" in bad
+    assert reason in bad
+    assert [line.split()[1] for line in lines if not line.startswith(" ")] == [
+        "packages", "devices", "vocabulary", "checkpoint", "T5X", "hub", "buckets"
+    ]  # fmt: skip
+
+
+DOCTOR = """
+from sycophancy.cli import main, doctor
+doctor._buckets = lambda: doctor.Finding("buckets", "note", "not asked", "ask")
+main.main()
+"""
+
+
+def test_a_missing_vocabulary_is_bad_and_the_command_fails():
+    lost = dataclasses.replace(MODEL, vocabulary="nowhere/spiece.model")
+    assert doctor._vocabulary(lost).state == "bad"
+    small = dataclasses.replace(MODEL, network=dataclasses.replace(MODEL.network, vocab_size=9))
+    assert "1,199 pieces, the network has 9" in doctor._vocabulary(small).found
+    done = CliRunner().invoke(app, ["doctor", "--model", "flan_t5_small"])
+    assert done.exit_code == 1
+    assert "bad   vocabulary  hf:google/flan-t5-small/spiece.model" in done.output
+
+
+def test_another_models_checkpoint_is_bad():
+    other = dataclasses.replace(MODEL, network=dataclasses.replace(MODEL.network, mlp_dim=9))
+    found = doctor._checkpoint(other)
+    assert found.state == "bad"
+    assert "does not fit the model" in found.found
+
+
+def test_without_t5x_it_says_how_to_have_it(monkeypatch):
+    monkeypatch.setattr(command, "missing", lambda: ["t5x.train"])
+    found = doctor._t5x()
+    assert found.state == "note"
+    assert "docs/t5x.md" in found.remedy
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(doctor, "PATIENCE", 0.05)
+    found = doctor._tried("hub", "note", lambda: time.sleep(0.5), "go without")
+    assert found == doctor.Finding("hub", "note", "no answer within 0.05 s", "go without")
+
+
+def test_a_sound_machine_exits_with_zero():
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 0, done.output
+    assert "ok    checkpoint" in done.output
