@@ -1,0 +1,59 @@
+"""The stage `report`: one html page about the run."""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+from typing import Any
+
+from sycophancy.engine.stage import Counts, Inputs, Stage
+
+if typing.TYPE_CHECKING:
+    from etils import epath
+
+    from sycophancy.config.schema import Config
+    from sycophancy.engine.progress import Meter
+    from sycophancy.engine.run_folder import RunFolder
+
+PAGE = "report.html"
+
+
+class Report(Stage):
+    """Write one html page about the run."""
+
+    name = command = "report"
+    depends_on = ("evaluate_before", "evaluate_after")
+    unit = "pages"
+    on_devices = False
+    top_level = (PAGE,)
+    code_patterns = ("sycophancy/report/templates/*",)
+    keeps_other_code = False  # a page is written in a second
+
+    def inputs(self, config: Config, run: RunFolder) -> Inputs:
+        """The manifests of all other stages, the configuration and the metrics."""
+        own = f"{self.name}/manifest.json"
+        parts = sorted(run.path.glob("*/manifest.json"))
+        parts += [run.path / name for name in ("config.gin", "metrics.json")]
+        names = {str(path.relative_to(run.path)): path for path in parts if path.exists()}
+        return {
+            name: path
+            for name, path in names.items()
+            if name != own and not name.startswith(".")  # set aside or unfinished
+        }
+
+    def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
+        from sycophancy.report import page
+
+        page.write_report(run.path)
+        return {}
+
+    def result(self, run: RunFolder) -> Path | epath.Path:
+        return run.path / PAGE
+
+    def summary(self, run: RunFolder) -> list[str]:
+        """The sentences at the top of the report."""
+        from sycophancy.report.headline import headline
+        from sycophancy.report.reading import read_run
+
+        plain = str.maketrans({"“": '"', "”": '"'})
+        return [f"{headline(read_run(run.path)).translate(plain)}."]
