@@ -25,7 +25,7 @@ from sycophancy.engine.resumable import Resumable
 from sycophancy.engine.run_folder import NOT_DONE, RunFolder
 from sycophancy.stages import preflight, work
 from sycophancy.system import json_files, paths
-from sycophancy.training.t5x import command
+from sycophancy.training.t5x import requirements
 
 if typing.TYPE_CHECKING:
     from etils import epath
@@ -219,7 +219,7 @@ class Pipeline:
             work.check_finetuning(self.config, self.run)
         undone = [name for name in needed if not self.is_current(name)]
         if self.config.trainer == "t5x" and "finetune" in undone:
-            command.check_installed()
+            requirements.check_installed()
         if any(self.stages[name].on_devices for name in undone):
             distributed.check_platform()
             work.check_model(self.config.model)
