@@ -132,10 +132,10 @@ def _checkpoint(model: ModelConfig) -> Finding:
 
 def _t5x() -> Finding:
     """Imports it in a process of its own: it takes long and sets much up."""
-    from sycophancy.training.t5x import command
+    from sycophancy.training.t5x import requirements
 
     remedy = "docs/t5x.md says how to install it; --trainer jax does without"
-    if absent := command.missing():
+    if absent := requirements.missing():
         return Finding("T5X", "note", f"Python finds no {', no '.join(absent)}", remedy)
 
     def look() -> Finding:

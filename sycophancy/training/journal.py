@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -14,9 +14,8 @@ import tensorflow as tf
 from clu import metric_writers
 
 from sycophancy.errors import UserError
+from sycophancy.training.callbacks import Report
 from sycophancy.training.step import Window
-
-Report = Callable[[int, Mapping[str, float]], None]
 
 
 class Pace:

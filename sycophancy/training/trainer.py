@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -19,8 +19,9 @@ from sycophancy.config.schema import Config, TrainingConfig
 from sycophancy.errors import UserError
 from sycophancy.model import sharding
 from sycophancy.model.checkpoints import load_checkpoint, orbax
+from sycophancy.training.callbacks import Note, Report
 from sycophancy.training.feed import Feed, open_dataset
-from sycophancy.training.journal import Journal, Pace, Report, metrics_of
+from sycophancy.training.journal import Journal, Pace, metrics_of
 from sycophancy.training.preemption import Preempted, watch_sigterm
 from sycophancy.training.step import GOOD, Program, TrainState, empty_window, make_program
 
@@ -46,9 +47,10 @@ def finetune(
     config: Config,
     data_dir: Path,
     out: Path,
+    *,
     report: Report | None = None,
-    note: Callable[[str], None] = logger.warning,
-    conclude: Callable[[str], None] = logger.warning,
+    note: Note = logger.warning,
+    conclude: Note = logger.warning,
 ) -> Path:
     """Finetunes `config.model` on the prepared rows in `data_dir`; continues what `out` holds.
 
@@ -135,7 +137,7 @@ def _continued(
     checkpoints: orbax.Checkpoints,
     expected: TrainState,
     training: TrainingConfig,
-    note: Callable[[str], None],
+    note: Note,
 ) -> tuple[int, TrainState | None]:
     """The newest checkpoint that can be read, on the devices, and its step; (0, None) if none is.
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sycophancy.cli import doctor
 from sycophancy.cli.main import app
 from sycophancy.config.load import load_config
-from sycophancy.training.t5x import command
+from sycophancy.training.t5x import requirements
 
 MODEL = load_config("mini_base", "paper").model
 
@@ -106,7 +106,7 @@ def test_another_models_checkpoint_is_bad():
 
 
 def test_without_t5x_it_says_how_to_have_it(monkeypatch):
-    monkeypatch.setattr(command, "missing", lambda: ["t5x.train"])
+    monkeypatch.setattr(requirements, "missing", lambda: ["t5x.train"])
     found = doctor._t5x()
     assert found.state == "note"
     assert "docs/t5x.md" in found.remedy

@@ -15,9 +15,9 @@ import pytest
 from flax.core import freeze
 
 from sycophancy.config import macros
-from sycophancy.training.t5x import command
+from sycophancy.training.t5x import requirements
 
-MISSING = command.missing()
+MISSING = requirements.missing()
 REASON = f"Python finds no {', no '.join(MISSING)}; docs/t5x.md says how to install T5X"
 
 

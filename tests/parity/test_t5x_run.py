@@ -144,13 +144,15 @@ def test_finetune_with_t5x_is_finetune_with_ours_without_dropout(run, tmp_path):
     seen = []
     out = tmp_path / "t5x"
     out.mkdir()
-    last = command.finetune(config, run, out, lambda step, m: seen.append((step, m["loss"])))
+    last = command.finetune(config, run, out, report=lambda step, m: seen.append((step, m["loss"])))
     assert last == out / "checkpoint_106"
     assert not (out / "initial").exists()
     assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6]
 
     reported = []
-    best = finetune(config, run, tmp_path / "ours", lambda step, m: reported.append(m["loss"]))
+    best = finetune(
+        config, run, tmp_path / "ours", report=lambda step, m: reported.append(m["loss"])
+    )
     np.testing.assert_allclose([loss for _, loss in seen], reported, rtol=1e-5)
     model = config.model
     theirs = load_checkpoint(dataclasses.replace(model, checkpoint=str(last)))
@@ -174,7 +176,7 @@ def test_sigterm_saves_and_the_next_start_continues(run, tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Preempted) as caught:
-        command.finetune(config, run, tmp_path, stop)
+        command.finetune(config, run, tmp_path, report=stop)
     saved = caught.value.step
     assert 20 <= saved < 2000
     assert (tmp_path / f"checkpoint_{100 + saved}").is_dir()

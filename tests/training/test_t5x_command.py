@@ -15,7 +15,7 @@ from sycophancy.config.load import load_config, load_operative, macro_types
 from sycophancy.errors import UserError
 from sycophancy.training.preemption import Preempted
 from sycophancy.training.t5x import command as t5x_command
-from sycophancy.training.t5x import recipe
+from sycophancy.training.t5x import recipe, requirements
 
 # Macros of trainers/jax.gin that T5X's trainer has no use for, and why.
 UNUSED = {
@@ -76,10 +76,10 @@ def test_the_trainer_file_sets_no_macro_since_it_would_override_the_recipe():
 
 
 @pytest.mark.parametrize("model", ["mini_base", "flan_t5_xl"])
-@pytest.mark.parametrize("recipe", ["paper", "demo"])
-def test_gin_gives_the_configuration_of_the_in_tree_trainer(gin_files, model, recipe):
-    gin_files(f"models/{model}.gin", f"recipes/{recipe}.gin")
-    expected = load_config(model, recipe)
+@pytest.mark.parametrize("recipe_name", ["paper", "demo"])
+def test_gin_gives_the_configuration_of_the_in_tree_trainer(gin_files, model, recipe_name):
+    gin_files(f"models/{model}.gin", f"recipes/{recipe_name}.gin")
+    expected = load_config(model, recipe_name)
     found = recipe.configuration()
     assert found.training == expected.training  # with the defaults of what no file sets
     assert found.data == expected.data
@@ -173,7 +173,7 @@ def test_trainer_is_recorded_and_makes_finetuning_stale(tmp_path):
 
 
 def test_without_t5x_one_line_says_so_before_any_work(sycophancy, tmp_path, monkeypatch):
-    monkeypatch.setattr(t5x_command, "NEEDED", ("t5x.train", "no_such_package"))
+    monkeypatch.setattr(requirements, "NEEDED", ("t5x.train", "no_such_package"))
     outcome = sycophancy(
         "finetune", "--model", "mini_base", "--recipe", "quick", "--trainer", "t5x",
         "--out", tmp_path / "run",
@@ -237,7 +237,7 @@ def fake(monkeypatch):
     """`finetune` with another program in T5X's place."""
 
     def stand_in(steps, seconds, *error):
-        monkeypatch.setattr(t5x_command, "NEEDED", ())
+        monkeypatch.setattr(requirements, "NEEDED", ())
         monkeypatch.setattr(t5x_command, "POLL_SECONDS", 0.05)
         words = [str(steps), str(seconds), *error]
 
@@ -250,15 +250,18 @@ def fake(monkeypatch):
     return stand_in
 
 
-def test_progress_is_reported_and_the_last_checkpoint_returned(fake, tmp_path, capsys):
-    seen = []
+def test_progress_is_reported_and_the_last_checkpoint_returned(fake, tmp_path):
+    seen, notes = [], []
     config = fake(3, 0.1)
-    last = t5x_command.finetune(config, tmp_path, tmp_path, lambda *args: seen.append(args))
+    last = t5x_command.finetune(
+        config, tmp_path, tmp_path, report=lambda *args: seen.append(args), note=notes.append
+    )
     assert last == tmp_path / "checkpoint_3"
     assert [(step, metrics["loss"]) for step, metrics in seen] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
-    assert sys.executable in capsys.readouterr().err  # the command
-    assert t5x_command.finetune(config, tmp_path, tmp_path) == last  # again: nothing to do
-    assert capsys.readouterr().err == ""
+    (command,) = notes
+    assert command.startswith(sys.executable)
+    assert t5x_command.finetune(config, tmp_path, tmp_path, note=notes.append) == last  # complete
+    assert notes == [command]
 
 
 def test_a_failure_is_one_line_with_the_error_and_the_log(fake, tmp_path):
@@ -278,7 +281,7 @@ def test_sigterm_is_passed_on_and_waited_for(fake, tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Preempted) as caught:
-        t5x_command.finetune(config, tmp_path, tmp_path, report)
+        t5x_command.finetune(config, tmp_path, tmp_path, report=report)
     (saved,) = tmp_path.glob("checkpoint_*")
     assert saved.name == f"checkpoint_{caught.value.step}"
 
@@ -297,5 +300,5 @@ def test_ctrl_c_ends_t5x_too(fake, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        t5x_command.finetune(config, tmp_path, tmp_path, report)
+        t5x_command.finetune(config, tmp_path, tmp_path, report=report)
     assert started[0].poll() is not None

@@ -67,7 +67,7 @@ def test_it_learns(changed, run, tmp_path):
         changed(finetune_steps=30, log_period=10, microbatches=1, learning_rate=5e-2),
         run,
         tmp_path,
-        lambda step, metrics: heard.append((step, metrics["loss"])),
+        report=lambda step, metrics: heard.append((step, metrics["loss"])),
     )
     assert [step for step, _ in heard] == [10, 20, 30]
     assert heard[-1][1] < 0.7 * heard[0][1]

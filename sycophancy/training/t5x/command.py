@@ -7,8 +7,8 @@ process that goes on; so nothing of it is imported here.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
+import logging
 import os
 import re
 import shlex
@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,47 +25,19 @@ from sycophancy.config import macros
 from sycophancy.config.load import load_config, macro_values
 from sycophancy.config.schema import Config
 from sycophancy.errors import UserError
+from sycophancy.training.callbacks import Note, Report
 from sycophancy.training.preemption import Preempted, watch_sigterm
+from sycophancy.training.t5x.requirements import check_installed
+
+logger = logging.getLogger(__name__)
 
 LOG = "t5x.log"
 PARENT = "SYCOPHANCY_PARENT"  # the process that started T5X, which ends with it
-# What T5X imports and we do not need: packages, or a module of one whose name a folder may have.
-NEEDED = ("t5x.train", "airio.core", "jestimator.amos", "fiddle", "grain", "cached_property")
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 30.0  # after Ctrl-C, before the process is killed
 
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)")
 _ERROR = re.compile(r"(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Interrupt)): (.*)")
-
-Report = Callable[[int, Mapping[str, float]], None]
-
-
-def check_installed() -> None:
-    """Refuses to begin where T5X cannot be imported.
-
-    Raises:
-      UserError: naming the packages that are missing.
-    """
-    if found := missing():
-        raise UserError(
-            f"TRAINER 't5x' needs the real T5X, and Python finds no {', no '.join(found)}; "
-            "docs/t5x.md says how to install it, and --trainer jax needs none of it"
-        )
-
-
-def missing() -> list[str]:
-    """What of T5X Python does not find, without importing any of it."""
-    return [name for name in NEEDED if not _is_there(name)]
-
-
-def _is_there(name: str) -> bool:
-    """Whether a module exists, without importing its package, which may take long."""
-    package, _, module = name.partition(".")
-    spec = importlib.util.find_spec(package)
-    if spec is None or not module:
-        return spec is not None
-    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    return any((folder / f"{module}.py").is_file() for folder in folders)
 
 
 def command(config: Config, data_dir: Path, model_dir: Path) -> list[str]:
@@ -99,14 +71,24 @@ def command(config: Config, data_dir: Path, model_dir: Path) -> list[str]:
     ]
 
 
-def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = None) -> Path:
-    """Finetunes with T5X; continues what `out` holds. See `trainer.finetune`.
+def finetune(
+    config: Config,
+    data_dir: Path,
+    out: Path,
+    *,
+    report: Report | None = None,
+    note: Note = logger.warning,
+    conclude: Note = logger.warning,
+) -> Path:
+    """Finetunes with T5X; continues what `out` holds. See `trainers.Finetune`.
 
     Args:
       config: the run.
       data_dir: the run folder.
       out: T5X's model directory; also gets `metrics.jsonl`, `tensorboard/` and T5X's log.
       report: called with step and metrics at every logged step.
+      note: called with the command that starts T5X.
+      conclude: not called: T5X's log has what a person may want to know at the end.
 
     Returns:
       The last checkpoint's folder, `out/checkpoint_<PRETRAINED_STEP + FINETUNE_STEPS>`.
@@ -119,9 +101,10 @@ def finetune(config: Config, data_dir: Path, out: Path, report: Report | None = 
     last = out / f"checkpoint_{config.model.pretrained_step + steps}"
     if last.exists():
         return last
+    del conclude
     check_installed()
     words = command(config, data_dir, out)
-    print(shlex.join(words), file=sys.stderr, flush=True)
+    note(shlex.join(words))
     log = out / LOG
     _free_devices()
     with watch_sigterm() as told, log.open("ab") as file:
