@@ -45,7 +45,7 @@ def convert(value: Any, annotation: Any) -> Any:
                 return tuple(convert(item, arguments[0]) for item in value)
             if len(value) == len(arguments):
                 return tuple(map(convert, value, arguments))
-    if dataclasses.is_dataclass(annotation):
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         fields = typing.get_type_hints(annotation, include_extras=True)
         if isinstance(value, dict) and value.keys() == fields.keys():
             return annotation(**{name: convert(value[name], fields[name]) for name in fields})

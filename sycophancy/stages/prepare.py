@@ -11,7 +11,6 @@ from sycophancy.config.schema import DataConfig
 from sycophancy.engine.stage import Counts, Inputs, Stage
 from sycophancy.errors import UserError
 from sycophancy.stages.models import model_files, token_counter
-from sycophancy.stages.settings import macros_of
 
 if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config
