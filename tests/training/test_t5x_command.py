@@ -17,7 +17,7 @@ from sycophancy.training.preemption import Preempted
 from sycophancy.training.t5x import command as t5x_command
 from sycophancy.training.t5x import recipe, requirements
 
-# Macros of trainers/jax.gin that T5X's trainer has no use for, and why.
+# Settings that T5X's trainer does not use, and why.
 UNUSED = {
     "MODEL_NAME": "a name for people",
     "RECIPE": "a name for people",
