@@ -6,9 +6,10 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from sycophancy.config.declarations import result_settings
+from sycophancy.config.schema import DataConfig
 from sycophancy.engine.stage import Counts, Inputs, Stage
 from sycophancy.errors import UserError
-from sycophancy.stages.settings import macros_of
 from sycophancy.stages.models import model_files, token_counter
 
 if typing.TYPE_CHECKING:
@@ -21,9 +22,7 @@ class Prepare(Stage):
     """Write the data: claims, instructions, held-out items."""
 
     name = command = "prepare"
-    settings = macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS") | {
-        "TASK_FEATURE_LENGTHS"
-    }
+    settings = result_settings(DataConfig) | {"TASK_FEATURE_LENGTHS"}
     on_devices = False
 
     def inputs(self, config: Config, run: RunFolder) -> Inputs:
