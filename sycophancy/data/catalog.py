@@ -8,11 +8,10 @@ claim words each label. `data_set_file` reads a user's own `Source` from a TOML 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sycophancy.errors import UserError
+from sycophancy.errors import UserError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,9 +295,8 @@ def choose(names: Sequence[str], sources: Mapping[str, Source]) -> tuple[Source,
     """
     for name in names:
         if name not in sources:
-            close = difflib.get_close_matches(name, sources, n=3, cutoff=0.4)
-            hint = f"did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise UserError(f"unknown data set {name!r}; {hint or 'known: ' + ', '.join(sources)}")
+            hint = did_you_mean(name, sources) or f"; known: {', '.join(sources)}"
+            raise UserError(f"unknown data set {name!r}{hint}")
         if list(names).count(name) > 1:
             raise UserError(f"data set {name!r} is named twice; name each data set once")
     return tuple(source for name, source in sources.items() if not names or name in names)

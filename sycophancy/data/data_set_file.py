@@ -5,7 +5,6 @@ Everything that can be wrong in the file is refused here, before any row is read
 
 from __future__ import annotations
 
-import difflib
 import re
 import stat
 import tomllib
@@ -17,7 +16,7 @@ from sycophancy.config.schema import DataConfig
 from sycophancy.data import claims
 from sycophancy.data.bad_rows import shortened
 from sycophancy.data.catalog import SOURCES, FileRows, HubRows, Source, choose, folded
-from sycophancy.errors import UserError
+from sycophancy.errors import UserError, did_you_mean
 
 _MOST_BYTES = 2**20  # of a TOML file
 _ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
@@ -111,10 +110,9 @@ class _Table:
         known = tuple(known)
         for key in self.values:
             if key not in known:
-                close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+                hint = did_you_mean(key, known) or f"; known: {', '.join(known)}"
                 place = f" in [{self.name}]" if self.name else ""
-                raise UserError(f"{self.path}: unknown key {_quoted(key)}{place}; {hint}")
+                raise UserError(f"{self.path}: unknown key {_quoted(key)}{place}{hint}")
 
     def refuse(self, key: str, value: object, expected: str) -> None:
         full = f"{self.name}.{key}" if self.name else key

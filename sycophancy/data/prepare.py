@@ -224,6 +224,9 @@ def _write_intervention(
         *_shortage("intervention rows", config.num_examples, len(chosen[0])),
         *_shortage("intervention validation rows", config.num_validation, len(held_out[0])),
     ]
+    for texts in train:
+        if texts.source.described_in is not None:  # the miniature's vocabulary reads the 17
+            notes += lengths.spelling(texts)
     data_sets = {}
     for index, source in enumerate(sources):
         name = source.name
