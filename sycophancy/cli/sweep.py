@@ -57,11 +57,12 @@ def sweep(
         typer.Option(metavar="N", help="Run this cell alone, from 0; for an array of jobs."),
     ] = None,
     data_mirror: Annotated[
-        str | None, typer.Option(metavar="DIR", help="As of `run`; the next three as well.")
+        str | None, typer.Option(metavar="DIR", help="As of `run`; the next four as well.")
     ] = None,
     surveys: Annotated[str | None, typer.Option(metavar="DIR")] = None,
     instructions: Annotated[str | None, typer.Option(metavar="FILE")] = None,
     data_sets: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
+    data_set: Annotated[list[str] | None, typer.Option("--data-set", metavar="FILE")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,6 +106,7 @@ def sweep(
             surveys=surveys,
             instructions=instructions,
             data_sets=data_sets,
+            data_set=data_set,
             set_=set_,
         ).config(folder)
 
