@@ -42,10 +42,11 @@ def sweep(
         typer.Option(metavar="N", help="Run this cell alone, from 0; for an array of jobs."),
     ] = None,
     data_mirror: Annotated[
-        str | None, typer.Option(metavar="DIR", help="As of `run`; the next three as well.")
+        str | None, typer.Option(metavar="DIR", help="As of `run`; the next four as well.")
     ] = None,
     surveys: Annotated[str | None, typer.Option(metavar="DIR")] = None,
     instructions: Annotated[str | None, typer.Option(metavar="FILE")] = None,
+    evaluation: Annotated[list[str] | None, typer.Option(metavar="FILE")] = None,
     data_sets: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
     set_: Annotated[
         list[str] | None,
@@ -85,6 +86,7 @@ def sweep(
             data_mirror=data_mirror,
             surveys=surveys,
             instructions=instructions,
+            evaluation=evaluation,
             data_sets=data_sets,
             set_=set_,
         ).config(folder)

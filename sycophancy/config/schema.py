@@ -82,6 +82,9 @@ class DataConfig:
     instructions: Annotated[
         Annotated[str, Place()] | None, "a .jsonl or .parquet file; None: by the origin"
     ] = None
+    evaluations: Annotated[
+        tuple[Annotated[str, Place()], ...], "files of further evaluation sets, .jsonl"
+    ] = ()
     data_sets: Annotated[tuple[str, ...], DataSets(), "which of the 17; empty means all"] = ()
     num_examples: Annotated[int, Between(1, 10**7), "claims to train on, before filtration"] = (
         100_000

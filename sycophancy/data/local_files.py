@@ -11,6 +11,7 @@ from sycophancy.data import instructions, origins, survey_files
 from sycophancy.data.catalog import get_source, selected_names
 from sycophancy.data.surveys import FILES
 from sycophancy.errors import UserError
+from sycophancy.evaluation.own_sets import named_files
 
 
 def local_files(config: DataConfig) -> dict[str, Path]:
@@ -35,6 +36,8 @@ def local_files(config: DataConfig) -> dict[str, Path]:
 
 
 def _files(config: DataConfig) -> Iterator[tuple[str, Path]]:
+    for own_set, path in named_files(config.evaluations).items():
+        yield f"evaluation set {own_set!r}", path
     if config.instructions is not None:
         yield "the instructions", Path(config.instructions)
     elif config.origin == "mirror":

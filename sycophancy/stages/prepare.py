@@ -21,10 +21,12 @@ class Prepare(Stage):
     """Write the data: claims, instructions, held-out items."""
 
     name = command = "prepare"
-    settings = macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS") | {
+    # Files count by their content, not by where they lie.
+    settings = macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS", "EVALUATIONS") | {
         "TASK_FEATURE_LENGTHS"
     }
     on_devices = False
+    measured_only = ("evaluation set ",)
 
     def inputs(self, config: Config, run: RunFolder) -> Inputs:
         """The files that rows are read from, and the vocabulary that measures their lengths."""
