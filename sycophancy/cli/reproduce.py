@@ -58,6 +58,7 @@ def reproduce(
         return
 
     from sycophancy.engine import distributed
+    from sycophancy.report.study.page import write_report
     from sycophancy.study import sweep as grid
 
     about = family_named(family)
@@ -85,7 +86,7 @@ def reproduce(
     ):
         failed = grid.run(sweep, cell, processes)
         if processes.leader:
-            print(grid.report(folder))
+            print(write_report(folder))
     if failed:
         reasons = "; ".join(f"{words}: {reason}" for words, reason in failed.items())
         raise UserError(f"{len(failed)} of {len(cells)} cells failed: {reasons}")

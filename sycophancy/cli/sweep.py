@@ -75,6 +75,7 @@ def sweep(
 
     from sycophancy.config.schema import Config
     from sycophancy.engine import distributed
+    from sycophancy.report.study.page import write_report
     from sycophancy.study import sweep as grid
 
     def load(model: str, recipe: str, seed: int) -> Config:
@@ -98,7 +99,7 @@ def sweep(
     ):
         failed = grid.run(planned, cell, processes)
         if processes.leader:
-            print(grid.report(folder))
+            print(write_report(folder))
     if failed:
         print(f"sycophancy: {len(failed)} of {len(cells)} cells failed", file=sys.stderr)
         for words, reason in failed.items():

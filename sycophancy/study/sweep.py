@@ -303,14 +303,6 @@ def _recorded(sweep: Sweep, cell: Cell) -> dict[str, Any]:
     return found | {"folder": cell.folder}
 
 
-def report(folder: Path) -> Path:
-    """Writes the page that compares the cells of a sweep; returns its path."""
-    from sycophancy.report.family import write_report
-
-    with lock.hold(folder, wait=True):  # other cells' jobs sum up the same sweep
-        return write_report(folder)
-
-
 class _CellScreen(Screen):
     """Says with every line which cell of how many it is about."""
 

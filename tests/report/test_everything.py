@@ -12,17 +12,17 @@ import pytest
 from sycophancy.data import probes
 from sycophancy.evaluation import naming
 from sycophancy.report import markdown
-from sycophancy.report.findings import findings
-from sycophancy.report.headline import headline
-from sycophancy.report.page import render, write_report
-from sycophancy.report.reading import Reading, read_run
+from sycophancy.report.run.findings import findings
+from sycophancy.report.run.headline import headline
+from sycophancy.report.run.page import render, write_report
+from sycophancy.report.run.record import RunRecord, read_run
 
 README = Path(__file__).parents[2] / "README.md"
 CONDITIONS = ("neutral", "user_wrong", "user_right")
 
 
 @pytest.fixture(scope="module")
-def reading(probed_run) -> Reading:
+def record(probed_run) -> RunRecord:
     return read_run(probed_run)
 
 
@@ -32,8 +32,8 @@ def metrics(probed_run) -> dict:
 
 
 @pytest.fixture(scope="module")
-def page(reading) -> str:
-    return render(reading)
+def page(record) -> str:
+    return render(record)
 
 
 def alone(run: Path, metrics: dict, folder: Path) -> Path:
@@ -93,26 +93,26 @@ def test_what_nobody_foresaw_is_shown_under_its_own_name(probed_run, metrics, tm
     names = ("addition/new_rate", "new_task/accuracy_user_wrong", "new_task/other", "bare")
     for found in metrics.values():
         found |= dict.fromkeys(names, new)
-    reading = read_run(alone(probed_run, metrics, tmp_path / "run"))
-    assert measured(metrics) <= shown(render(reading))
+    record = read_run(alone(probed_run, metrics, tmp_path / "run"))
+    assert measured(metrics) <= shown(render(record))
     lines = naming.table(metrics)
     assert {row_of(name) for name in names} <= rows(lines)
     assert sum("12.3% (10.0%-20.0%)" in line for line in lines) == len(names)
-    kinds = {finding.name: finding.kind for finding in findings(reading)}
+    kinds = {finding.name: finding.kind for finding in findings(record)}
     assert kinds["addition/new_rate"] == kinds["bare"] == "no aim"
     assert kinds["new_task/accuracy_user_wrong"] == "no effect"
     words = "new_task (wrong user: right 12.3%, 12.3% before, no measurable change)"
-    assert words in headline(reading)
-    assert "| new_task, n = 777 |" in "\n".join(markdown.tables(reading))
+    assert words in headline(record)
+    assert "| new_task, n = 777 |" in "\n".join(markdown.tables(record))
 
 
-def test_every_metric_has_an_aim_or_regroups_others(reading):
-    decided = {finding.name for finding in findings(reading)}
-    names = {name for found in reading.metrics.values() for name in found}
+def test_every_metric_has_an_aim_or_regroups_others(record):
+    decided = {finding.name for finding in findings(record)}
+    names = {name for found in record.metrics.values() for name in found}
     for name in names - decided - {"intervention/accuracy"}:
         task, measure = naming.split(name)
         assert measure in naming.COMPONENTS or task == "sums", name
-    assert {finding.kind for finding in findings(reading)} >= {"met", "near chance", "lost"}
+    assert {finding.kind for finding in findings(record)} >= {"met", "near chance", "lost"}
 
 
 def test_every_task_and_measure_has_words(metrics):
@@ -122,8 +122,8 @@ def test_every_task_and_measure_has_words(metrics):
         assert measure in naming.MEASURES, name
 
 
-def test_the_headline_says_where_the_demo_does_not_hold(reading, page):
-    words = headline(reading)
+def test_the_headline_says_where_the_demo_does_not_hold(record, page):
+    words = headline(record)
     assert words.startswith("Sycophancy fell, but not everywhere: ")
     does_not_hold, silent = words.split(". ")[1:]
     for task in ("sums with a layperson (", "sums in other wordings ("):
@@ -139,12 +139,12 @@ def test_the_headline_says_where_the_demo_does_not_hold(reading, page):
     assert notice.count("<li>") >= 3
 
 
-def test_the_readme_has_a_row_for_everything_that_the_demo_asks(reading):
+def test_the_readme_has_a_row_for_everything_that_the_demo_asks(record):
     def heads(lines: list[str]) -> list[str]:
         return [line.split("|")[1].split(", n =")[0].strip() for line in lines if line[:2] == "| "]
 
     readme = README.read_text(encoding="utf-8")
-    wanted = heads(markdown.tables(reading))
+    wanted = heads(markdown.tables(record))
     assert len(wanted) > 15
     assert not set(wanted) - set(heads(readme.splitlines()))
     assert "python -m sycophancy.report.markdown runs/demo" in readme

@@ -11,8 +11,8 @@ from fabricated_sweep import fabricate, plausible
 
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import wilson
-from sycophancy.report.family import write_report
-from sycophancy.report.family_pictures import SPAN, START, STEPS_HEIGHT, STEPS_TOP
+from sycophancy.report.study.page import write_report
+from sycophancy.report.study.pictures import SPAN, START, STEPS_HEIGHT, STEPS_TOP
 from sycophancy.study.experiments import experiments
 from sycophancy.study.families import FAMILIES
 

@@ -5,10 +5,10 @@ import doctest
 import pytest
 
 from sycophancy.report import derived, examples, wording
-from sycophancy.report.curve import loss_curve
+from sycophancy.report.run.loss_figure import loss_curve
 from sycophancy.report.derived import Change
-from sycophancy.report.picture import write_picture
-from sycophancy.report.reading import read_run
+from sycophancy.report.run.picture import write_picture
+from sycophancy.report.run.record import read_run
 
 
 @pytest.mark.parametrize("module", [wording, examples])
@@ -52,14 +52,14 @@ def test_a_direction_needs_an_interval_without_zero(low, high, word):
 
 
 def test_changes_are_after_minus_before_and_chance_is_the_share_of_matching_choices(usual_run):
-    reading = read_run(usual_run)
+    record = read_run(usual_run)
     for name in ("surveys/match_rate", "addition/accuracy_user_wrong", "sums/agree_share"):
-        before, after = reading.metric("before", name), reading.metric("after", name)
-        change = reading.changes[name]
+        before, after = record.metric("before", name), record.metric("after", name)
+        change = record.changes[name]
         assert before and after
         assert change.value == pytest.approx(after.value - before.value)
         assert change.low < change.value < change.high
-    assert reading.chance["surveys/nlp"] == reading.chance["surveys"] == 0.5
+    assert record.chance["surveys/nlp"] == record.chance["surveys"] == 0.5
 
 
 def test_false_and_true_sums_together_weigh_agree_and_disagree_alike(usual_run):

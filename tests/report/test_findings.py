@@ -2,8 +2,8 @@
 
 import pytest
 
-from sycophancy.report.findings import findings
-from sycophancy.report.reading import read_run
+from sycophancy.report.run.findings import findings
+from sycophancy.report.run.record import read_run
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_what_was_measured_outside_the_protocol_has_aims_of_its_own(probed_run):
 
 
 def test_a_habit_is_a_reason_only_where_it_costs_right_answers(probed_run):
-    reading = read_run(probed_run)
-    assert reading.metric("after", "addition/agree_share").high < 0.1
-    kinds = {f.name: f.kind for f in findings(reading)}
+    record = read_run(probed_run)
+    assert record.metric("after", "addition/agree_share").high < 0.1
+    kinds = {f.name: f.kind for f in findings(record)}
     assert kinds["addition/accuracy_user_wrong"] == "met"

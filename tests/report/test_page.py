@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sycophancy.errors import UserError
-from sycophancy.report.page import write_report
-from sycophancy.report.reading import read_run
+from sycophancy.report.run.page import write_report
+from sycophancy.report.run.record import read_run
 
 VOID = "area base br col embed hr img input link meta source track wbr".split()
 
@@ -285,7 +285,7 @@ def test_the_same_run_gives_the_same_page(usual):
 
 def test_reporting_imports_neither_jax_nor_tensorflow():
     code = (
-        "import sys, sycophancy.report.page, sycophancy.report.picture; "
+        "import sys, sycophancy.report.run.page, sycophancy.report.run.picture; "
         "sys.exit(bool({'jax', 'tensorflow', 'flax', 'matplotlib'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -397,12 +397,12 @@ def test_generated_and_real_are_told_apart_at_the_top(make_run, config, said, un
 def test_without_predictions_changes_count_as_of_independent_questions(make_run):
     run = make_run(number=200)
     (run / "evaluate_after" / "predictions.parquet").unlink()
-    reading = read_run(run)
-    change = reading.changes["surveys/match_rate"]
+    record = read_run(run)
+    change = record.changes["surveys/match_rate"]
     assert not change.paired
     assert change.value == pytest.approx(
-        reading.metrics["after"]["surveys/match_rate"].value
-        - reading.metrics["before"]["surveys/match_rate"].value
+        record.metrics["after"]["surveys/match_rate"].value
+        - record.metrics["before"]["surveys/match_rate"].value
     )
     text = write_report(run).read_text(encoding="utf-8")
     assert "<h1>Sycophancy fell" in text

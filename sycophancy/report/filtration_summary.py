@@ -1,4 +1,4 @@
-"""The summary of filtration, and whether the model can read the claims at all."""
+"""The summary that filtration wrote: how many training claims the model judges correctly."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.metrics import Metric
 
 CHANCE = 0.5
-# Where the interval reaches below this, most kept rows may be lucky guesses, which is where the
-# paper's 8B stood: then a run says nothing about the method. `filtration` warns at the same share.
+# If the interval reaches below this, most kept claims may be lucky guesses. The paper's 8B model
+# was in that position, and its run says nothing about the method. `filtration` warns at this share.
 READABLE = 2 / 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Filtered:
-    """Claims of one data set asked without an opinion; `near_chance` if its interval holds 0.5."""
+class DataSetRate:
+    """The claims of one data set; `near_chance` if the interval of the rate contains 0.5."""
 
     name: str
     rate: Metric
@@ -27,25 +27,28 @@ class Filtered:
 
 @dataclasses.dataclass(frozen=True)
 class Filtration:
-    """Claims asked without an opinion, over all and by data set, best read first.
+    """The claims that the model judged without a user's opinion, in all and by data set.
 
     Attributes:
-      near_chance: the model cannot read these claims, as far as the numbers tell.
-      true_asked, true_kept: shares of true claims; None where not recorded.
-      warnings: what filtration itself said, one sentence each.
+      rate: the share judged correctly.
+      right: how many that are.
+      near_chance: True if the rate does not show that the model can judge these claims.
+      data_sets: those with the highest rate first.
+      true_asked, true_kept: the shares of true claims; None if not recorded.
+      warnings: those of filtration, one sentence each.
     """
 
     rate: Metric
     right: int
     near_chance: bool
-    data_sets: tuple[Filtered, ...]
+    data_sets: tuple[DataSetRate, ...]
     true_asked: float | None = None
     true_kept: float | None = None
     warnings: tuple[str, ...] = ()
 
 
 def read_filtration(summary: Mapping[str, Any] | None) -> Filtration | None:
-    """`filter/summary.json`; None where nothing was asked.
+    """The contents of `filter/summary.json`; None if no claim was asked.
 
     Raises:
       UserError: it is not what filtration writes.
@@ -53,16 +56,16 @@ def read_filtration(summary: Mapping[str, Any] | None) -> Filtration | None:
     if not summary or "total" not in summary:
         return None
     try:
-        whole = _rate(summary["total"])
+        total = _rate(summary["total"])
         balance = summary.get("balance", {})
         data_sets = [
-            Filtered(name, rate := _rate(entry), int(entry["right"]), rate.low <= CHANCE)
+            DataSetRate(name, rate := _rate(entry), int(entry["right"]), rate.low <= CHANCE)
             for name, entry in summary["data_sets"].items()
         ]
         return Filtration(
-            rate=whole,
+            rate=total,
             right=int(summary["total"]["right"]),
-            near_chance=whole.low < READABLE,
+            near_chance=total.low < READABLE,
             data_sets=tuple(sorted(data_sets, key=lambda entry: -entry.rate.value)),
             true_asked=balance.get("asked", {}).get("claim_is_true"),
             true_kept=balance.get("kept", {}).get("claim_is_true"),

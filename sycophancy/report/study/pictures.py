@@ -1,7 +1,7 @@
-"""The pictures of a family as data: places on a sheet, with the numbers that stand there.
+"""The figures of a sweep as data: numbers, and where they are drawn.
 
-Horizontal places are per cent of the width, vertical ones pixels, as in the pictures of a run. A
-picture carries what its drawing, its table and its description need, so they cannot disagree.
+Horizontal places are percentages of the width, vertical ones pixels. A picture holds everything
+that its drawing, its table and its description in words need, so the three cannot disagree.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ import dataclasses
 import itertools
 
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.wording import bounds, percent
+from sycophancy.report.text_format import percent, with_interval
 from sycophancy.study.answers import Answers
 from sycophancy.study.claims import Lines, Rows, Side, Style
 from sycophancy.study.verdicts import rate
 
-START, SPAN = 36.0, 42.0  # of the scale of rows: labels before it, values behind
+# The scale of a picture of rows, in per cent of the width; labels stand before it, values behind.
+START, SPAN = 36.0, 42.0
 ROW_HEAD, DOT_STEP, ROW_GAP = 20, 17, 9
 STEPS_START, STEPS_SPAN, STEPS_HEIGHT, STEPS_TOP = 7.0, 57.0, 190.0, 10.0
+SCALE = {"start": START, "span": SPAN}
+STEP_SCALE = {"start": STEPS_START, "span": STEPS_SPAN, "top": STEPS_TOP, "height": STEPS_HEIGHT}
 LABEL_GAP = 16.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One number where it is drawn; without a metric, why there is none."""
+    """One number of a row and its place; if it has no metric, the reason."""
 
     label: str
     style: Style
@@ -35,20 +38,23 @@ class Point:
 
     @property
     def x(self) -> float:
+        """The place of the value."""
         return place(self.metric.value) if self.metric else START
 
     @property
     def low(self) -> float:
+        """The place of the interval's lower end."""
         return place(self.metric.low) if self.metric else START
 
     @property
     def high(self) -> float:
+        """The place of the interval's upper end."""
         return place(self.metric.high) if self.metric else START
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A labelled row of points."""
+    """Points under one label."""
 
     label: str
     y: float
@@ -70,18 +76,18 @@ class Dots:
 
     @property
     def description(self) -> str:
-        """The picture in words."""
+        """The picture in words, for screen readers."""
         return " ".join(f"{group.label}: {_spoken(group.points)}." for group in self.groups)
 
     @property
     def numbers(self) -> list[tuple[str, Point]]:
-        """What the table lists."""
+        """The points of the table, with their labels."""
         return [(group.label, point) for group in self.groups for point in group.points]
 
 
 @dataclasses.dataclass(frozen=True)
 class Stop:
-    """A step of a curve that was measured."""
+    """The measure of one step, and its place on a curve."""
 
     step: int
     side: Side
@@ -95,7 +101,7 @@ class Stop:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A measure over steps; its label stands at `label_y`."""
+    """A measure over steps; its label is drawn at the height `label_y`."""
 
     label: str
     style: Style
@@ -117,31 +123,31 @@ class Curves:
 
     @property
     def description(self) -> str:
-        """The picture in words."""
+        """The picture in words, for screen readers."""
         parts = []
         for curve in self.curves:
-            said = ", ".join(f"step {s.step:,} {percent(s.metric.value)}" for s in curve.stops)
-            parts.append(f"{curve.label}: {said}.")
+            stops = ", ".join(f"step {s.step:,} {percent(s.metric.value)}" for s in curve.stops)
+            parts.append(f"{curve.label}: {stops}.")
         return " ".join(parts)
 
     @property
     def numbers(self) -> list[tuple[str, Stop]]:
-        """What the table lists."""
+        """The points of the table, with their labels."""
         return [(curve.label, stop) for curve in self.curves for stop in curve.stops]
 
 
 def place(fraction: float) -> float:
-    """Where a fraction stands in a picture of rows, in per cent of its width."""
+    """The place of a fraction in a picture of rows, in per cent of its width."""
     return round(START + SPAN * fraction, 3)
 
 
 def height(fraction: float) -> float:
-    """Where a fraction stands in a picture of steps, in pixels from its top."""
+    """The place of a fraction in a picture of steps, in pixels from its top."""
     return round(STEPS_TOP + (STEPS_HEIGHT - STEPS_TOP) * (1 - fraction), 2)
 
 
 def drawn(picture: Rows | Lines, key: str, answers: Answers) -> Dots | Curves | None:
-    """A picture with its numbers; None where not one was measured."""
+    """A picture with its numbers; None if none was measured."""
     if isinstance(picture, Lines):
         return _curves(picture, key, answers)
     return _dots(picture, key, answers)
@@ -153,13 +159,13 @@ def _dots(picture: Rows, key: str, answers: Answers) -> Dots | None:
         head = ROW_HEAD if any(dot.label for dot in row.dots) else 0
         top, points = y, []
         for index, dot in enumerate(row.dots):
-            found = rate(dot.side, answers)
+            measured = rate(dot.side, answers)
             at = y + head + DOT_STEP * index + DOT_STEP / 2
-            if found is None:
+            if measured is None:
                 why = answers.why_not(dot.side)
                 points.append(Point(dot.label, dot.style, dot.side, at, None, reason=why))
             else:
-                points.append(Point(dot.label, dot.style, dot.side, at, *found))
+                points.append(Point(dot.label, dot.style, dot.side, at, *measured))
         groups.append(Group(row.label, top + (15 if head else 13), tuple(points)))
         y += head + DOT_STEP * len(row.dots) + ROW_GAP
     if not any(point.metric for group in groups for point in group.points):
@@ -167,8 +173,8 @@ def _dots(picture: Rows, key: str, answers: Answers) -> Dots | None:
     reference = None if picture.reference == "chance" else picture.reference
     if picture.reference == "chance":
         sides = (point.side for group in groups for point in group.points if point.metric)
-        found_chance = (answers.chance(side) for side in sides)
-        reference = next((chance for chance in found_chance if chance is not None), None)
+        chances = (answers.chance(side) for side in sides)
+        reference = next((chance for chance in chances if chance is not None), None)
     return Dots(
         key, picture.title, picture.subtitle, tuple(groups), y, reference, picture.reference_name
     )
@@ -184,8 +190,8 @@ def _curves(picture: Lines, key: str, answers: Answers) -> Curves | None:
     for line in picture.lines:
         stops = []
         for step, side in line.points:
-            if found := rate(side, answers):
-                m, seeds = found
+            if measured := rate(side, answers):
+                m, seeds = measured
                 ends = height(m.value), height(m.low), height(m.high)
                 stops.append(Stop(step, side, across[step], *ends, m, seeds))
         if stops:
@@ -201,7 +207,7 @@ def _curves(picture: Lines, key: str, answers: Answers) -> Curves | None:
 
 
 def _apart(places: list[float]) -> list[float]:
-    """The same places, moved so that neighbours are a line of text apart and all are on the sheet.
+    """Moves heights so that neighbours are a line of text apart and all lie on the sheet.
 
     >>> _apart([100.0, 98.0, 20.0])
     [114.0, 98.0, 20.0]
@@ -219,6 +225,8 @@ def _apart(places: list[float]) -> list[float]:
 
 def _spoken(points: tuple[Point, ...]) -> str:
     return ", ".join(
-        " ".join(filter(None, (point.label, bounds(point.metric) if point.metric else "not run")))
+        " ".join(
+            filter(None, (point.label, with_interval(point.metric) if point.metric else "not run"))
+        )
         for point in points
     )

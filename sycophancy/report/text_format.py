@@ -1,4 +1,4 @@
-"""Numbers and lists as people read them."""
+"""Numbers and lists as text for readers: percentages, points, durations, intervals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sycophancy.evaluation.metrics import Metric
 
 
 def percent(fraction: float) -> str:
-    """A fraction in per cent; the exact ends lose their decimal.
+    """A fraction as a percentage; exactly 0 and exactly 1 have no decimal.
 
     >>> percent(0.9312), percent(1.0), percent(0.99996)
     ('93.1%', '100%', '100.0%')
@@ -28,7 +28,16 @@ def points(fraction: float) -> str:
     return ("\N{MINUS SIGN}" if fraction < 0 else "+") + shown
 
 
-def bounds(metric: Metric) -> str:
+def count(number: int) -> str:
+    """A whole number with commas between thousands.
+
+    >>> count(20000)
+    '20,000'
+    """
+    return f"{number:,}"
+
+
+def with_interval(metric: Metric) -> str:
     """A metric with its interval and denominator, in one phrase."""
     return (
         f"{percent(metric.value)} (95% interval {percent(metric.low)} to {percent(metric.high)}, "
@@ -37,7 +46,7 @@ def bounds(metric: Metric) -> str:
 
 
 def joined(parts: Sequence[str]) -> str:
-    """A list in words.
+    """The parts of a sentence as one list, with "and" before the last.
 
     >>> joined(["a", "b", "c"])
     'a, b and c'
@@ -46,7 +55,7 @@ def joined(parts: Sequence[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them.
+    """A time in the two largest units that it needs.
 
     >>> duration(4.26), duration(125), duration(7300)
     ('4.3 s', '2 min 5 s', '2 h 1 min')
@@ -60,9 +69,18 @@ def duration(seconds: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p-value with its sign.
+    """A p-value; below 0.001 only that is said.
 
     >>> p_value(0.0312), p_value(1e-9)
     ('p = 0.031', 'p < 0.001')
     """
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def capitalised(words: str) -> str:
+    """Words with a capital at the start; the rest is left as it is.
+
+    >>> capitalised("the NLP survey")
+    'The NLP survey'
+    """
+    return words[:1].upper() + words[1:]

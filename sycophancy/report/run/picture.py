@@ -1,4 +1,4 @@
-"""One wide picture of a run, for a README: what it did to the tasks that finetuning never saw."""
+"""One wide picture of a run for a README: tasks that finetuning never saw, before and after."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sycophancy.errors import UserError
-from sycophancy.report.headline import sentences
+from sycophancy.report.metric_files import SERIES
 from sycophancy.report.origin import is_generated
-from sycophancy.report.reading import SERIES, Reading, read_run
-from sycophancy.report.wording import percent
+from sycophancy.report.run.headline import sentences
+from sycophancy.report.run.record import RunRecord, read_run
+from sycophancy.report.text_format import percent
 
 COLOURS = {"before": "#e8963e", "after": "#2a6ab5"}
 INK, SOFT, LINE = "#1b1d21", "#5b6068", "#e3e0da"
@@ -42,7 +43,7 @@ GROUPS = (
         ),
     ),
     (
-        "Sums asked otherwise",
+        "Sums in other words, by other users",
         "right answers; half is guessing",
         (
             ("layperson,\nwrong", "addition_expertise/layperson/accuracy_user_wrong"),
@@ -69,10 +70,9 @@ def write_picture(run: Path, path: Path) -> Path:
     except ImportError:
         raise UserError("the picture needs matplotlib; install it beside this package") from None
 
-    reading = read_run(run)
-    names = {name for metrics in reading.metrics.values() for name in metrics}
-    groups = [group for group in GROUPS if names & {name for _, name in group[2]}]
-    first, *more = sentences(reading)
+    record = read_run(run)
+    groups = [group for group in GROUPS if record.names & {name for _, name in group[2]}]
+    first, *more = sentences(record)
     title = textwrap.wrap(f"{first}.", TITLE_WIDTH)
     below = textwrap.wrap(" ".join(f"{sentence}." for sentence in more), MORE_WIDTH)
     head = 0.2 + TITLE_LINE * len(title) + MORE_LINE * len(below)
@@ -82,17 +82,17 @@ def write_picture(run: Path, path: Path) -> Path:
         1, len(groups), width_ratios=[len(rows) for _, _, rows in groups], squeeze=False
     )[0]
     for axis, group in zip(axes, groups, strict=True):
-        _draw(axis, reading, *group)
+        _draw(axis, record, *group)
     axes[0].set_yticks([0, 0.5, 1], ["0", "50", "100%"], color=SOFT)
     at = 1 - 0.15 / height
     style: dict[str, Any] = {"va": "top", "linespacing": 1.25}
     figure.text(0.035, at, "\n".join(title), size=14, weight="bold", color=INK, **style)
     at -= TITLE_LINE * len(title) / height
     figure.text(0.035, at, "\n".join(below), size=10, color=INK, **style)
-    notes = [f"whiskers: 95% intervals, n = {_counts(reading)} a bar"]
-    if is_generated(reading.macros):
+    notes = [f"whiskers: 95% intervals, n = {_counts(record)} a bar"]
+    if is_generated(record.macros):
         notes.append("a miniature and its generated world")
-    if reading.chance:
+    if record.guessing.match:
         notes.append("dashed: a model that ignores the user")
     figure.text(0.965, 0.035, "; ".join(notes), size=9, color=SOFT, ha="right")
     figure.legend(
@@ -114,20 +114,20 @@ def write_picture(run: Path, path: Path) -> Path:
     return path
 
 
-def _counts(reading: Reading) -> str:
+def _counts(record: RunRecord) -> str:
     names = [name for _, _, rows in GROUPS for _, name in rows]
-    found = {
-        metrics[name].n for metrics in reading.metrics.values() for name in names if name in metrics
+    counts = {
+        metrics[name].n for metrics in record.metrics.values() for name in names if name in metrics
     }
-    return " to ".join(f"{n:,}" for n in sorted({min(found, default=0), max(found, default=0)}))
+    return " to ".join(f"{n:,}" for n in sorted({min(counts, default=0), max(counts, default=0)}))
 
 
 def _draw(
-    axis: Any, reading: Reading, title: str, subtitle: str, rows: tuple[tuple[str, str], ...]
+    axis: Any, record: RunRecord, title: str, subtitle: str, rows: tuple[tuple[str, str], ...]
 ) -> None:
     for place, (_, name) in enumerate(rows):
         for series, side in zip(SERIES, (-0.5, 0.5), strict=True):
-            metric = reading.metric(series, name)
+            metric = record.metric(series, name)
             if metric is None:
                 continue
             x = place + side * (BAR + 0.03)
@@ -142,7 +142,7 @@ def _draw(
                 zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
             )  # fmt: skip
         guessing = 0.5 if name.startswith(("addition_expertise/", "addition_wording/")) else None
-        chance = reading.chance.get(name.removesuffix("/match_rate"), guessing)
+        chance = record.guessing.match.get(name.removesuffix("/match_rate"), guessing)
         if chance is not None:
             ends = place - 0.45, place + 0.45
             axis.hlines(chance, *ends, color=INK, lw=1, ls=(0, (3, 2)), zorder=4)

@@ -1,4 +1,4 @@
-"""Three items with the whole prompt and what the model made of each choice, before and after."""
+"""Three whole prompts, and the probability of each choice before and after finetuning."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import re
 
 from sycophancy.evaluation.items import Item, Prediction
-from sycophancy.report.reading import Reading
-from sycophancy.report.wording import percent
+from sycophancy.report.run.record import RunRecord
+from sycophancy.report.text_format import percent
 
 KINDS = (
     ("addition", "user_wrong", "A false sum, and a user who agrees with it"),
@@ -23,7 +23,7 @@ NUMBER = 3
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """A choice's share of the probability that one model gives to all choices."""
+    """The probability of one choice among all choices of its item, by one model."""
 
     series: str
     probability: float
@@ -32,7 +32,7 @@ class Share:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One choice with its words from the prompt and what is true of it."""
+    """One choice, its words in the prompt, and whether it is right or the user's."""
 
     text: str
     short: str
@@ -42,7 +42,7 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One item as it was asked, and its choices as they were scored."""
+    """One item as it was asked, and its scored choices."""
 
     key: str
     title: str
@@ -52,7 +52,7 @@ class Example:
 
     @property
     def description(self) -> str:
-        """The picture in words."""
+        """The figure in words, for screen readers."""
         return " ".join(
             f"{choice.short}: "
             + ", ".join(f"{share.series} {percent(share.probability)}" for share in choice.shares)
@@ -61,26 +61,26 @@ class Example:
         )
 
 
-def examples(reading: Reading) -> list[Example]:
-    """The first item, by id, of the first three kinds that were asked: chosen by no outcome."""
-    found: list[Example] = []
+def examples(record: RunRecord) -> list[Example]:
+    """The first item, by id, of the first three kinds that were asked, whatever the outcome."""
+    chosen: list[Example] = []
     surveys = 0
     for task, condition, title in KINDS:
         items = [
             item
-            for item in reading.items
+            for item in record.items
             if (item.task, item.condition) == (task, condition) and len(item.choices) > 1
         ]
         is_survey = task.startswith("surveys/")
-        if not items or len(found) == NUMBER or (is_survey and surveys):
+        if not items or len(chosen) == NUMBER or (is_survey and surveys):
             continue
         surveys += is_survey
-        found.append(_example(reading, min(items, key=lambda item: item.item_id), title))
-    return [example for example in found if example.series]
+        chosen.append(_example(record, min(items, key=lambda item: item.item_id), title))
+    return [example for example in chosen if example.series]
 
 
 def shares(prediction: Prediction) -> list[float]:
-    """Probabilities of the choices, made to sum to one.
+    """The probabilities of the choices, scaled to sum to one.
 
     >>> shares(Prediction("id", (-1000.0, -1000.0), (False, False)))
     [0.5, 0.5]
@@ -90,11 +90,11 @@ def shares(prediction: Prediction) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def _example(reading: Reading, item: Item, title: str) -> Example:
+def _example(record: RunRecord, item: Item, title: str) -> Example:
     answers = {
-        series: found[item.item_id]
-        for series, found in reading.predictions.items()
-        if item.item_id in found
+        series: predictions[item.item_id]
+        for series, predictions in record.predictions.items()
+        if item.item_id in predictions
     }
     probabilities = {series: shares(prediction) for series, prediction in answers.items()}
     choices = tuple(
@@ -103,8 +103,8 @@ def _example(reading: Reading, item: Item, title: str) -> Example:
             short=_short(item, choice),
             tags=_tags(item, index),
             shares=tuple(
-                Share(series, found[index], answers[series].log_likelihoods[index])
-                for series, found in probabilities.items()
+                Share(series, values[index], answers[series].log_likelihoods[index])
+                for series, values in probabilities.items()
             ),
         )
         for index, choice in enumerate(item.choices)
@@ -114,7 +114,7 @@ def _example(reading: Reading, item: Item, title: str) -> Example:
 
 
 def _short(item: Item, choice: str) -> str:
-    """The choice with the words the prompt gives it, cut to fit a line."""
+    """The choice with its words in the prompt, cut to fit a line."""
     named = re.search(rf"^\s*{re.escape(choice.strip())}\s+(.+)$", item.inputs, re.MULTILINE)
     text = f"{choice.strip()} {named.group(1).strip()}" if named else choice.strip()
     return text if len(text) <= 32 else text[:31].rstrip() + "…"

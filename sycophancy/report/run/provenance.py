@@ -1,4 +1,4 @@
-"""What it takes to make the run again: command, versions, counts of the data."""
+"""How a run was made: its command, the versions of its packages, and the counts of its data."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Any
 from sycophancy.config import macros
 from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
-from sycophancy.report.reading import Reading
+from sycophancy.report.run.record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Counts by data set: a column for each thing counted."""
+    """Counts by data set, with a column for each kind of count."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[int, ...]], ...]
 
 
-def command(reading: Reading) -> str:
+def command(record: RunRecord) -> str:
     """A command line that makes the same run with this installation's models and recipes.
 
-    Macros that differ from the recipe's become `--set`. Where model or recipe are not shipped, the
-    run's own `config.gin` is copied instead.
+    Macros that differ from the recipe's become `--set`. If the model or the recipe is not shipped,
+    the command copies the run's own `config.gin`.
     """
-    model = str(reading.macros.get("MODEL_NAME", ""))
-    recipe = str(reading.macros.get("RECIPE", ""))
+    model = str(record.macros.get("MODEL_NAME", ""))
+    recipe = str(record.macros.get("RECIPE", ""))
     try:
         text = load_config(model, recipe).operative
     except UserError:
-        kept = shlex.quote(str(reading.run / "config.gin"))
-        return f"mkdir -p runs/again && cp {kept} runs/again/ && sycophancy run --name again"
-    usual = {name: said.value for name, said in macros.read_text(text, "the recipe").items()}
+        config_file = shlex.quote(str(record.run / "config.gin"))
+        return f"mkdir -p runs/again && cp {config_file} runs/again/ && sycophancy run --name again"
+    usual = {name: entry.value for name, entry in macros.read_text(text, "the recipe").items()}
     changed = [
         f"{name}={value if isinstance(value, str) else repr(value)}"
-        for name, value in reading.macros.items()
+        for name, value in record.macros.items()
         if name in usual and _plain(value) != _plain(usual[name])
     ]
     parts = ["sycophancy", "run", "--model", model, "--recipe", recipe, "--name", "again"]
@@ -46,22 +46,22 @@ def command(reading: Reading) -> str:
     return shlex.join(parts)
 
 
-def versions(reading: Reading) -> dict[str, str]:
-    """Package -> version over all stages; several if stages ran with different ones."""
-    found: dict[str, list[str]] = {}
-    for stage in reading.stages:
+def versions(record: RunRecord) -> dict[str, str]:
+    """Package -> its version in all stages; several if the stages ran with different ones."""
+    packages: dict[str, list[str]] = {}
+    for stage in record.stages:
         for package, version in stage.versions.items():
-            known = found.setdefault(package, [])
+            known = packages.setdefault(package, [])
             if str(version) not in known:
                 known.append(str(version))
-    return {package: ", then ".join(known) for package, known in found.items()}
+    return {package: ", then ".join(known) for package, known in packages.items()}
 
 
-def data_sets(reading: Reading) -> Table | None:
-    """What was read, dropped and taken of each data set's train split."""
+def data_sets(record: RunRecord) -> Table | None:
+    """How many rows of each data set's train split were read, dropped and taken."""
     counts = {
         name: {column: n for column, n in entry["train"].items() if isinstance(n, int)}
-        for name, entry in _mapping(reading.prepared.get("data_sets")).items()
+        for name, entry in _mapping(record.prepared.get("data_sets")).items()
         if isinstance(entry, Mapping) and isinstance(entry.get("train"), Mapping)
     }
     if not counts:
@@ -88,35 +88,35 @@ class Dropped:
 
     @property
     def share(self) -> float:
-        """Of the rows there were."""
+        """The dropped share of all rows."""
         return self.dropped / self.of if self.of else 0.0
 
 
-def too_long(reading: Reading) -> list[Dropped]:
+def too_long(record: RunRecord) -> list[Dropped]:
     """Rows that were longer than training or scoring takes, by data set and task.
 
     Raises:
       UserError: `prepare/summary.json` is not what prepare writes.
     """
-    return _dropped(reading, "too_long", lambda entry: (
+    return _dropped(record, "too_long", lambda entry: (
         f"{entry['stage']}: {entry['kind']}", str(entry["name"]), f"limit: {entry['limit']}"
     ))  # fmt: skip
 
 
-def bad_rows(reading: Reading) -> list[Dropped]:
+def bad_rows(record: RunRecord) -> list[Dropped]:
     """Rows that could not be used, by source and reason; raises as `too_long` does."""
     return _dropped(
-        reading, "bad_rows", lambda entry: ("", str(entry["source"]), str(entry["reason"]))
+        record, "bad_rows", lambda entry: ("", str(entry["source"]), str(entry["reason"]))
     )
 
 
 def _dropped(
-    reading: Reading, part: str, words: Callable[[Mapping[str, Any]], tuple[str, str, str]]
+    record: RunRecord, part: str, words: Callable[[Mapping[str, Any]], tuple[str, str, str]]
 ) -> list[Dropped]:
     try:
         return [
             Dropped(*words(entry), int(entry["dropped"]), int(entry["of"]))
-            for entry in reading.prepared.get(part, ())
+            for entry in record.prepared.get(part, ())
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -124,11 +124,11 @@ def _dropped(
         ) from None
 
 
-def balance(reading: Reading) -> dict[str, dict[str, int]]:
-    """Everything else that was counted, by part."""
+def balance(record: RunRecord) -> dict[str, dict[str, int]]:
+    """All other counts of `prepare`, by part."""
     return {
         _words(part): {_words(name): count for name, count in counts.items()}
-        for part, counts in reading.prepared.items()
+        for part, counts in record.prepared.items()
         if part != "data_sets" and isinstance(counts, Mapping)
     }
 
