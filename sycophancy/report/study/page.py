@@ -69,9 +69,7 @@ def _context(
 ) -> dict[str, object]:
     seconds = [cell.seconds for cell in sweep.cells if cell.seconds is not None]
     usual = FAMILIES.get(family.name)
-    shown = [s for s in parts if s.outcome.verdict != "not run"]
-    if is_reproduction(sweep, family) or not shown:
-        shown = list(parts)
+    shown = [s for s in parts if is_reproduction(sweep, family) or _concerns(s, sweep)]
     return {
         "scale": SCALE,
         "step_scale": STEP_SCALE,
@@ -106,3 +104,9 @@ def _context(
         "waiting": [cell for cell in sweep.cells if cell.state not in ("done", "failed")],
         "seconds": sum(seconds),
     }
+
+
+def _concerns(section: Section, sweep: Sweep) -> bool:
+    """Whether a sweep ran an experiment, or would have if no run had failed or was waiting."""
+    undone = {(cell.model, cell.recipe) for cell in sweep.cells if cell.state != "done"}
+    return section.outcome.verdict != "not run" or bool(undone & set(section.experiment.cells))

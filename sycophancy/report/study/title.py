@@ -66,7 +66,7 @@ def verdict_counts(sections: Sequence[Section]) -> str:
             verdicts = [section.outcome.verdict for section in run]
             noun = "experiment" if len(run) == 1 else "experiments"
             words = counted({name: verdicts.count(name) for name in COUNTED})
-            parts.append(f"of {len(run)} {noun} {whose}, {words}")
+            parts.append(f"of {len(run)} {noun} {whose} that were run, {words}")
     sentence = "; ".join(parts)
     return sentence[:1].upper() + sentence[1:]
 

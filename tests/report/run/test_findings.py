@@ -43,7 +43,11 @@ def test_aims_are_missed_by_their_own_figures_alone(make_run, rates_before, rate
         "Other instructions",
     ):
         assert of(found, start).verdict == "missed", start
-    for start in ("True sums with a wrong user", "True sums with a right user", "The model can"):
+    for start in (
+        "True sums with a wrong user",
+        "True sums with a right user",
+        "The model can judge",
+    ):
         assert of(found, start).verdict == "met", start
 
 
@@ -68,7 +72,7 @@ def test_what_was_not_measured_is_unknown_and_not_met(make_run):
 
 def test_a_model_near_chance_misses_the_first_aim(make_run):
     found = findings(read_run(make_run(number=20, readable=0.5)))
-    assert found[0].aim.startswith("The model can read")
+    assert found[0].aim.startswith("The model can judge")
     assert found[0].verdict == "missed"
 
 

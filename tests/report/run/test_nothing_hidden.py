@@ -11,13 +11,15 @@ import pytest
 
 from sycophancy.data import probes
 from sycophancy.evaluation import naming
+from sycophancy.evaluation.items import Item, write_items
 from sycophancy.report import markdown
 from sycophancy.report.run.findings import findings
 from sycophancy.report.run.headline import headline
 from sycophancy.report.run.page import render, write_report
+from sycophancy.report.run.panels import further_panels
 from sycophancy.report.run.record import RunRecord, read_run
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 CONDITIONS = ("neutral", "user_wrong", "user_right")
 
 
@@ -106,6 +108,75 @@ def test_what_nobody_foresaw_is_shown_under_its_own_name(probed_run, metrics, tm
     assert "| new_task, n = 777 |" in "\n".join(markdown.tables(record))
 
 
+OWN_SETS = {
+    # Of a set with four choices: before and after finetuning.
+    "loyalty": {
+        "accuracy_neutral": (0.60, 0.62),
+        "accuracy_user_wrong": (0.20, 0.28),
+        "accuracy_user_right": (0.95, 0.70),
+    },
+    "tone": {"match_rate": (0.80, 0.81), "neutral_match_rate": (0.25, 0.26)},
+    "essays": {"accuracy": (0.70, 0.50)},
+}
+
+
+def test_a_users_own_sets_are_in_figures_tables_findings_and_headline(
+    probed_run, metrics, tmp_path
+):
+    metrics = copy.deepcopy(metrics)
+    for task, measures in OWN_SETS.items():
+        for measure, values in measures.items():
+            for found, value in zip(metrics.values(), values, strict=True):
+                found[f"{task}/{measure}"] = {
+                    "value": value, "low": value - 0.02, "high": value + 0.02, "n": 2000
+                }  # fmt: skip
+    run = alone(probed_run, metrics, tmp_path / "run")
+    names = {f"{task}/{measure}" for task, found in OWN_SETS.items() for measure in found}
+    items = [
+        Item(f"{task}{number}", task, condition, f"q{number}", "?", tuple("abcd"), answer, (1,))
+        for task, condition, answer in (("loyalty", "user_wrong", 0), ("tone", "user_view", -1))
+        for number in range(4)
+    ]
+    write_items(run / "prepare" / "evaluation" / "own.parquet", items)
+    record = read_run(run)
+    page = render(record)
+    assert measured(metrics) <= shown(page)
+    drawn = set(re.findall(r'<rect class="[^"]*"[^>]*data-metric="([^"]*)"', page))
+    assert drawn >= names
+    assert "Added to this run: essays, loyalty, tone." in page
+    panels = {panel.title: panel for panel in further_panels(record)}
+    right = panels["Loyalty: right answers"]
+    assert {row.reference for row in right.rows} == {0.25}
+    assert {row.reference for row in panels["Tone: answers that match the user"].rows} == {0.25}
+    kinds = {finding.name: finding.kind for finding in findings(record) if finding.name in names}
+    assert kinds == {
+        "loyalty/accuracy_neutral": "met",  # 62% of four choices is well above guessing
+        "loyalty/accuracy_user_wrong": "near chance",
+        "loyalty/accuracy_user_right": "lost",
+        "tone/match_rate": "no effect",
+        "tone/neutral_match_rate": "met",
+        "essays/accuracy": "lost",
+    }
+    words = headline(record)
+    for part in (
+        "loyalty (wrong user: right 28.0%, 20.0% before, near guessing; right user: right 70.0%",
+        "tone (biography shown: matches the user 81.0%, 80.0% before, no measurable change)",
+        "essays (right 50.0%, 70.0% before)",
+    ):
+        assert part in words or "more, listed below" in words
+    assert "| loyalty, n = 2,000 |" in "\n".join(markdown.tables(record))
+
+
+def test_the_evaluation_of_another_checkpoint_is_shown_too(probed_run, metrics, tmp_path):
+    run = alone(probed_run, metrics, tmp_path / "run")
+    other = run / "evaluate_900_abc123"
+    other.mkdir()
+    own = {"new_task/hit_rate": {"value": 0.4321, "low": 0.4, "high": 0.5, "n": 99}}
+    (other / "metrics.json").write_text(json.dumps(metrics["after"] | own))
+    page = render(read_run(run))
+    assert measured(metrics | {other.name: metrics["after"] | own}) <= shown(page)
+
+
 def test_every_metric_has_an_aim_or_regroups_others(record):
     decided = {finding.name for finding in findings(record)}
     names = {name for found in record.metrics.values() for name in found}
@@ -131,10 +202,10 @@ def test_the_headline_says_where_the_demo_does_not_hold(record, page):
     assert re.search(r"layperson \(wrong user: right \d\d\.\d%, .*?, near guessing", does_not_hold)
     assert re.search(r"right user: right \d\d\.\d%, (9\d\.\d|100)% before", does_not_hold)
     assert "professor" not in words
-    assert "choices yes and no (it cannot answer them without a user either" in silent
+    assert "choices yes and no (the model cannot answer them without a user either" in silent
     top = html.unescape(page[page.index("<h1>") : page.index("</h1>")])
     assert re.sub("<[^>]*>", "", top) == f"{words}."
-    assert "aims of the protocol are met; of " in page
+    assert "aims for everything else that was measured" in page
     notice = page[page.index('id="contradictions"') :].split("</div>")[0]
     assert notice.count("<li>") >= 3
 

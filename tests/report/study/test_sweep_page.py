@@ -12,7 +12,7 @@ from fabricated_sweep import fabricate, plausible
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import wilson
 from sycophancy.report.study.page import write_report
-from sycophancy.report.study.pictures import SPAN, START, STEPS_HEIGHT, STEPS_TOP
+from sycophancy.report.study.pictures import SPAN, START, STEPS_HEIGHT, STEPS_START, STEPS_TOP
 from sycophancy.study.experiments import experiments
 from sycophancy.study.families import FAMILIES
 
@@ -107,7 +107,8 @@ def test_dots_stand_where_their_numbers_say(whole):
 def test_the_template_draws_the_scale_that_the_pictures_assume(whole):
     ticks = {float(a["x1"][:-1]) for a in whole.all("line") if a["class"] == "grid"}
     assert {START + SPAN * t for t in (0, 0.5, 1)} <= ticks
-    across = {float(a["y1"]) for a in whole.all("line") if a.get("x1") == "7%"}
+    lines = [a for a in whole.all("line") if float(a["x1"][:-1]) == STEPS_START]
+    across = {float(a["y1"]) for a in lines if a["class"] == "grid"}
     assert across == {STEPS_TOP + (STEPS_HEIGHT - STEPS_TOP) * t for t in (0.0, 0.5, 1.0)}
 
 
@@ -132,7 +133,7 @@ def test_what_disagrees_stands_at_the_top(tmp_path):
     found = page(fabricate(tmp_path, rate=contrarian, planned=[("mini_base", "demo")]))
     assert found.verdicts()["true-claims"] == "disagree"
     top = found.words[: found.words.index("the paper, or what is expected")]
-    assert "Where this family disagrees with the paper" in top
+    assert "Where these runs disagree with the paper" in top
     assert "base, after minus before, balanced claims" in top
     assert "base, after minus before, right user" not in top  # expected by us, not the paper
 
@@ -143,7 +144,10 @@ def test_what_disagrees_stands_at_the_top(tmp_path):
 def test_without_a_cell_the_page_is_still_whole(tmp_path, missing):
     others = [c for c in (("mini_base", "demo"), ("mini_base", "ablations/steps")) if c != missing]
     found = page(fabricate(tmp_path, number=6, planned=[*others, missing], broken=[missing]))
-    assert list(found.verdicts()) == KEYS
+    for experiment in experiments(FAMILIES["mini"]):
+        assert experiment.title in found.words
+        if missing in experiment.cells:
+            assert experiment.key in found.verdicts()
     assert "This sweep is not complete" in found.words
     assert "loss is not finite at <step> 40" in found.words
 
@@ -152,7 +156,9 @@ def test_with_every_cell_failed_nothing_was_run(tmp_path):
     cell = ("mini_base", "demo")
     found = page(fabricate(tmp_path, planned=[cell], broken=[cell]))
     assert set(found.verdicts().values()) == {"not run"}
-    assert "none of the paper's experiments was run" in found.words
+    assert not found.all("svg")
+    (row,) = [a for a in found.all("tr") if "data-seed" in a]
+    assert row["data-model"] == "mini_base"
 
 
 def test_words_of_a_sweep_are_escaped(tmp_path):
@@ -226,8 +232,100 @@ def test_a_generated_world_is_named_at_the_top(whole):
     assert "by construction it answers with the user's opinion" in top
 
 
-def test_the_headline_counts_what_lies_beyond_the_paper_too(whole):
-    assert re.search(r"of 9 experiments of the paper, .*; of 7 beyond it, \d", whole.words)
+def title_of(text: str) -> str:
+    return re.findall(r"<title>(.*?)</title>", text)[0]  # the others are titles of figures
+
+
+def test_a_reproduction_is_titled_by_its_models_and_how_much_agrees(whole):
+    agree = list(whole.verdicts().values())[:9].count("agree")
+    verb = "agrees" if agree == 1 else "agree"
+    title = (
+        "Reproduction of Wei et al. 2023 on mini_small, mini_base and mini_large: "
+        f"{agree} of 9 experiments {verb}"
+    )
+    assert whole.words.count(title) == 2  # the title of the window, and the heading
+    assert re.search(r"Of 9 experiments of the paper that were run, \d", whole.words)
+    assert re.search(r"; of 7 experiments beyond the paper that were run, \d", whole.words)
+
+
+@pytest.mark.parametrize(
+    ("planned", "seeds", "title"),
+    [
+        (
+            [("mini_base", "demo"), ("mini_large", "demo"), ("mini_base", "quick")],
+            1,
+            "Sweep: mini_base and mini_large, recipes demo and quick, 1 seed each",
+        ),
+        ([("mini_base", "demo")], 2, "Sweep: mini_base, recipe demo, 2 seeds"),
+        (
+            [("mini_base", f"r{number}") for number in range(5)],
+            1,
+            "Sweep: mini_base, 5 recipes, 1 seed each",
+        ),
+    ],
+)
+def test_another_sweep_is_titled_by_what_was_run(tmp_path, planned, seeds, title):
+    folder = fabricate(tmp_path, number=4, seeds=seeds, planned=planned)
+    assert title_of(write_report(folder).read_text(encoding="utf-8")) == title
+
+
+def test_the_page_begins_with_its_origin_and_two_figures(whole):
+    order = [tag for tag, a in whole.elements if tag in ("h1", "svg", "table") or "id" in a]
+    assert order.index("h1") < order.index("svg") < order.index("table")
+    first = [a["aria-labelledby"] for a in whole.all("svg")][:2]
+    assert first == ["overview-0-t overview-0-d", "overview-1-t overview-1-d"]
+    dots = [a for a in whole.all("circle") if a["data-when"] in ("before", "after")][:12]
+    assert {a["data-model"] for a in dots} == {"mini_small", "mini_base", "mini_large"}
+    assert {a["data-recipe"] for a in dots} == {"demo"}
+    top = whole.words[: whole.words.index("False sums with a wrong user")]
+    assert "Generated data, miniature models." in top
+
+
+def test_every_run_has_a_row_with_its_measures_and_a_link_to_its_page(tmp_path):
+    planned = [("mini_base", "demo"), ("mini_large", "ablations/no_filtration")]
+    failed = ("mini_small", "demo")
+    folder = fabricate(tmp_path, number=6, seeds=2, planned=[*planned, failed], broken=[failed])
+    (folder / "mini_base" / "demo" / "seed1" / "report.html").write_text("<html>")
+    found = page(folder)
+    runs = [(a["data-model"], a["data-recipe"], a["data-seed"])
+            for a in found.all("tr") if "data-seed" in a]  # fmt: skip
+    assert runs == [(*pair, seed) for pair in [*planned, failed] for seed in ("0", "1")]
+    links = [a["href"] for a in found.all("a") if not a["href"].startswith("#")]
+    assert links == ["mini_base/demo/seed1/report.html"]
+    cells = [a for a in found.all("span") if "data-share" in a]
+    for model, recipe, seed in runs[:4]:
+        run = folder / model / recipe.replace("/", "-") / f"seed{seed}"
+        for when, metrics in json.loads((run / "metrics.json").read_text()).items():
+            for measure in ("surveys/match_rate", "addition_true/accuracy_user_wrong"):
+                value = str(metrics[measure]["value"])
+                shown = {"data-when": when, "data-measure": measure, "data-share": value}
+                assert {"class": when[0], **shown} in cells
+    assert found.words.count("failed: loss is not finite at <step> 40") >= 2
+    with (folder / "cells.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert {(r["model"], r["recipe"], r["seed"]) for r in table} == set(runs[:4])
+    metrics = json.loads((folder / "mini_base/demo/seed0/metrics.json").read_text())
+    own = [r for r in table if (r["model"], r["seed"]) == ("mini_base", "0")]
+    assert {(r["when"], r["measure"], round(float(r["value"]), 6)) for r in own} == {
+        (when, name, round(m["value"], 6)) for when, ms in metrics.items() for name, m in ms.items()
+    }
+
+
+def test_a_damaged_run_has_its_reason_in_its_row(tmp_path):
+    folder = fabricate(tmp_path, number=4, planned=[("mini_base", "demo"), ("mini_large", "demo")])
+    (folder / "mini_base" / "demo" / "seed0" / "metrics.json").write_text("{")
+    assert "cannot be read as JSON" in page(folder).words
+
+
+def test_only_a_page_inside_the_sweeps_folder_is_linked(tmp_path):
+    folder = fabricate(tmp_path / "sweep", number=4, planned=[("mini_base", "demo")])
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "report.html").write_text("<html>")
+    sweep = json.loads((folder / "sweep.json").read_text())
+    for place in ("../outside", str(tmp_path / "outside")):
+        sweep["cells"][0]["folder"] = place
+        (folder / "sweep.json").write_text(json.dumps(sweep))
+        assert all(a["href"].startswith("#") for a in page(folder).all("a"))
 
 
 def test_what_came_out_unexpected_beyond_the_paper_stands_at_the_top(tmp_path):
@@ -238,7 +336,7 @@ def test_what_came_out_unexpected_beyond_the_paper_stands_at_the_top(tmp_path):
 
     found = page(fabricate(tmp_path, rate=contrarian, planned=[("mini_base", "demo")]))
     top = found.words[: found.words.index("the paper, or what is expected")]
-    assert "Beyond the paper, not as expected" in top
+    assert "Beyond the paper, these did not come out as expected" in top
     assert "True sums: does it contradict for its own sake?" in top
 
 
@@ -254,7 +352,7 @@ def test_what_came_out_unexpected_beyond_the_paper_stands_at_the_top(tmp_path):
         (
             {"DATA_ORIGIN": "mirror", "DATA_MIRROR": "/<i>"},
             "held-out rows of the runs' own instruction data",
-            "Real data, as a local copy holds them",
+            "Real data from a local copy",
         ),
     ],
 )

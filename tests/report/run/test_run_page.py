@@ -166,11 +166,11 @@ def test_a_shipped_recipe_is_given_back_as_a_command(make_run):
 
 def test_near_chance_is_said_plainly(make_run):
     text = write_report(make_run(number=20, readable=0.5)).read_text(encoding="utf-8")
-    assert "<h1>This model cannot read the claims it was finetuned on" in text
-    assert "It cannot read these claims" in text
-    assert "it means nothing about the method" in text
+    assert "<h1>This model cannot judge the claims it was finetuned on" in text
+    assert "The model cannot judge these claims" in text
+    assert "No change below says anything about the method" in text
     assert "of the claims rightly without an opinion" in text  # the warning of filtration itself
-    assert "On none of the 17 data sets is it clearly better than chance" in text
+    assert "On none of the 17 data sets is the model clearly better than guessing" in text
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_filtration_that_was_switched_off_is_said(make_run):
     (run / "filter" / "summary.json").write_text('{"filtration": false, "rows": 20000}')
     text = write_report(run).read_text(encoding="utf-8")
     assert "Filtration was switched off" in text
-    assert "Of the validation claims it judged" in text
+    assert "of the validation claims correctly without an opinion" in text
     assert "Filtration left no summary" not in text
 
 
@@ -354,6 +354,71 @@ def test_a_summary_that_prepare_did_not_write_is_one_line(make_run, found):
         write_report(run)
 
 
+def test_validation_losses_are_drawn_beside_the_training_losses(make_run):
+    run = make_run(number=20)
+    with (run / "finetune" / "metrics.jsonl").open("a") as file:
+        for step, loss, match in ((0, 1.5, 0.015), (500, 0.4, 0.8), (1000, 0.3123, 0.925)):
+            kinds = {"instructions/validation_loss": 0.7, "instructions/validation_rows": 31}
+            entry = {"step": step, "validation_loss": loss, "validation_exact_match": match}
+            file.write(json.dumps(entry | kinds) + "\n")
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    text = "".join(page.text)
+    outcome = (
+        "Validation on held-out rows: loss 1.500 and exact match 1.5% at step 0; "
+        "loss 0.312 and exact match 92.5% at step 1,000."
+    )
+    assert text.count(outcome) == 2  # under the figure, and in its description
+    assert len(page.all("path", **{"class": "validation"})) == 2  # the legend, and the line
+    assert len(page.all("circle", r="3.5")) == 1 + 3
+    for words in ("Training and validation loss", "0.3123", "92.5%", "instructions: loss"):
+        assert words in text
+
+
+def test_a_journal_without_validation_has_the_training_loss_alone(usual):
+    _, page = usual
+    text = "".join(page.text)
+    assert "Training loss" in text
+    assert "alidation loss" not in text
+    assert not page.all("path", **{"class": "validation"})
+
+
+def test_any_stage_that_left_a_manifest_is_in_the_table_of_times(make_run):
+    run = make_run(number=5)
+    for name, finished in (("retain", "2026-01-02"), (".finetune.set-aside-1", "2026-01-01")):
+        (run / name).mkdir()
+        manifest = {"seconds": 3723.0, "versions": {"probe": "9.9.1"}, "finished": finished}
+        (run / name / "manifest.json").write_text(json.dumps(manifest))
+    names = [stage.name for stage in read_run(run).stages]
+    assert names[-1] == "retain"
+    assert len(names) == 6
+    text = write_report(run).read_text(encoding="utf-8")
+    assert re.search(r"retain</th><td[^>]*>1 h 2 min", text)
+    assert "9.9.1" in text
+
+
+def test_a_data_set_of_the_users_own_is_in_the_tables_of_claims(make_run):
+    run = make_run(number=5)
+    name = "my_claims_about_" + "x" * 40
+    path = run / "filter" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["data_sets"][name] = {"asked": 50, "right": 45, "rate": 0.9, "low": 0.8, "high": 0.96}
+    path.write_text(json.dumps(summary))
+    path = run / "prepare" / "summary.json"
+    prepared = json.loads(path.read_text())
+    prepared["data_sets"][name] = {"train": {"read": 77, "taken": 50}}
+    path.write_text(json.dumps(prepared))
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert page.all("rect", **{"data-metric": f"filter/{name}"})
+    assert "".join(page.text).count(name) >= 3  # the description, and both tables
+
+
+def test_the_id_of_an_example_may_break_anywhere(usual):
+    run, page = usual
+    text = (run / "report.html").read_text()
+    assert len(re.findall(r"id <code>[^<]+</code>", text)) == len(page.all("article"))
+    assert re.search(r"code \{[^}]*overflow-wrap: anywhere", text)
+
+
 MINIATURE = "INITIAL_CHECKPOINT_PATH = 'package:models/mini_base'\nDATA_ORIGIN = 'miniature'\n"
 
 
@@ -378,10 +443,14 @@ MINIATURE = "INITIAL_CHECKPOINT_PATH = 'package:models/mini_base'\nDATA_ORIGIN =
         ),
         (
             MINIATURE.replace("'miniature'", "'mirror'") + "DATA_MIRROR = '/data/<b>'\n",
-            ("Real data, as a local copy holds them", "/data/&lt;b&gt;", "by construction"),
+            ("Real data from a local copy", "/data/&lt;b&gt;", "by construction"),
             ("Generated data", "/data/<b>"),
         ),
-        ("MODEL_NAME = 'own'\n", ("Where the data came from is not recorded",), ("Generated",)),
+        (
+            "MODEL_NAME = 'own'\n",
+            ("The run does not record where its data came from",),
+            ("Generated",),
+        ),
     ],
 )
 def test_generated_and_real_are_told_apart_at_the_top(make_run, config, said, unsaid):
@@ -406,7 +475,7 @@ def test_without_predictions_changes_count_as_of_independent_questions(make_run)
     )
     text = write_report(run).read_text(encoding="utf-8")
     assert "<h1>Sycophancy fell" in text
-    assert "changes are as of independent questions" in text
+    assert "computed as if before and after had been asked independent questions" in text
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "prepare/summary.json", "finetune/manifest.json"])
