@@ -11,7 +11,7 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report.metric_files import SERIES, Metrics, read_series
 from sycophancy.report.pages import PAGE
-from sycophancy.study.answers import Cell, Sweep
+from sycophancy.study.index import Cell, Sweep
 
 # Metric -> the heading of its column.
 MAIN_MEASURES = {

@@ -10,7 +10,7 @@ from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
 from sycophancy.report.origin import Origin, is_generated, origin
 from sycophancy.report.text_format import joined
-from sycophancy.study.answers import Cell
+from sycophancy.study.index import Cell
 
 
 def label_of_cells(cells: Iterable[Cell]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sycophancy.report.study.pictures import Dots, drawn
 from sycophancy.report.study.title import is_reproduction
-from sycophancy.study.answers import Answers, Sweep
+from sycophancy.study.answers import Answers
 from sycophancy.study.claims import SUMS_WRONG, SURVEYS, Dot, Row, Rows, Side
 from sycophancy.study.families import EVALUATE_ONLY, Family
+from sycophancy.study.index import Sweep
 
 MOST_ROWS = 4  # more do not fit on the first screen
 MEASURES = (SUMS_WRONG, SURVEYS)

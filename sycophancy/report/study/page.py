@@ -19,9 +19,10 @@ from sycophancy.report.study.overview import MEASURES, overview
 from sycophancy.report.study.pictures import SCALE, STEP_SCALE, Dots
 from sycophancy.report.study.sections import MARKS, Section, figures, knowledge, sections
 from sycophancy.report.study.title import is_reproduction, scope, title, verdict_counts
-from sycophancy.study.answers import Answers, Sweep, read_sweep
+from sycophancy.study.answers import Answers
 from sycophancy.study.experiments import experiments
 from sycophancy.study.families import FAMILIES, Family, family_of
+from sycophancy.study.index import Sweep, read_sweep
 from sycophancy.system import lock
 
 

@@ -10,10 +10,11 @@ from sycophancy.evaluation.metrics import Metric
 from sycophancy.report.filtration_summary import read_filtration
 from sycophancy.report.study.pictures import Curves, Dots, drawn
 from sycophancy.report.text_format import joined, percent, points
-from sycophancy.study.answers import Answers, Sweep
+from sycophancy.study.answers import Answers
 from sycophancy.study.beyond import BEYOND
 from sycophancy.study.claims import Experiment
 from sycophancy.study.families import Family
+from sycophancy.study.index import Sweep
 from sycophancy.study.verdicts import Decision, Outcome, Verdict, outcome
 from sycophancy.system import json_files
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from sycophancy.report.study.sections import COUNTED, Section, counted
 from sycophancy.report.text_format import joined
 from sycophancy.study import grid
-from sycophancy.study.answers import Sweep
 from sycophancy.study.families import EVALUATE_ONLY, FAMILIES, Family
+from sycophancy.study.index import Sweep
 
 PAPER = "Wei et al. 2023"
 NAMED = 4  # most models or recipes that a title names; more are counted
