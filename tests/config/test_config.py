@@ -359,5 +359,5 @@ def test_another_mesh_is_refused(said):
 
 
 def test_an_axis_of_a_mesh_is_said_once():
-    with pytest.raises(UserError, match="--mesh data=1,data=2: data stands there twice"):
+    with pytest.raises(UserError, match="--mesh data=1,data=2: data is given twice"):
         RunOptions(model="mini_base", mesh="data=1,data=2").config(None)
