@@ -11,7 +11,7 @@ from sycophancy.study.experiments import experiments
 from sycophancy.study.families import FAMILIES
 from sycophancy.study.grid import cells
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 RESULTS = DOCS / "results" / "mini"
 
