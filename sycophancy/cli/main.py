@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import errno
-import functools
-import inspect
-import io
 import os
 import signal
 import sys
 import typing
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from sycophancy import __version__
 from sycophancy.cli.launch import app as launch
-from sycophancy.cli.options import RunOptions
 from sycophancy.cli.plan import plan
 from sycophancy.cli.reproduce import reproduce
+from sycophancy.cli.stages import add_commands
 from sycophancy.cli.sweep import sweep
 from sycophancy.config.bounds import Place, check, shortened, shown
 from sycophancy.engine import distributed, supervision
@@ -29,7 +23,7 @@ from sycophancy.errors import UserError
 from sycophancy.system import compile_cache, home, terminal
 
 if typing.TYPE_CHECKING:
-    from sycophancy.engine.pipeline import Pipeline
+    pass
 
 app = typer.Typer(
     help="Finetune language models so that they stop telling users what they want to hear.",
@@ -53,129 +47,7 @@ class _Stopped(BaseException):
         self.code = code
 
 
-def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes the run options and its own, and works on a locked run folder."""
-    hints = typing.get_type_hints(RunOptions, include_extras=True)
-    shared = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=hints[field.name],
-        )
-        for field in dataclasses.fields(RunOptions)
-    ]
-    own_hints = typing.get_type_hints(function, localns={"Pipeline": object}, include_extras=True)
-    own = [
-        parameter.replace(annotation=own_hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in list(inspect.signature(function).parameters.items())[1:]
-    ]
-
-    @functools.wraps(function)
-    def command(**given: Any) -> None:
-        options = RunOptions(**{field.name: given.pop(field.name) for field in shared})
-        _with_pipeline(options, functools.partial(function, **given))
-
-    command.__signature__ = inspect.Signature(shared + own)  # type: ignore[attr-defined]
-    del command.__wrapped__
-    command.__annotations__ = {p.name: p.annotation for p in shared + own}
-    return app.command()(command)
-
-
-def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
-    from sycophancy.engine.pipeline import Pipeline
-    from sycophancy.engine.progress import Screen, Silence
-    from sycophancy.engine.run_folder import RunFolder
-
-    processes = distributed.assemble()  # first, so that bad input of one process is told to all
-    run = RunFolder(options.folder())
-    terminal.check_names(str(run.path.absolute()))
-    config = options.config(run.path)
-    given: Any = {"any_code": options.any_code, "redo": options.redo or ()}
-    if not processes.leader:
-        with contextlib.redirect_stdout(io.StringIO()):
-            work(Pipeline(config, run, Silence(), **given, processes=processes))
-        return
-    new = run.create()
-    with run.lock():
-        try:
-            work(Pipeline(config, run, Screen(), **given, processes=processes))
-        except UserError:
-            if new:
-                run.remove_if_empty()
-            raise
-
-
-@_command
-def prepare(
-    pipeline: Pipeline,
-    show: Annotated[
-        int,
-        typer.Option(
-            min=0, max=100_000, metavar="N", help="Print this many rows as the model sees them."
-        ),
-    ] = 0,
-) -> None:
-    """Write the data: claims, instructions, held-out items."""
-    pipeline.until("prepare")
-    if show:
-        from sycophancy.stages.work import examples
-
-        print(*examples(pipeline.run, show), sep="\n\n")
-    print(pipeline.run.stage("prepare"))
-
-
-@_command
-def filter(pipeline: Pipeline) -> None:
-    """Keep the claims the model judges rightly unprompted."""
-    pipeline.until("filter")
-    print(pipeline.run.stage("filter"))
-
-
-@_command
-def finetune(pipeline: Pipeline) -> None:
-    """Finetune on what was kept, mixed with instructions."""
-    pipeline.until("finetune")
-    print(pipeline.run.stage("finetune"))
-
-
-@_command
-def evaluate(
-    pipeline: Pipeline,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Ask this checkpoint, of the model's shape, instead."),
-    ] = None,
-) -> None:
-    """Ask what is held out, before and after finetuning."""
-    if checkpoint is not None:
-        from sycophancy.system.json_files import require_object
-
-        metrics = pipeline.evaluate_checkpoint(check("--checkpoint", checkpoint, Place()))
-        _print_metrics({"value": require_object(metrics, "evaluate again")})
-        print(metrics)
-        return
-    pipeline.until("evaluate_before", "evaluate_after")
-    _print_results(pipeline)
-    print(pipeline.run.path / "metrics.json")
-
-
-@_command
-def report(pipeline: Pipeline) -> None:
-    """Write one html page about the run."""
-    print(pipeline.report())
-
-
-@_command
-def run(pipeline: Pipeline) -> None:
-    """Do it all, from the data to the report."""
-    from sycophancy.stages.work import headline
-
-    pipeline.until(*pipeline.stages)
-    path = pipeline.report()
-    _print_results(pipeline)
-    print(headline(pipeline.run))
-    print(path)
+add_commands(app)
 
 
 @app.command()
@@ -268,18 +140,6 @@ def _main(
         print(__version__)
     elif context.invoked_subcommand is None:
         print(context.get_help())
-
-
-def _print_results(pipeline: Pipeline) -> None:
-    from sycophancy.system.json_files import require_object
-
-    _print_metrics(require_object(pipeline.run.path / "metrics.json", "evaluate again"))
-
-
-def _print_metrics(series: dict[str, dict[str, Any]]) -> None:
-    from sycophancy.evaluation import naming
-
-    print(*naming.table(series), sep="\n")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The declaration of a stage: what it depends on, what it reads, what it checks and what it does."""
+"""The declaration of a stage: its dependencies, settings, inputs, checks, work and summary."""
 
 from __future__ import annotations
 

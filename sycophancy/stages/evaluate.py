@@ -8,13 +8,13 @@ import json
 import typing
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from sycophancy.engine.stage import Counts, Inputs, Stage
+from sycophancy.engine.stage import Check, Counts, Inputs, Stage
 from sycophancy.stages.checks import check_mesh, check_model, check_platform
-from sycophancy.stages.settings import NETWORK
 from sycophancy.stages.finetune import finetuned_model
 from sycophancy.stages.models import model_files, score_items, token_counter
+from sycophancy.stages.settings import NETWORK
 from sycophancy.system import json_files, paths
 
 if typing.TYPE_CHECKING:
@@ -32,9 +32,7 @@ METRICS = "metrics.json"
 def metrics_text(run: RunFolder, current: Collection[str]) -> str | None:
     """`metrics.json` of a run: series -> metric -> value, of the evaluations that are current."""
     series = {
-        name: json_files.require_object(
-            run.stage(f"evaluate_{name}") / METRICS, "evaluate again"
-        )
+        name: json_files.require_object(run.stage(f"evaluate_{name}") / METRICS, "evaluate again")
         for name in SERIES
         if f"evaluate_{name}" in current
     }
@@ -47,7 +45,7 @@ class Evaluate(Stage):
     command = "evaluate"
     unit = "prompts"
     settings = NETWORK
-    checks = (check_platform, check_model, check_mesh)
+    checks: ClassVar[tuple[Check, ...]] = (check_platform, check_model, check_mesh)
     published = {METRICS: metrics_text}  # noqa: RUF012  # declared, never changed
 
     def __init__(
@@ -118,7 +116,9 @@ class EvaluateCheckpoint(Evaluate):
         """The table of this checkpoint's metrics."""
         from sycophancy.evaluation import naming
 
-        return naming.table({"value": json_files.require_object(self.result(run), "evaluate again")})
+        return naming.table(
+            {"value": json_files.require_object(self.result(run), "evaluate again")}
+        )
 
 
 def held_out_files(run: RunFolder) -> dict[str, Path | epath.Path]:

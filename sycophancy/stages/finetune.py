@@ -9,10 +9,16 @@ from typing import Any
 from sycophancy.config import macros
 from sycophancy.engine.stage import Counts, Inputs, Stage
 from sycophancy.errors import UserError
-from sycophancy.stages.checks import check_batch_memory, check_lengths, check_mesh, check_model, check_platform
-from sycophancy.stages.settings import NETWORK, OPERATIONAL, macros_of
+from sycophancy.stages.checks import (
+    check_batch_memory,
+    check_lengths,
+    check_mesh,
+    check_model,
+    check_platform,
+)
 from sycophancy.stages.memory import enough_memory
 from sycophancy.stages.models import model_files
+from sycophancy.stages.settings import NETWORK, OPERATIONAL, macros_of
 from sycophancy.training.trainers import TRAINERS
 
 if typing.TYPE_CHECKING:
@@ -31,11 +37,7 @@ class Finetune(Stage):
     name = command = "finetune"
     depends_on = ("prepare", "filter")
     unit = "steps"
-    settings = (
-        NETWORK
-        | {"DTYPE", "TRAINER"}
-        | macros_of("TrainingConfig", *OPERATIONAL)
-    )
+    settings = NETWORK | {"DTYPE", "TRAINER"} | macros_of("TrainingConfig", *OPERATIONAL)
     checks = (
         _check_trainer,
         check_lengths,

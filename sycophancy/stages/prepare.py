@@ -8,8 +8,8 @@ from typing import Any
 
 from sycophancy.engine.stage import Counts, Inputs, Stage
 from sycophancy.errors import UserError
-from sycophancy.stages.settings import macros_of
 from sycophancy.stages.models import model_files, token_counter
+from sycophancy.stages.settings import macros_of
 
 if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config

@@ -29,17 +29,14 @@ class Report(Stage):
     code_patterns = ("sycophancy/report/templates/*",)
     keeps_other_code = False  # a page is written in a second
 
+    def __init__(self, reported: tuple[str, ...]) -> None:
+        self.reported = reported  # the names of all other stages of a run
+
     def inputs(self, config: Config, run: RunFolder) -> Inputs:
-        """The manifests of all other stages, the configuration and the metrics."""
-        own = f"{self.name}/manifest.json"
-        parts = sorted(run.path.glob("*/manifest.json"))
-        parts += [run.path / name for name in ("config.gin", "metrics.json")]
-        names = {str(path.relative_to(run.path)): path for path in parts if path.exists()}
-        return {
-            name: path
-            for name, path in names.items()
-            if name != own and not name.startswith(".")  # set aside or unfinished
-        }
+        """The manifests of the other stages, the configuration and the metrics."""
+        names = [*(f"{name}/manifest.json" for name in self.reported), "config.gin", "metrics.json"]
+        paths = {name: run.path / name for name in names}
+        return {name: path for name, path in paths.items() if path.exists()}
 
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
         from sycophancy.report import page

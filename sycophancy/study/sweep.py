@@ -25,6 +25,8 @@ from sycophancy.engine.pipeline import Pipeline
 from sycophancy.engine.progress import Meter, Screen, Silence
 from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
+from sycophancy.stages.evaluate import EvaluateCheckpoint
+from sycophancy.stages.order import all_stages
 from sycophancy.system import json_files, lock, paths
 from sycophancy.training.preemption import Preempted
 
@@ -230,17 +232,16 @@ def _bring_up_to_date(
     """The whole run, and its kept checkpoints; returns what the cell's record says of these."""
     others = [RunFolder(sweep.folder / one.folder) for one in sweep.cells if one is not cell]
     pipeline = Pipeline(
+        all_stages(),
         cell.config,
         run,
         screen,
         any_code=sweep.any_code,
         redo=sweep.redo,
         processes=processes,
-        shelf=others,
+        reusable_runs=others,
     )
     pipeline.until(*(cell.stages or pipeline.stages))
-    if not cell.stages:
-        pipeline.report()
     if not cell.at:
         return {}
     folders = {
@@ -261,8 +262,9 @@ def _evaluate_steps(pipeline: Pipeline, steps: Sequence[int]) -> dict[int, str]:
         if name == last:
             found[step] = "evaluate_after"
         elif pipeline.processes.broadcast(functools.partial(Path.is_dir, Path(finetuned / name))):
-            checkpoint = str(Path(finetuned / name).resolve())
-            found[step] = pipeline.evaluate_checkpoint(checkpoint).parent.name
+            stage = EvaluateCheckpoint(str(Path(finetuned / name).resolve()))
+            pipeline.until_extra(stage)
+            found[step] = stage.name
         else:
             pipeline.screen.note(f"note: no checkpoint of step {step} was kept; it is left out")
     return found

@@ -164,12 +164,12 @@ def test_a_model_of_the_users_own_comes_from_the_runs_config(gin_files, tmp_path
 
 
 def test_trainer_is_recorded_and_makes_finetuning_stale(tmp_path):
-    from sycophancy.engine.pipeline import all_stages
+    from sycophancy.stages.finetune import Finetune
 
     config = load_config("mini_base", "demo", ["TRAINER=t5x"])
     assert load_operative(config.operative, "config.gin").trainer == "t5x"
     assert load_config("mini_base", "demo").trainer == "jax"
-    assert "TRAINER" in all_stages()["finetune"].settings
+    assert "TRAINER" in Finetune().settings
 
 
 def test_without_t5x_one_line_says_so_before_any_work(sycophancy, tmp_path, monkeypatch):
