@@ -14,6 +14,7 @@ import typer
 
 from sycophancy.cli.main import app
 from sycophancy.config.load import macro_types
+from sycophancy.engine.imports import imported_by
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -191,6 +192,45 @@ def test_every_module_and_function_that_a_document_names_exists(page):
             place = place / parts.pop(0)
         module = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
         assert not parts or parts[0] in definitions(module), f"{page.name}: {name}"
+
+
+# Packages that a folder or module may import although they lie above it; the page gives reasons.
+UPWARD = {
+    "sycophancy/config/load.py": {"data", "model"},
+    "sycophancy/model/checkpoints/convert.py": {"training"},
+    "sycophancy/report/": {"study"},
+}
+
+
+def layers() -> list[list[str]]:
+    """The packages in each layer of the diagram, from the highest to the lowest."""
+    page = source(ROOT / "docs" / "architecture.md").partition("## Layers")[2]
+    blocks = re.split(r"^ -+$", page.split("```")[1], flags=re.MULTILINE)
+    return [re.findall(r"^ (\w+)", block, re.MULTILINE) for block in blocks]
+
+
+def test_the_diagram_of_layers_has_every_package():
+    packages = {path.parent.name for path in (ROOT / "sycophancy").glob("*/__init__.py")}
+    assert sorted(name for layer in layers() for name in layer) == sorted(packages | {"errors"})
+
+
+def test_imports_follow_the_diagram_of_layers():
+    height = {name: -number for number, layer in enumerate(layers()) for name in layer}
+    upward = set()
+    for path in (ROOT / "sycophancy").rglob("*.py"):
+        name = path.relative_to(ROOT)
+        package = name.parts[1].removesuffix(".py")
+        allowed = {package}.union(
+            *(names for place, names in UPWARD.items() if name.as_posix().startswith(place))
+        )
+        if package not in height:
+            continue
+        for imported in imported_by(ast.parse(path.read_bytes()), name.parent.parts):
+            parts = imported.relative_to(ROOT).parts
+            other = parts[1].removesuffix(".py") if len(parts) > 1 else ""
+            if other not in allowed and height.get(other, -100) >= height[package]:
+                upward.add(f"{name} imports {'/'.join(parts)}")
+    assert not upward
 
 
 def anchor(heading: str) -> str:
