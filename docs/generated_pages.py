@@ -21,12 +21,11 @@ PAGES = {
     "contributing.md": "CONTRIBUTING.md",
     "security.md": "SECURITY.md",
 }
-COMMAND = "from sycophancy.cli.main import main; main()"
 
 
 def settings() -> str:
     """The reference of all settings, in Markdown."""
-    command = [sys.executable, "-c", COMMAND, "settings", "--markdown"]
+    command = [sys.executable, "-m", "sycophancy", "settings", "--markdown"]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout
 
