@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import errno
-import functools
-import inspect
-import io
 import os
+import re
 import signal
 import sys
 import typing
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from sycophancy import __version__
+from sycophancy.cli import completion
 from sycophancy.cli.launch import app as launch
-from sycophancy.cli.options import RunOptions
 from sycophancy.cli.plan import plan
 from sycophancy.cli.reproduce import reproduce
+from sycophancy.cli.settings import settings
+from sycophancy.cli.stages import add_commands
 from sycophancy.cli.sweep import sweep
 from sycophancy.config.bounds import Place, check, shortened, shown
 from sycophancy.engine import distributed, supervision
-from sycophancy.errors import UserError
+from sycophancy.errors import UserError, did_you_mean
 from sycophancy.system import compile_cache, home, terminal
-
-if typing.TYPE_CHECKING:
-    from sycophancy.engine.pipeline import Pipeline
 
 app = typer.Typer(
     help="Finetune language models so that they stop telling users what they want to hear.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -42,6 +35,8 @@ app.add_typer(launch, name="launch")
 
 # Click's class of wrong usage; typer may bring a click of its own, which has no public name.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
+_NAME = "sycophancy"  # also under `python -m sycophancy`
+_UNKNOWN = re.compile(r"No such (?P<kind>option: |command )['\"]?(?P<name>.*?)['\"]?(\.| \(|$)")
 _LONGEST_WORD = 500  # characters, in a message
 
 
@@ -53,129 +48,7 @@ class _Stopped(BaseException):
         self.code = code
 
 
-def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes the run options and its own, and works on a locked run folder."""
-    hints = typing.get_type_hints(RunOptions, include_extras=True)
-    shared = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=hints[field.name],
-        )
-        for field in dataclasses.fields(RunOptions)
-    ]
-    own_hints = typing.get_type_hints(function, localns={"Pipeline": object}, include_extras=True)
-    own = [
-        parameter.replace(annotation=own_hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in list(inspect.signature(function).parameters.items())[1:]
-    ]
-
-    @functools.wraps(function)
-    def command(**given: Any) -> None:
-        options = RunOptions(**{field.name: given.pop(field.name) for field in shared})
-        _with_pipeline(options, functools.partial(function, **given))
-
-    command.__signature__ = inspect.Signature(shared + own)  # type: ignore[attr-defined]
-    del command.__wrapped__
-    command.__annotations__ = {p.name: p.annotation for p in shared + own}
-    return app.command()(command)
-
-
-def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
-    from sycophancy.engine.pipeline import Pipeline
-    from sycophancy.engine.progress import Screen, Silence
-    from sycophancy.engine.run_folder import RunFolder
-
-    processes = distributed.assemble()  # first, so that bad input of one process is told to all
-    run = RunFolder(options.folder())
-    terminal.check_names(str(run.path.absolute()))
-    config = options.config(run.path)
-    given: Any = {"any_code": options.any_code, "redo": options.redo or ()}
-    if not processes.leader:
-        with contextlib.redirect_stdout(io.StringIO()):
-            work(Pipeline(config, run, Silence(), **given, processes=processes))
-        return
-    new = run.create()
-    with run.lock():
-        try:
-            work(Pipeline(config, run, Screen(), **given, processes=processes))
-        except UserError:
-            if new:
-                run.remove_if_empty()
-            raise
-
-
-@_command
-def prepare(
-    pipeline: Pipeline,
-    show: Annotated[
-        int,
-        typer.Option(
-            min=0, max=100_000, metavar="N", help="Print this many rows as the model sees them."
-        ),
-    ] = 0,
-) -> None:
-    """Write the data: claims, instructions, held-out items."""
-    pipeline.until("prepare")
-    if show:
-        from sycophancy.stages.work import examples
-
-        print(*examples(pipeline.run, show), sep="\n\n")
-    print(pipeline.run.stage("prepare"))
-
-
-@_command
-def filter(pipeline: Pipeline) -> None:
-    """Keep the claims the model judges rightly unprompted."""
-    pipeline.until("filter")
-    print(pipeline.run.stage("filter"))
-
-
-@_command
-def finetune(pipeline: Pipeline) -> None:
-    """Finetune on what was kept, mixed with instructions."""
-    pipeline.until("finetune")
-    print(pipeline.run.stage("finetune"))
-
-
-@_command
-def evaluate(
-    pipeline: Pipeline,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Ask this checkpoint, of the model's shape, instead."),
-    ] = None,
-) -> None:
-    """Ask what is held out, before and after finetuning."""
-    if checkpoint is not None:
-        from sycophancy.system.json_files import require_object
-
-        metrics = pipeline.evaluate_checkpoint(check("--checkpoint", checkpoint, Place()))
-        _print_metrics({"value": require_object(metrics, "evaluate again")})
-        print(metrics)
-        return
-    pipeline.until("evaluate_before", "evaluate_after")
-    _print_results(pipeline)
-    print(pipeline.run.path / "metrics.json")
-
-
-@_command
-def report(pipeline: Pipeline) -> None:
-    """Write one html page about the run."""
-    print(pipeline.report())
-
-
-@_command
-def run(pipeline: Pipeline) -> None:
-    """Do it all, from the data to the report."""
-    from sycophancy.stages.work import headline
-
-    pipeline.until(*pipeline.stages)
-    path = pipeline.report()
-    _print_results(pipeline)
-    print(headline(pipeline.run))
-    print(path)
+add_commands(app)
 
 
 @app.command()
@@ -185,7 +58,11 @@ def convert(
     to: Annotated[str, typer.Option(metavar="hf|t5x|orbax", help="The format to write.")],
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Refuse a checkpoint that is not of this model."),
+        typer.Option(
+            metavar="MODEL",
+            help="Refuse a checkpoint whose shape is not this model's.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     step: Annotated[
         int | None,
@@ -237,7 +114,12 @@ def convert(
 @app.command()
 def doctor(
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="Whose vocabulary and checkpoint to look for.")
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="Model whose vocabulary and checkpoint to look for.",
+            autocompletion=completion.models,
+        ),
     ] = "mini_base",
 ) -> None:
     """Say what this machine has of what a run needs."""
@@ -257,6 +139,7 @@ def doctor(
 app.command()(plan)
 app.command()(sweep)
 app.command()(reproduce)
+app.command()(settings)
 
 
 @app.callback(invoke_without_command=True)
@@ -270,20 +153,11 @@ def _main(
         print(context.get_help())
 
 
-def _print_results(pipeline: Pipeline) -> None:
-    from sycophancy.system.json_files import require_object
-
-    _print_metrics(require_object(pipeline.run.path / "metrics.json", "evaluate again"))
-
-
-def _print_metrics(series: dict[str, dict[str, Any]]) -> None:
-    from sycophancy.evaluation import naming
-
-    print(*naming.table(series), sep="\n")
-
-
 def main() -> None:
     """Runs the command line; bad input ends in one line on standard error and exit code 2."""
+    if completion.VARIABLE in os.environ:  # a shell asks for completions and waits
+        _call_app()
+        return
     from sycophancy.training.preemption import Preempted
 
     terminal.take_any_text()
@@ -296,9 +170,9 @@ def main() -> None:
         signal.signal(number, _stop)
     try:
         terminal.check_names(*sys.argv)
-        code = typer.main.get_command(app)(standalone_mode=False)
+        code = _call_app()
     except _USAGE_ERROR as error:
-        _fail(error.format_message(), 2)
+        _fail(_usage_message(error), 2)
     except UserError as error:
         if supervision.link and isinstance(error, distributed.UnreachableError):
             supervision.fail_with(error)
@@ -331,6 +205,26 @@ def main() -> None:
     if lost := terminal.lost_output():
         _fail(f"the results could not be printed: {lost}", 2)
     sys.exit(code or 0)
+
+
+def _call_app() -> int | None:
+    """Runs the command that the process's arguments name; returns its exit code."""
+    command = typer.main.get_command(app)
+    return typing.cast("int | None", command(prog_name=_NAME, standalone_mode=False))
+
+
+def _usage_message(error: Any) -> str:
+    """The message about wrong usage; a misspelt command or option gets the most similar name."""
+    text = str(error.format_message())
+    if error.ctx is None or not (match := _UNKNOWN.match(text)):
+        return text
+    command, kind, name = error.ctx.command, match["kind"].rstrip(": "), match["name"]
+    if kind == "command":
+        known = list(command.commands)
+    else:
+        known = [option for parameter in command.params for option in parameter.opts]
+    hint = did_you_mean(name, known)
+    return f"no such {kind} {name}{hint or f'; `{error.ctx.command_path} --help` lists them'}"
 
 
 def _stop(signum: int, frame: Any) -> typing.NoReturn:

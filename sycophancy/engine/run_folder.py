@@ -80,11 +80,15 @@ class RunFolder:
         """The folder of a complete stage."""
         return self.path / name
 
-    def check_layout(self, stages: Iterable[str]) -> None:
+    def check_layout(self, stages: Iterable[str], files: Iterable[str]) -> None:
         """Refuses to work in a folder whose parts are not what this program makes.
 
         A stage is removed with all that its folder holds when it is done again, so that folder must
         not be a link to another place.
+
+        Args:
+            stages: names of stages.
+            files: names of files at the top of the run.
 
         Raises:
             UserError: a stage's folder is a link or a file, or a file of the run is a folder.
@@ -97,7 +101,7 @@ class RunFolder:
                         f"{path} is {kind}, and a folder of this run is expected there; move it "
                         "away, or give another --name"
                     )
-        for name in ("config.gin", "metrics.json", "report.html"):
+        for name in files:
             path = self.path / name
             if path.exists() and not path.is_file():
                 raise errors.UserError(
@@ -215,21 +219,26 @@ class RunFolder:
         manifests.write(out / manifests.NAME, {**manifest, "taken_from": origin})
         return True
 
-    def complete_results(
-        self, stage: str, ingredients: Ingredients, outputs: list[str], seconds: float
+    def complete_top_level(
+        self,
+        stage: str,
+        ingredients: Ingredients,
+        outputs: Iterable[str],
+        counts: Mapping[str, Any],
+        seconds: float,
     ) -> None:
         """Writes the manifest of a stage whose outputs lie at the top of the run folder."""
         self.stage(stage).mkdir(parents=True, exist_ok=True)
         paths = [self.path / name for name in outputs]
-        self._write_manifest(stage, ingredients, paths, {}, seconds)
+        self._write_manifest(stage, ingredients, paths, counts, seconds)
 
     def abandon(self, stage: str) -> None:
         """Removes what a failed stage had written."""
         remove(self._unfinished(stage))
 
-    def forget_results(self) -> None:
-        """Removes what sums up the run, so that it never disagrees with the stages below it."""
-        for name in ("report/manifest.json", "report.html", "metrics.json"):
+    def forget(self, names: Iterable[str]) -> None:
+        """Removes files of the run, by their paths relative to it; absent ones are no error."""
+        for name in names:
             remove(self.path / name)
 
     def remove_if_empty(self) -> None:

@@ -1,1 +1,1 @@
-"""What a run does, one stage a file."""
+"""What a run does: one stage a file; `order` lists them."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from sycophancy.config.schema import Config
-from sycophancy.model import locations
 from sycophancy.system.terminal import unheard
 from sycophancy.training.callbacks import Note, Report
 
@@ -75,6 +74,8 @@ class Trainer:
         Raises:
           UserError: the run folder's name, a setting or the trainer's installation does not do.
         """
+        from sycophancy.model import locations
+
         absolute = os.path.abspath(run_path) if isinstance(run_path, Path) else str(run_path)  # noqa: PTH100
         locations.check_name(absolute)
         if self.requirements:

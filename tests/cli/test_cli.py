@@ -98,13 +98,13 @@ SLEEPS = """
 import os, signal, sys
 sys.argv = ["sycophancy", "prepare", "--model", "mini_base", "--out", sys.argv[1]]
 from sycophancy.cli import main
-from sycophancy.stages import work
+from sycophancy.stages.prepare import Prepare
 
 def prepare(*_):
     os.kill(os.getpid(), getattr(signal, NAME))
     signal.sigtimedwait([], 5)
 
-work.prepare = prepare
+Prepare.work = prepare
 main.main()
 """
 

@@ -1,9 +1,7 @@
 """The pipeline does what is missing, does again what changed, and survives being killed."""
 
-import ast
 import dataclasses
 import errno
-import inspect
 import json
 import os
 import signal
@@ -15,12 +13,28 @@ import pytest
 
 from sycophancy.config import load
 from sycophancy.data.surveys import FILES
-from sycophancy.engine import imports
-from sycophancy.engine.pipeline import Pipeline, Stage, all_stages
+from sycophancy.engine.pipeline import Pipeline
 from sycophancy.engine.progress import Screen
 from sycophancy.engine.run_folder import RunFolder
+from sycophancy.engine.stage import Stage
 from sycophancy.errors import UserError
+from sycophancy.stages.finetune import Finetune
+from sycophancy.stages.order import all_stages
 from sycophancy.system import paths
+
+
+class ToyStage(Stage):
+    """A stage of the toy run, whose work is a method of the run's test object."""
+
+    def __init__(self, name, depends_on, inputs, work, **declared) -> None:
+        self.name = self.command = name
+        self.depends_on = depends_on
+        self.inputs, self.work = inputs, work
+        for attribute, value in declared.items():
+            setattr(self, attribute, value)
+
+    def modules(self, config):
+        return ()
 
 
 class Toy(Pipeline):
@@ -28,37 +42,29 @@ class Toy(Pipeline):
 
     def __init__(self, run: RunFolder, source: Path, steps: int = 4, on_step=None, **given) -> None:
         loaded = load.load_config("mini_base", "quick", [f"FINETUNE_STEPS={steps}"])
-        super().__init__(loaded, run, Screen(), **given)
         self.worked: list[str] = []
         self.on_step = on_step or (lambda where: None)
-        first = {"settings": frozenset(), "unit": "rows", "modules": lambda _: ()}
-        self.stages = {
-            "read": Stage(
-                name="read",
-                after=(),
-                files=lambda *_: {"the source": source},
-                work=self.read,
-                **first,
-            ),
-            "grow": Stage(
-                name="grow",
-                after=("read",),
-                files=lambda _, run: {"read/text": run.path / "read" / "text"},
-                work=self.grow,
+        stages = (
+            ToyStage("read", (), lambda *_: {"the source": source}, self.read),
+            ToyStage(
+                "grow",
+                ("read",),
+                lambda _, run: {"read/text": run.path / "read" / "text"},
+                self.grow,
                 unit="steps",
                 settings=frozenset({"FINETUNE_STEPS"}),
-                modules=lambda _: (),
-                grows="FINETUNE_STEPS",
-                states=("text",),
+                step_setting="FINETUNE_STEPS",
+                checkpoints=("text",),
             ),
-            "count": Stage(
-                name="count",
-                after=("grow",),
-                files=lambda _, run: {"grow/text": run.path / "grow" / "text"},
-                work=self.count,
-                **first,
+            ToyStage(
+                "count",
+                ("grow",),
+                lambda _, run: {"grow/text": run.path / "grow" / "text"},
+                self.count,
             ),
-        }
+            Sum(),
+        )
+        super().__init__(stages, loaded, run, Screen(), **given)
         self.source = source
 
     def read(self, _, run, out, meter):
@@ -85,8 +91,24 @@ class Toy(Pipeline):
         (out / "text").write_text(str(len((run.path / "grow" / "text").read_text())))
         return {}
 
-    def write_metrics(self) -> None:
-        """The toy measures nothing."""
+
+class Sum(Stage):
+    """Writes the page of the toy run, from what the run publishes."""
+
+    name = command = "sum"
+    depends_on = ("count",)
+    top_level = ("sum.txt",)
+    published = {"current.txt": lambda run, current: " ".join(current) or None}  # noqa: RUF012
+
+    def modules(self, config):
+        return ()
+
+    def inputs(self, config, run):
+        return {"current.txt": run.path / "current.txt"}
+
+    def work(self, config, run, out, meter):
+        (out / "sum.txt").write_text((run.path / "current.txt").read_text())
+        return {}
 
 
 @pytest.fixture
@@ -133,26 +155,58 @@ def test_a_changed_input_redoes_what_follows_from_it_and_says_why(run, source, c
     assert (run.path / "count" / "text").read_text() == "8"
 
 
-def test_doing_a_stage_again_takes_the_results_of_the_run_away(run, source):
+def test_what_summarises_the_run_goes_when_a_stage_runs_again(run, source):
+    Toy(run, source).until("sum")
+    assert (run.path / "sum.txt").read_text() == "read grow count"
     toy(run, source)
-    for name in ("metrics.json", "report.html"):
-        (run.path / name).write_text("")
-    toy(run, source)
-    assert (run.path / "metrics.json").exists()
+    assert (run.path / "sum.txt").exists()
     source.write_text("abcd")
-    toy(run, source, redo=["grow"])
-    assert not (run.path / "metrics.json").exists()
-    assert not (run.path / "report.html").exists()
+    Toy(run, source).until("read")
+    assert not (run.path / "sum.txt").exists()
+    assert run.manifest("sum") is None
+    assert (run.path / "current.txt").read_text() == "read"
 
 
-def test_asking_another_checkpoint_leaves_the_results_of_the_run(run, source):
+def test_an_extra_stage_leaves_the_summaries_of_the_run(run, source):
     pipeline = Toy(run, source)
-    pipeline.until("count")
-    (run.path / "metrics.json").write_text("{}")
-    other = dataclasses.replace(pipeline.stages["count"], name="evaluate_other")
-    pipeline._bring_up_to_date(other)
-    assert (run.path / "metrics.json").exists()
-    assert run.manifest("evaluate_other") is not None
+    pipeline.until("sum")
+    count = pipeline.stages["count"]
+    pipeline.until_extra(ToyStage("extra", ("grow",), count.inputs, pipeline.count))
+    assert (run.path / "sum.txt").exists()
+    assert run.manifest("extra") is not None
+
+
+def test_a_summary_of_an_incomplete_run_names_what_is_out_of_date(run, source, capsys):
+    Toy(run, source).until("grow")
+    source.write_text("abcd")
+    Toy(run, source).summarise("sum")
+    said = capsys.readouterr().err
+    assert "sum: read is out of date" in said
+    assert "sum: grow is out of date" in said
+    assert not (run.path / "count").exists()
+
+
+def test_checks_are_made_once_and_before_any_stage(run, source):
+    made: list[str] = []
+
+    def refuse(config, run):
+        made.append("refuse")
+        raise UserError("no such device")
+
+    pipeline = Toy(run, source)
+    for name in ("read", "count"):
+        pipeline.stages[name].checks = (lambda *_, name=name: made.append(name), made_once)
+    made_once.count = 0
+    pipeline.stages["grow"].checks = (made_once, refuse)
+    with pytest.raises(UserError, match="no such device"):
+        pipeline.until("count")
+    assert made == ["read", "refuse"]
+    assert made_once.count == 1
+    assert pipeline.worked == []
+
+
+def made_once(config, run) -> None:
+    made_once.count += 1
 
 
 def test_a_change_that_makes_no_difference_stops_there(run, source):
@@ -264,19 +318,26 @@ def test_a_stage_that_nothing_can_redo_is_named(run, source):
         toy(run, source, redo=["read"])
 
 
-def test_the_code_of_a_stage_is_all_that_its_work_imports():
-    """Of every stage, the modules that its function in `stages` imports are part of its code."""
+def test_the_code_of_a_stage_is_what_its_module_imports():
     loaded = load.load_config("mini_base", "quick")
-    for stage in all_stages().values():
-        tree = ast.parse(inspect.getsource(stage.work))
-        known = {imports.parent_folder() / name for name in stage.code(loaded)}
-        of_work = {path for path in imports.imported_by(tree) if "t5x" not in path.name}
-        assert of_work <= known, stage.name
-    code = all_stages()["finetune"].code(loaded)
-    wanted = ("training/packing", "training/sharding", "model/vocabulary", "evaluation/items")
-    assert {f"sycophancy/{name}.py" for name in wanted} <= code.keys()
-    assert "sycophancy/scoring/batching.py" in all_stages()["evaluate_after"].code(loaded)
-    assert "sycophancy/evaluation/intervals.py" in all_stages()["filter"].code(loaded)
+    code = {stage.name: stage.code(loaded).keys() for stage in all_stages()}
+    wanted = ("training/packing", "model/sharding", "model/vocabulary", "evaluation/items")
+    assert {f"sycophancy/{name}.py" for name in wanted} <= code["finetune"]
+    assert "sycophancy/scoring/batching.py" in code["evaluate_after"]
+    assert "sycophancy/evaluation/intervals.py" in code["filter"]
+    assert "sycophancy/report/templates/page.html.j2" in code["report"]
+    for name, files in code.items():
+        assert f"sycophancy/stages/{name.partition('_')[0]}.py" in files
+        assert not any("/cli/" in file for file in files)
+        assert any("/report/" in file for file in files) == (name == "report")
+        assert any("training/step" in file for file in files) == (name == "finetune")
+
+
+def test_the_code_of_finetuning_is_that_of_its_trainer():
+    for trainer, other in (("jax", "t5x/recipe"), ("t5x", "training/trainer")):
+        loaded = load.load_config("mini_base", "quick", [f"TRAINER={trainer}"])
+        files = Finetune().code(loaded).keys()
+        assert f"sycophancy/training/{other}.py" not in files
 
 
 MOMENTS = ["read before", "read after", "grow 0", "grow 2", "grow 3", "count before"]
@@ -312,7 +373,7 @@ def test_killed_at_any_moment_it_continues(run, source, moment):
     if moment.startswith("grow"):
         assert seen[0] == moment  # neither an earlier stage nor an earlier step again
     left = {path.name for path in run.path.iterdir()}
-    assert left == {"read", "grow", "count", ".lock", "config.gin"}
+    assert left == {"read", "grow", "count", ".lock", "config.gin", "current.txt"}
 
 
 def test_killed_between_the_folder_and_its_manifest_it_continues(run, source, monkeypatch):
@@ -332,10 +393,11 @@ def test_killed_between_the_folder_and_its_manifest_it_continues(run, source, mo
 
 
 def test_the_stages_of_a_run_and_the_macros_they_depend_on():
-    stages = all_stages()
-    assert list(stages) == ["prepare", "filter", "finetune", "evaluate_before", "evaluate_after"]
+    stages = {stage.name: stage for stage in all_stages()}
+    names = ["prepare", "filter", "finetune", "evaluate_before", "evaluate_after", "report"]
+    assert list(stages) == names
     for name, stage in stages.items():
-        assert all(list(stages).index(other) < list(stages).index(name) for other in stage.after)
+        assert all(names.index(other) < names.index(name) for other in stage.depends_on)
     assert "NUM_EXAMPLES" in stages["prepare"].settings
     assert "FILTRATION" in stages["filter"].settings
     assert {"LEARNING_RATE", "SEED", "DROPOUT_RATE"} <= stages["finetune"].settings
@@ -361,7 +423,10 @@ def test_the_data_that_was_given_counts_by_content_not_by_place(tmp_path):
     for name in ("one", "two"):
         data = dataclasses.replace(loaded.data, surveys=str(tmp_path / name))
         pipeline = Pipeline(
-            dataclasses.replace(loaded, data=data), RunFolder(tmp_path / "run"), Screen()
+            all_stages(),
+            dataclasses.replace(loaded, data=data),
+            RunFolder(tmp_path / "run"),
+            Screen(),
         )
         found.append(pipeline.ingredients(pipeline.stages["prepare"]).fingerprint)
     assert found[0] == found[1]
@@ -374,7 +439,7 @@ def test_prepare_depends_on_what_measures_its_rows(tmp_path):
 
     def prepare(model: str, *bindings: str) -> str:
         loaded = load.load_config(model, "quick", bindings)
-        pipeline = Pipeline(loaded, RunFolder(tmp_path / "run"), Screen())
+        pipeline = Pipeline(all_stages(), loaded, RunFolder(tmp_path / "run"), Screen())
         return pipeline.ingredients(pipeline.stages["prepare"]).fingerprint
 
     base = prepare("mini_base")
@@ -392,10 +457,10 @@ def test_prepare_depends_on_what_measures_its_rows(tmp_path):
 def test_metrics_hold_only_evaluations_that_are_current(tmp_path, monkeypatch):
     run = RunFolder(tmp_path / "run")
     run.create()
-    pipeline = Pipeline(load.load_config("mini_base", "quick"), run, Screen())
+    pipeline = Pipeline(all_stages(), load.load_config("mini_base", "quick"), run, Screen())
     for series in ("before", "after"):
         (run.path / f"evaluate_{series}").mkdir()
         (run.path / f"evaluate_{series}" / "metrics.json").write_text(json.dumps({"n": series}))
     monkeypatch.setattr(pipeline, "is_current", lambda name: name == "evaluate_before")
-    pipeline.write_metrics()
+    pipeline.publish()
     assert json.loads((run.path / "metrics.json").read_text()) == {"before": {"n": "before"}}

@@ -17,7 +17,8 @@ from sycophancy.evaluation.items import Item, read_items
 from sycophancy.evaluation.measures import is_format
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.scoring.filtration import filtration_items
-from sycophancy.stages import work
+from sycophancy.stages import evaluate, models
+from sycophancy.stages.prepare import Prepare, check_trainable
 
 CONFIG = load_config("mini_base", "quick")
 LONG = "one more word " * 3_000
@@ -26,7 +27,7 @@ LONG = "one more word " * 3_000
 def test_tokens_are_counted_as_training_and_scoring_count_them() -> None:
     vocabulary = Vocabulary(CONFIG.model.vocabulary)
     texts = ["", "(A)", LONG, "Straße \u2603"]
-    counted = work.token_counter(CONFIG.model)(texts).tolist()
+    counted = models.token_counter(CONFIG.model)(texts).tolist()
     assert counted == [len([*vocabulary.encode(text), vocabulary.eos_id]) for text in texts]
 
 
@@ -34,7 +35,7 @@ def test_an_evaluation_leaves_out_what_it_cannot_ask() -> None:
     """As with a vocabulary that `prepare` did not know."""
     short = Item("1/neutral", "instruction", "neutral", "1", "say a", ("a",), 0)
     long = dataclasses.replace(short, item_id="2/neutral", pair_id="2", inputs=LONG)
-    kept, notes = work._comparable([short, long], CONFIG.model)
+    kept, notes = evaluate.comparable([short, long], CONFIG.model)
     assert kept == [short]
     assert notes == [
         "held-out items: 1 of 2 (50.0%) are left out of scoring, limit 2,048 tokens a prompt"
@@ -60,13 +61,13 @@ def summary(**dropped: int) -> dict:
 def test_rows_that_training_would_leave_out_altogether_are_refused(kind, ratio) -> None:
     training = dataclasses.replace(CONFIG.training, mixture_ratio=ratio)
     config = dataclasses.replace(CONFIG, training=training)
-    work._check_trainable(config, summary(**{kind: 38}))
+    check_trainable(config, summary(**{kind: 38}))
     used = ratio[kind == "instructions"] > 0
     if not used:
-        work._check_trainable(config, summary(**{kind: 40}))
+        check_trainable(config, summary(**{kind: 40}))
         return
     with pytest.raises(UserError, match=f"all 40 {kind} are longer than TASK_FEATURE_LENGTHS"):
-        work._check_trainable(config, summary(**{kind: 40}))
+        check_trainable(config, summary(**{kind: 40}))
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_all_that_is_prepared_can_be_scored(long_rows, tmp_path) -> None:
     run = RunFolder(tmp_path / "run")
     config = dataclasses.replace(CONFIG, data=long_rows)
     with Silence().meter("prepare", "rows", None) as meter:
-        counts = work.prepare(config, run, run.path / "prepare", meter)
+        counts = Prepare().work(config, run, run.path / "prepare", meter)
     vocabulary = Vocabulary(CONFIG.model.vocabulary)
     files = sorted((run.path / "prepare" / "evaluation").iterdir())
     items = [item for path in files for item in read_items(path) if not is_format(item.task)]

@@ -1,6 +1,5 @@
 """A sweep does once what its cells have in common, goes on after a failure, and continues."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -10,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from sycophancy.config import load, macros, schema
-from sycophancy.engine import pipeline, run_folder
+from sycophancy.engine import run_folder
 from sycophancy.engine.fingerprint import Ingredients
+from sycophancy.engine.pipeline import Pipeline
 from sycophancy.engine.run_folder import RunFolder
+from sycophancy.engine.stage import Stage
 from sycophancy.errors import UserError
-from sycophancy.stages import work
+from sycophancy.stages.order import all_stages
 from sycophancy.study import sweep
 from sycophancy.training.preemption import Preempted
 
@@ -35,8 +36,12 @@ class Toys:
         self.worked: list[tuple[str, str, int, str]] = []
         self.broken: dict[tuple[str, str], BaseException] = {}
 
-    def all(self) -> dict[str, pipeline.Stage]:
-        files = {
+    def all(self) -> tuple[Stage, ...]:
+        return tuple(self.toy(stage) for stage in all_stages())
+
+    def toy(self, stage: Stage) -> Stage:
+        """A stage that declares what the real one does, and does less."""
+        inputs = {
             "prepare": lambda *_: {},
             "filter": lambda _, run: {"rows": run.path / "prepare" / "text"},
             "finetune": lambda c, run: {"rows": run.path / "filter/text", "model": c.model.name},
@@ -45,23 +50,28 @@ class Toys:
                 "model": c.model.name,
             },
             "evaluate_after": lambda _, run: {"params": run.path / "finetune" / "checkpoints"},
+            "report": stage.inputs,
         }
-        return {
-            name: dataclasses.replace(
-                stage, files=files[name], modules=lambda _: (), work=self.work(name)
-            )
-            for name, stage in pipeline_stages().items()
-        }
+        stage.checks = ()
+        stage.modules = lambda config: ()
+        stage.inputs = inputs.get(stage.name, lambda _, run: {"rows": run.path / "prepare/text"})
+        stage.work = self.work(stage.name)
+        return stage
 
     def work(self, name: str):
         def do(loaded, run, out, meter):
             model, recipe, seed = loaded.model.name, loaded.recipe, loaded.training.seed
-            self.worked.append((model, recipe, seed, name))
+            if name != "report":
+                self.worked.append((model, recipe, seed, name))
             if error := self.broken.get((recipe, name)):
                 raise error
+            if name == "report":
+                (out / "report.html").write_text("<html>")
+                return {}
             text = f"{name} {seed} {loaded.filtration if name == 'filter' else ''}"
             (out / "text").write_text(text)
-            (out / "metrics.json").write_text(json.dumps({"m": {"value": 0.5}}))
+            asked = {"asked": name} if name.startswith("evaluate_100") else {"m": {"value": 0.5}}
+            (out / "metrics.json").write_text(json.dumps(asked))
             if name == "prepare":
                 (out / "evaluation" / "surveys").mkdir(parents=True)
                 (out / "evaluation" / "surveys" / "rows").write_text(text)
@@ -77,26 +87,16 @@ class Toys:
 
         return do
 
-    def evaluate(self, loaded, model, run, out, meter):
-        (out / "metrics.json").write_text(json.dumps({"asked": Path(model.checkpoint).name}))
-        return {}
-
     def did(self, name: str) -> list[tuple[str, str, int]]:
         return [tuple(who) for *who, stage in self.worked if stage == name]
-
-
-pipeline_stages = pipeline.all_stages
 
 
 @pytest.fixture
 def toys(monkeypatch) -> Toys:
     made = Toys()
-    monkeypatch.setattr(pipeline, "all_stages", made.all)
-    monkeypatch.setattr(work, "check_model", lambda model: None)
-    monkeypatch.setattr(work, "evaluate", made.evaluate)
-    monkeypatch.setattr(
-        stages, "write_report", lambda run: (run.path / "report.html").write_text("<html>")
-    )
+    real = sweep.EvaluateCheckpoint
+    monkeypatch.setattr(sweep, "all_stages", made.all)
+    monkeypatch.setattr(sweep, "EvaluateCheckpoint", lambda path: made.toy(real(path)))
     return made
 
 
@@ -128,7 +128,7 @@ def test_what_cells_have_in_common_is_done_once(toys, call, tmp_path):
     assert len(toys.did("finetune")) == 12
     for cell in cells(tmp_path):
         folder = tmp_path / "grid" / cell["folder"]
-        for stage in pipeline_stages():
+        for stage in ("prepare", "filter", "finetune", "evaluate_before", "evaluate_after"):
             assert (folder / stage / "text").read_text().split()[1] == str(cell["seed"])
         assert (folder / "prepare" / "evaluation" / "surveys" / "rows").exists()
         assert (folder / "report.html").exists()
@@ -213,9 +213,9 @@ def test_a_failed_cell_does_not_stop_the_rest(toys, call, tmp_path, error, reaso
 @pytest.mark.parametrize("stop", [Preempted(3, 10), KeyboardInterrupt()])
 def test_being_told_to_stop_ends_the_sweep_and_not_a_cell_alone(toys, tmp_path, stop):
     toys.broken["ablations/no_filtration", "finetune"] = stop
-    grid = sweep.plan(["mini_base"], RECIPES, 2, loaded)
+    grid = sweep.plan_grid(tmp_path / "grid", ["mini_base"], RECIPES, 2, loaded)
     with pytest.raises(type(stop)):
-        sweep.run(sweep.Sweep("grid", tmp_path / "grid", "", grid))
+        sweep.run(sweep.Plan("grid", tmp_path / "grid", "", grid))
     assert [cell["state"] for cell in cells(tmp_path)] == ["done", "done", "waiting", "waiting"]
     assert len(toys.did("finetune")) == 3
 
@@ -266,16 +266,16 @@ from sycophancy.engine.run_folder import RunFolder
 def loaded(model, recipe, seed):
     return load.load_config(model, recipe, [f"SEED={seed}"])
 
-grid = sweep.plan(["mini_base"], ["demo"], 40, loaded)
 folder = Path(sys.argv[1])
+grid = sweep.plan_grid(folder, ["mini_base"], ["demo"], 40, loaded)
 
-def bring_up_to_date(sweep, cell, run, *_):
+def bring_up_to_date(plan, job, run, *_):
     (run.path / "metrics.json").write_text("{}")
     return {}
 
 sweep._bring_up_to_date = bring_up_to_date
 for number in range(int(sys.argv[2]), 40, 2):
-    sweep.run(sweep.Sweep("grid", folder, "", grid), number)
+    sweep.run(sweep.Plan("grid", folder, "", grid), number)
 """
 
 
@@ -294,7 +294,7 @@ def test_kept_checkpoints_are_evaluated_and_not_trained_again(toys, call, tmp_pa
     assert demo["steps"] == {"1000": "mini_base/demo/seed0/evaluate_after"}
     assert set(steps["steps"]) == {"100", "1000", "2000"}
     found = json.loads((tmp_path / "grid" / steps["steps"]["100"] / "metrics.json").read_text())
-    assert found == {"asked": "100"}
+    assert found["asked"].startswith("evaluate_100_")
     assert "[2/2] note: no checkpoint of step 120 was kept; it is left out" in outcome.err
     assert len(toys.did("finetune")) == 2
     again = call("--at", "100,120,1000,2000", **grid)
@@ -336,7 +336,7 @@ def test_two_models_of_one_name_are_refused(tmp_path):
     mine = tmp_path / "mini_base.gin"
     mine.write_text("include 'models/mini_base.gin'\n")
     with pytest.raises(UserError, match="another cell has the folder mini_base/demo/seed0"):
-        sweep.plan(["mini_base", str(mine)], ["demo"], 1, loaded)
+        sweep.plan_grid(tmp_path, ["mini_base", str(mine)], ["demo"], 1, loaded)
 
 
 @pytest.mark.parametrize(("base", "name"), ABLATIONS)
@@ -425,7 +425,7 @@ def test_finetuning_is_never_shared(toys, tmp_path):
     one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
     for run, shelf in ((one, []), (two, [one])):
         run.create()
-        made = pipeline.Pipeline(demo, run, sweep.Silence(), shelf=shelf)
+        made = Pipeline(toys.all(), demo, run, sweep.Silence(), reusable_runs=shelf)
         made.until(*made.stages)
     assert [name for *_, name in toys.worked].count("finetune") == 2
     assert [name for *_, name in toys.worked].count("prepare") == 1
@@ -445,7 +445,8 @@ def test_shared_stages_are_what_a_run_alone_makes(micro, tmp_path):
             str(model), str(model.with_name("micro_recipe.gin")), [f"LEARNING_RATE={rate}"]
         )
         others = [RunFolder(tmp_path / other) for other in shelf]
-        pipeline.Pipeline(loaded, run, sweep.Silence(), shelf=others).until("filter")
+        made = Pipeline(all_stages(), loaded, run, sweep.Silence(), reusable_runs=others)
+        made.until("filter")
         found.append({name: contents(run.path / name) for name in ("prepare", "filter")})
     for name in ("prepare", "filter"):
         files = [folders[name] for folders in found]

@@ -17,7 +17,7 @@ from sycophancy.training.preemption import Preempted
 from sycophancy.training.t5x import command as t5x_command
 from sycophancy.training.t5x import recipe, requirements
 
-# Macros of trainers/jax.gin that T5X's trainer has no use for, and why.
+# Settings that T5X's trainer does not use, and why.
 UNUSED = {
     "MODEL_NAME": "a name for people",
     "RECIPE": "a name for people",
@@ -27,7 +27,7 @@ UNUSED = {
     "SAVE_MINUTES": "T5X saves by steps alone",
     "KEEP_PERIOD": "T5X keeps the latest alone",
     **dict.fromkeys(
-        """DATA_ORIGIN DATA_MIRROR SURVEYS INSTRUCTIONS DATA_SETS NUM_EXAMPLES NUM_INSTRUCTIONS
+        """DATA_ORIGIN DATA_MIRROR SURVEYS INSTRUCTIONS DATA_SETS DATA_SET_FILES NUM_EXAMPLES NUM_INSTRUCTIONS
         NUM_VALIDATION NUM_SURVEY_ITEMS CLAIM_MODE SAMPLING OPINIONS ON_BAD_ROW""".split(),
         "a stage before training",
     ),
@@ -164,12 +164,12 @@ def test_a_model_of_the_users_own_comes_from_the_runs_config(gin_files, tmp_path
 
 
 def test_trainer_is_recorded_and_makes_finetuning_stale(tmp_path):
-    from sycophancy.engine.pipeline import all_stages
+    from sycophancy.stages.finetune import Finetune
 
     config = load_config("mini_base", "demo", ["TRAINER=t5x"])
     assert load_operative(config.operative, "config.gin").trainer == "t5x"
     assert load_config("mini_base", "demo").trainer == "jax"
-    assert "TRAINER" in all_stages()["finetune"].settings
+    assert "TRAINER" in Finetune().settings
 
 
 def test_without_t5x_one_line_says_so_before_any_work(sycophancy, tmp_path, monkeypatch):

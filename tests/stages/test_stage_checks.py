@@ -4,10 +4,19 @@ import jax
 import pytest
 
 from sycophancy.config.load import load_config
+from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
-from sycophancy.stages import preflight
+from sycophancy.stages import checks, memory
+from sycophancy.stages.order import all_stages
 
-ALL = ("prepare", "filter", "finetune", "evaluate_before", "evaluate_after")
+STAGES = {stage.name: stage for stage in all_stages()}
+ALL = tuple(STAGES)
+
+
+def check(config, names=ALL) -> None:
+    """Makes the checks of some stages, each once, as a pipeline does before its first stage."""
+    for function in dict.fromkeys(f for name in names for f in STAGES[name].checks):
+        function(config, RunFolder("run"))
 
 
 def configured(*bindings: str):
@@ -16,14 +25,14 @@ def configured(*bindings: str):
 
 def refusal(*bindings: str, stages=ALL) -> str:
     with pytest.raises(UserError) as caught:
-        preflight.check(configured(*bindings), stages)
+        check(configured(*bindings), stages)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("mesh", ["(-1, 1, 1)", "(-1, -1, 1)", "(1, 4, 2)", "(8, 1, 1)"])
 def test_a_mesh_of_all_devices_passes(mesh):
-    preflight.check(configured(f"MESH={mesh}"), ALL)
+    check(configured(f"MESH={mesh}"), ALL)
 
 
 @pytest.mark.parametrize("mesh", ["(7, 1, 1)", "(-1, 3, 1)", "(16, 1, 1)", "(1, 1, 1)"])
@@ -34,7 +43,7 @@ def test_a_mesh_that_does_not_use_up_the_devices_is_refused(mesh):
 
 def test_a_batch_that_the_mesh_cannot_share_is_refused_only_where_it_is_trained_on():
     assert "BATCH_SIZE 6 does not divide by 8" in refusal("BATCH_SIZE=6")
-    preflight.check(configured("BATCH_SIZE=6"), ("prepare", "filter", "evaluate_before"))
+    check(configured("BATCH_SIZE=6"), ("prepare", "filter", "evaluate_before"))
 
 
 @pytest.mark.parametrize(
@@ -45,20 +54,19 @@ def test_a_batch_that_the_mesh_cannot_share_is_refused_only_where_it_is_trained_
 )
 def test_what_needs_no_device_is_refused_before_jax_is_asked(monkeypatch, bindings, words):
     monkeypatch.setattr(jax, "device_count", lambda: pytest.fail("JAX was asked"))
-    assert words in refusal(*bindings)
+    assert words in refusal(*bindings, stages=("finetune",))
 
 
 def test_a_t5x_checkpoint_of_another_step_is_refused(tmp_path):
     (tmp_path / "checkpoint_77").mkdir()
     (tmp_path / "checkpoint_77" / "checkpoint").touch()
     words = ("TRAINER=t5x", f"INITIAL_CHECKPOINT_PATH={tmp_path / 'checkpoint_77'}")
-    assert refusal(*words).endswith("set PRETRAINED_STEP to 77")
-    preflight.check(configured(*words, "PRETRAINED_STEP=77"), ALL)
+    assert refusal(*words, stages=("finetune",)).endswith("set PRETRAINED_STEP to 77")
 
 
 def test_a_step_that_cannot_fit_the_memory_is_refused_with_the_ways_out(monkeypatch):
-    monkeypatch.setattr(preflight, "_host_memory", lambda: 2.0**30)
-    preflight.check(configured("BATCH_SIZE=8"), ALL)
+    monkeypatch.setattr(checks, "host_memory", lambda: 2.0**30)
+    check(configured("BATCH_SIZE=8"), ALL)
     line = refusal("BATCH_SIZE=65536")
     for way_out in ("BATCH_SIZE", "MICROBATCHES", "REMAT_POLICY"):
         assert way_out in line
@@ -68,12 +76,12 @@ def test_a_step_that_cannot_fit_the_memory_is_refused_with_the_ways_out(monkeypa
     "error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
 )
 def test_a_lack_of_memory_is_one_line_with_the_ways_out(error):
-    with pytest.raises(UserError, match=r"out of memory .*MICROBATCHES"), preflight.enough_memory():
+    with pytest.raises(UserError, match=r"out of memory .*MICROBATCHES"), memory.enough_memory():
         raise error
 
 
 def test_other_errors_pass_unchanged():
-    with pytest.raises(ZeroDivisionError), preflight.enough_memory():
+    with pytest.raises(ZeroDivisionError), memory.enough_memory():
         _ = 1 / 0
 
 
@@ -112,13 +120,12 @@ def test_what_only_finetuning_needs_is_not_asked_of_a_run_that_is_finetuned(tmp_
     """A run may be finetuned on other machines than those that evaluate it."""
     from sycophancy.engine.pipeline import Pipeline
     from sycophancy.engine.progress import Silence
-    from sycophancy.engine.run_folder import RunFolder
 
-    asked = []
-    monkeypatch.setattr(preflight, "check", lambda config, names: asked.append(list(names)))
     run = RunFolder(tmp_path / "run")
     run.create()
-    pipeline = Pipeline(configured("BATCH_SIZE=6"), run, Silence())
+    pipeline = Pipeline(all_stages(), configured("BATCH_SIZE=6"), run, Silence())
     monkeypatch.setattr(pipeline, "is_current", lambda name: not name.startswith("evaluate"))
-    pipeline._preflight(ALL)
-    assert asked == [["evaluate_before", "evaluate_after"]]
+    pipeline._check(list(pipeline.stages.values()))
+    monkeypatch.setattr(pipeline, "is_current", lambda name: False)
+    with pytest.raises(UserError, match="BATCH_SIZE 6"):
+        pipeline._check(list(pipeline.stages.values()))

@@ -1,0 +1,165 @@
+"""The commands that run stages: one for each stage, and `run` for all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import io
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from sycophancy.cli.options import RunOptions
+from sycophancy.config.bounds import Place, check
+from sycophancy.engine import distributed
+from sycophancy.errors import UserError
+from sycophancy.stages.order import all_stages
+from sycophancy.system import terminal
+
+if typing.TYPE_CHECKING:
+    from sycophancy.engine.pipeline import Pipeline
+    from sycophancy.engine.stage import Stage
+
+Command = Callable[..., None]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the commands of all stages, in their order, and `run`."""
+    own: dict[str, Command] = {"prepare": _prepare, "evaluate": _evaluate}
+    for name, members in _by_command().items():
+        generic = functools.partial(_bring_up_to_date, members)
+        command: Command = own.get(name, generic)
+        _add(app, name, inspect.getdoc(type(members[-1])) or "", command)
+    _add(app, "run", "Run every stage, from the data to the report.", _run)
+
+
+def _by_command() -> dict[str, list[Stage]]:
+    commands: dict[str, list[Stage]] = {}
+    for stage in all_stages():
+        commands.setdefault(stage.command, []).append(stage)
+    return commands
+
+
+def _bring_up_to_date(members: list[Stage], pipeline: Pipeline) -> None:
+    *_, last = members
+    if last.top_level:  # it summarises what the run has
+        pipeline.summarise(last.name)
+    else:
+        pipeline.until(*(stage.name for stage in members))
+        _print(last.summary(pipeline.run))
+    print(last.result(pipeline.run))
+
+
+def _prepare(
+    pipeline: Pipeline,
+    show: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100_000, metavar="N", help="Print this many rows as the model sees them."
+        ),
+    ] = 0,
+) -> None:
+    pipeline.until("prepare")
+    if show:
+        from sycophancy.stages.prepare import examples
+
+        print(*examples(pipeline.run, show), sep="\n\n")
+    print(pipeline.stages["prepare"].result(pipeline.run))
+
+
+def _evaluate(
+    pipeline: Pipeline,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Ask this checkpoint, of the model's shape, instead."),
+    ] = None,
+) -> None:
+    if checkpoint is not None:
+        from sycophancy.stages.evaluate import EvaluateCheckpoint
+
+        stage: Stage = EvaluateCheckpoint(check("--checkpoint", checkpoint, Place()))
+        pipeline.until_extra(stage)
+        _print(stage.summary(pipeline.run))
+    else:
+        members = _by_command()["evaluate"]
+        pipeline.until(*(member.name for member in members))
+        stage = members[-1]
+        _print(stage.summary(pipeline.run))
+        _print(pipeline.stages["report"].summary(pipeline.run))
+    print(stage.result(pipeline.run))
+
+
+def _run(pipeline: Pipeline) -> None:
+    pipeline.until(*pipeline.stages)
+    commands = _by_command().values()
+    for *_, last in commands:
+        _print(last.summary(pipeline.run))
+    print(last.result(pipeline.run))
+
+
+def _print(lines: list[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _add(app: typer.Typer, name: str, help_text: str, function: Command) -> None:
+    """Adds a command that takes the run options and its own, and works on a locked run folder."""
+    hints = typing.get_type_hints(RunOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(RunOptions)
+    ]
+    own: list[inspect.Parameter] = []
+    if not isinstance(function, functools.partial):
+        own_hints = typing.get_type_hints(
+            function, localns={"Pipeline": object}, include_extras=True
+        )
+        own = [
+            parameter.replace(annotation=own_hints[each], kind=inspect.Parameter.KEYWORD_ONLY)
+            for each, parameter in list(inspect.signature(function).parameters.items())[1:]
+        ]
+
+    def command(**given: Any) -> None:
+        options = RunOptions(**{field.name: given.pop(field.name) for field in shared})
+        _with_pipeline(options, functools.partial(function, **given))
+
+    command.__signature__ = inspect.Signature(shared + own)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in shared + own}
+    app.command(name, help=help_text)(command)
+
+
+def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
+    from sycophancy.engine.pipeline import Pipeline
+    from sycophancy.engine.progress import Screen, Silence
+    from sycophancy.engine.run_folder import RunFolder
+
+    processes = distributed.assemble()  # first, so that every process reports bad input of one
+    run = RunFolder(options.folder())
+    terminal.check_names(str(run.path.absolute()))
+    config = options.config(run.path)
+    given: Any = {
+        "any_code": options.any_code,
+        "redo": options.redo or (),
+        "processes": processes,
+    }
+    if not processes.leader:
+        with contextlib.redirect_stdout(io.StringIO()):
+            work(Pipeline(all_stages(), config, run, Silence(), **given))
+        return
+    new = run.create()
+    with run.lock():
+        try:
+            work(Pipeline(all_stages(), config, run, Screen(), **given))
+        except UserError:
+            if new:
+                run.remove_if_empty()
+            raise

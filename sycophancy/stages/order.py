@@ -1,0 +1,16 @@
+"""The stages of a run, in order: to add one, write its file and add it here."""
+
+from __future__ import annotations
+
+from sycophancy.engine.stage import Stage
+from sycophancy.stages.evaluate import evaluate_after, evaluate_before
+from sycophancy.stages.filter import Filter
+from sycophancy.stages.finetune import Finetune
+from sycophancy.stages.prepare import Prepare
+from sycophancy.stages.report import Report
+
+
+def all_stages() -> tuple[Stage, ...]:
+    """The stages of a run; each stands behind those that it depends on."""
+    stages = (Prepare(), Filter(), Finetune(), evaluate_before(), evaluate_after())
+    return (*stages, Report(tuple(stage.name for stage in stages)))
