@@ -1,6 +1,10 @@
 """Bad input of every kind: one clear line, exit code 2, nothing half-written."""
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -154,16 +158,52 @@ def test_value_of_the_wrong_type(refused):
     assert "--seed" in refused("prepare", "--seed", "one")
 
 
-@pytest.mark.parametrize("words", [["--model", "mini_bse"], ["--recipe", "papr"]])
-def test_unknown_model_or_recipe(refused, words):
-    assert "did you mean" in refused("prepare", *words)
+MISSPELT = [
+    (["prepare", "--model", "mini_bse"], "mini_base"),
+    (["prepare", "--model", "mini_base", "--recipe", "papr"], "paper"),
+    (["prepare", "--model", "mini_base", "--recipe", "ablations/no_filtratoin"],
+     "ablations/no_filtration"),
+    (["prepare", "--model", "mini_base", "--set", "BATCHSIZE=4"], "BATCH_SIZE"),
+    (["prepare", "--model", "mini_base", "--set", "batch_size=4"], "BATCH_SIZE"),
+    (["prepare", "--model", "mini_base", "--data-sets", "sst"], "sst2"),
+    (["prepare", "--modle", "mini_base"], "--model"),
+    (["--versoin"], "--version"),
+    (["prepair"], "prepare"),
+    (["launch", "slrum"], "slurm"),
+    (["sweep", "--models", "mini_bas", "--name", "x"], "mini_base"),
+    (["plan", "--model", "flan_t5_xll", "--topology", "v4-32"], "flan_t5_xl"),
+]  # fmt: skip
 
 
-def test_unknown_option_and_command(sycophancy):
-    for words in (["prepare", "--modle", "mini_base"], ["prepair"]):
-        outcome = sycophancy(*words)
-        assert outcome.code == 2
-        assert len(outcome.err.splitlines()) == 1
+@pytest.mark.parametrize(("words", "name"), MISSPELT)
+def test_a_misspelt_name_gets_the_nearest_one(sycophancy, tmp_path, monkeypatch, words, name):
+    monkeypatch.chdir(tmp_path)
+    outcome = sycophancy(*words)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert f"did you mean '{name}'?" in line
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_command_itself_names_the_nearest_name(tmp_path):
+    """As one script of the shell, so that each word passes through a real command line."""
+    lines = [shlex.join([sys.executable, "-m", "sycophancy", *words]) for words, _ in MISSPELT[::3]]
+    done = subprocess.run(["sh", "-c", "\n".join(lines)], cwd=tmp_path, env=os.environ | {
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }, capture_output=True, text=True)  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    for line, (_, name) in zip(done.stderr.splitlines(), MISSPELT[::3], strict=True):
+        assert line.startswith("sycophancy: ")
+        assert f"did you mean '{name}'?" in line
+
+
+def test_a_name_without_a_similar_one_gets_the_way_to_the_list(sycophancy):
+    assert sycophancy("xyz").err == (
+        "sycophancy: no such command xyz; `sycophancy --help` lists them\n"
+    )
+    assert sycophancy("prepare", "--xyz").err == (
+        "sycophancy: no such option --xyz; `sycophancy prepare --help` lists them\n"
+    )
 
 
 def test_no_model_and_no_run(sycophancy, tmp_path):
