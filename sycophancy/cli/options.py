@@ -64,7 +64,15 @@ class RunOptions:
     ] = None
     data_sets: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Use only these of the 17 data sets, commas between."),
+        typer.Option(
+            metavar="NAMES", help="Use only these data sets, commas between [the 17 and yours]."
+        ),
+    ] = None
+    data_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data-set", metavar="FILE", help="TOML file of your own data set; may be repeated."
+        ),
     ] = None
     on_bad_row: Annotated[
         str | None,
@@ -161,6 +169,10 @@ class RunOptions:
         if self.data_sets is not None:
             names = tuple(name.strip() for name in self.data_sets.split(",") if name.strip())
             found["DATA_SETS"] = Setting(names, f"--data-sets {shortened(self.data_sets)}")
+        if self.data_set is not None:
+            files = tuple(str(Path(file).absolute()) for file in self.data_set)
+            origin = f"--data-set {shortened(' '.join(self.data_set))}"
+            found["DATA_SET_FILES"] = Setting(files, origin)
         if self.on_bad_row is not None:
             said = f"--on-bad-row {shortened(self.on_bad_row)}"
             found["ON_BAD_ROW"] = Setting(self.on_bad_row, said)

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from sycophancy.errors import UserError, did_you_mean
+from sycophancy.errors import UserError
 
 T = TypeVar("T")
 
@@ -179,15 +179,9 @@ class MeshSizes:
 
 @dataclasses.dataclass(frozen=True)
 class DataSets:
-    """Names of data sets from `data.catalog`, none of them twice."""
+    """Names of data sets, none of them twice; `load` and `data.data_set_file` know the names."""
 
     def problem(self, value: Sequence[str]) -> str | None:
-        from sycophancy.data.catalog import SOURCES
-
-        for name in value:
-            if name not in SOURCES:
-                hint = did_you_mean(name, SOURCES).removeprefix("; ")
-                return f"names of data sets{hint and f' ({hint})'}, which are {', '.join(SOURCES)}"
         return None if len(set(value)) == len(value) else "each data set once"
 
     def __str__(self) -> str:

@@ -171,6 +171,7 @@ def _complete(settings: Mapping[str, Setting], source: str) -> dict[str, Setting
             )
         default = Setting(conversion.plain(declared.default), "the default")
         complete[name] = _check(name, settings.get(name, default))
+    _check_data_sets(complete)
     _check_together({name: setting.value for name, setting in complete.items()})
     return complete
 
@@ -181,6 +182,18 @@ def _check(name: str, setting: Setting) -> Setting:
         return Setting(conversion.convert(setting.value, macro_types()[name]), setting.origin)
     except (TypeError, ValueError) as error:
         raise errors.UserError(f"{setting.origin}: {name}: {error}") from None
+
+
+def _check_data_sets(settings: Mapping[str, Setting]) -> None:
+    """Refuses an unknown data set, unless a TOML file, which is read later, may describe it."""
+    from sycophancy.data.catalog import SOURCES, choose
+
+    if settings["DATA_SET_FILES"].value:
+        return
+    try:
+        choose(settings["DATA_SETS"].value, SOURCES)
+    except errors.UserError as error:
+        raise errors.UserError(f"{settings['DATA_SETS'].origin}: {error}") from None
 
 
 def _check_together(values: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from sycophancy.config.conversion import fits
 
 _FILE_BYTES = 2**20  # limit for a gin file; the shipped files have about 2 kB
 _INCLUDES = 8  # limit for a chain of files that include one another
+_RELATIVE_TO_FILE = ("DATA_SET_FILES",)  # macros whose paths are relative to the gin file
 _NESTING = 8  # limit for nested brackets
 
 
@@ -217,15 +218,25 @@ def read_text(
                     raise errors.UserError(f"{origin}: no file {name} to include")
                 settings |= read_file(included, seen)
             case "BindingStatement" if not statement.arg_name and not statement.scope:
-                settings[statement.selector] = Setting(
-                    _literal(statement.value, settings, origin), origin
-                )
+                value = _literal(statement.value, settings, origin)
+                if statement.selector in _RELATIVE_TO_FILE and folder is not None:
+                    value = _absolute(value, folder)
+                settings[statement.selector] = Setting(value, origin)
             case _:
                 line = statement.location.line_content.strip()
                 raise errors.UserError(
                     f"{origin}: only macros (NAME = value) and includes may stand here: {line}"
                 )
     return settings
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    """Paths in a list as absolute ones, relative to a folder; anything else as it is."""
+    if isinstance(value, str) and "://" not in value:
+        return str((folder / value).absolute())
+    if isinstance(value, list | tuple):
+        return tuple(_absolute(entry, folder) for entry in value)
+    return value
 
 
 def _literal(

@@ -139,7 +139,14 @@ class DataConfig:
         "A .jsonl or .parquet file of instruction rows; None: the instructions of DATA_ORIGIN.",
     ] = None
     data_sets: Annotated[
-        tuple[str, ...], DataSets(), "Which of the 17 data sets to use; empty: all."
+        tuple[str, ...],
+        DataSets(),
+        "Which data sets to use, of the 17 and those of DATA_SET_FILES; empty: all.",
+    ] = ()
+    data_set_files: Annotated[
+        tuple[FilePlace, ...],
+        ByContent(),
+        "TOML files of your own data sets. In a recipe, their paths are relative to the recipe.",
     ] = ()
     num_examples: Annotated[
         int, Between(1, 10**7), "Claims to generate for training, before filtration."

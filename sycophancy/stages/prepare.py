@@ -35,9 +35,15 @@ class Prepare(Stage):
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
         from sycophancy.data import prepare
         from sycophancy.data.lengths import Limits
+        from sycophancy.model.vocabulary import Vocabulary
 
         training = config.training
-        limits = Limits(token_counter(config.model), training.input_length, training.target_length)
+        limits = Limits(
+            token_counter(config.model),
+            training.input_length,
+            training.target_length,
+            Vocabulary(config.model.vocabulary).pieces,
+        )
         summary = prepare.prepare(config.data, out, progress=meter, limits=limits)
         check_trainable(config, summary)
         return {
