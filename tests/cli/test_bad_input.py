@@ -21,7 +21,7 @@ SURVEYS = {
 
 
 def mirror_of(folder: Path, columns: dict[str, list], rows: int | None = None) -> Path:
-    """A data mirror with sst2 alone, its label names in the metadata as `datasets` writes them."""
+    """A data mirror with only sst2; its label names are metadata, as `datasets` writes them."""
     table = pa.table(columns).slice(0, rows)
     features = {"label": {"names": ["negative", "positive"], "_type": "ClassLabel"}}
     table = table.replace_schema_metadata(
@@ -46,7 +46,7 @@ def mirror_of(folder: Path, columns: dict[str, list], rows: int | None = None) -
 
 
 def given(folder: Path) -> list[object]:
-    """What makes up the data of a run, beside the data sets."""
+    """The options that give a run all its data as local files."""
     return [
         *("--data-mirror", folder / "mirror"),
         *("--surveys", folder / "surveys"),
@@ -56,7 +56,7 @@ def given(folder: Path) -> list[object]:
 
 @pytest.fixture
 def refused(sycophancy, tmp_path):
-    """Calls the command line and returns its one line, having checked that nothing was written."""
+    """Calls the command line, checks that it wrote nothing, and returns its one line of error."""
 
     def call(command: str, *words: object, model: object = "mini_base", out: object = None):
         out = out or tmp_path / "run"
@@ -98,13 +98,13 @@ def test_empty_split(refused, tmp_path):
     assert "sst2" in line
 
 
-def test_a_data_set_that_the_mirror_lacks(refused, tmp_path):
+def test_a_data_set_missing_from_the_mirror(refused, tmp_path):
     mirror_of(tmp_path, {"sentence": TEXTS, "label": LABELS})
     line = refused("prepare", "--data-sets", "snli", *given(tmp_path))
     assert "snli" in line
 
 
-def test_a_mirror_that_is_no_folder(refused, tmp_path):
+def test_a_mirror_that_is_not_a_folder(refused, tmp_path):
     assert str(tmp_path / "none") in refused("prepare", "--data-mirror", tmp_path / "none")
 
 
@@ -123,7 +123,7 @@ def test_malformed_instructions(refused, tmp_path, text, word):
     assert word in line
 
 
-def test_surveys_that_are_not_there(refused, tmp_path):
+def test_missing_surveys(refused, tmp_path):
     assert str(tmp_path / "none") in refused("prepare", "--surveys", tmp_path / "none")
 
 
@@ -142,7 +142,7 @@ def test_unwritable_output(refused, tmp_path):
     assert "cannot write the run to" in refused("prepare", out=tmp_path / "file")
 
 
-def test_a_bucket_is_refused_while_stages_write_to_disks_alone(refused):
+def test_a_bucket_is_refused_because_stages_write_only_to_disks(refused):
     assert "gs://bucket/run" in refused("prepare", out="gs://bucket/run")
 
 
@@ -214,7 +214,7 @@ def test_no_model_and_no_run(sycophancy, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_report_of_nothing(sycophancy, tmp_path):
+def test_a_report_of_a_run_without_stages(sycophancy, tmp_path):
     outcome = sycophancy("report", "--model", "mini_base", "--out", tmp_path / "run")
     assert outcome.code == 2
     assert len(outcome.err.splitlines()) == 1
@@ -226,7 +226,7 @@ SMALL = ["--data-sets", "sst2", "--set", "NUM_EXAMPLES=20", "--set", "NUM_SURVEY
 
 @pytest.fixture
 def prepared(sycophancy, micro, tmp_path):
-    """A run of the micro model that is prepared; what follows must not touch it."""
+    """The options of a prepared run of the micro model, whose files must not change."""
     words = ["--model", micro(), "--recipe", "quick", "--out", tmp_path / "run", *SMALL]
     assert sycophancy("prepare", *words).code == 0
     return words
@@ -249,25 +249,25 @@ def test_a_checkpoint_of_another_size(sycophancy, micro, prepared, tmp_path):
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_a_checkpoint_that_is_not_there(sycophancy, prepared, tmp_path):
+def test_a_missing_checkpoint(sycophancy, prepared, tmp_path):
     before = set(tmp_path.rglob("*"))
     line = one_line(sycophancy("evaluate", *prepared, "--checkpoint", tmp_path / "none"))
     assert str(tmp_path / "none") in line
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_a_vocabulary_that_is_none(sycophancy, prepared, tmp_path):
+def test_a_file_that_is_not_a_vocabulary(sycophancy, prepared, tmp_path):
     (tmp_path / "words.model").write_text("not a model")
     for name in ("words.model", "none.model"):
         words = ["--set", f"VOCABULARY={tmp_path / name}"]
         assert name in one_line(sycophancy("filter", *prepared, *words))
 
 
-def test_a_model_without_a_checkpoint_is_refused_before_anything_is_prepared(refused):
+def test_a_model_without_a_checkpoint_is_refused_before_preparing(refused):
     line = refused("run", "--set", "INITIAL_CHECKPOINT_PATH='package:models/none'")
     assert "models/none" in line
 
 
-def test_a_checkpoint_of_another_size_is_refused_before_anything_is_prepared(refused):
+def test_a_checkpoint_of_another_size_is_refused_before_preparing(refused):
     line = refused("filter", "--set", "MLP_DIM=64")
     assert "mlp/wi_0/kernel is (96, 192) in the checkpoint, (96, 64) in the model" in line
