@@ -147,7 +147,7 @@ class Resumable:
             written = [path.name for path in self.folder.iterdir()]
             if self._all_set_aside() or written == [
                 _BEGUN
-            ]:  # else keep a log that may explain the failure
+            ]:  # else keep its log
                 paths.remove(self.folder)
             self._restore()
 
