@@ -359,5 +359,5 @@ def test_a_malformed_mesh_is_refused(said):
 
 
 def test_an_axis_given_twice_is_refused():
-    with pytest.raises(UserError, match="--mesh data=1,data=2: data stands there twice"):
+    with pytest.raises(UserError, match="--mesh data=1,data=2: data is given twice"):
         RunOptions(model="mini_base", mesh="data=1,data=2").config(None)

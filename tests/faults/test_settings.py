@@ -18,13 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sycophancy.cli.options import RunOptions, parse_mesh
+from sycophancy.cli.options import RunOptions
 from sycophancy.cli.sweep import _listed, _step
 from sycophancy.config import bounds, macros
 from sycophancy.config.load import check_flags, load_config, load_operative, macro_types
 from sycophancy.data.catalog import SOURCES
 from sycophancy.errors import UserError
 from sycophancy.launch import job, tpu
+from sycophancy.library.request import parse_mesh
 from sycophancy.plan.chips import parse_slice
 
 MACROS = sorted(macro_types())
