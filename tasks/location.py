@@ -7,7 +7,6 @@ import contextvars
 import dataclasses
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gin
