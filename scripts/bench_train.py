@@ -15,7 +15,7 @@ import jax
 
 from sycophancy.config.load import load_config
 from sycophancy.model import sharding
-from sycophancy.model.checkpoints import load_checkpoint
+from sycophancy.model.checkpoints.formats import load_checkpoint
 from sycophancy.training.feed import Feed, open_dataset
 from sycophancy.training.step import make_program
 

@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM lets the step finish, and the trainer saves. Imports no JAX."""
+"""Stops a training at SIGTERM: the trainer finishes its step and saves. Imports no JAX."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 
 class Preempted(Exception):  # noqa: N818  # it is an outcome, not an error
-    """Training was told to stop, and saved. Started again, it continues where it was.
+    """Training was stopped by SIGTERM after it saved; the next start continues from there.
 
     Attributes:
-      step: finetuning steps done and saved.
-      steps: what the run was asked for.
+      step: the number of finetuning steps done and saved.
+      steps: FINETUNE_STEPS.
     """
 
     def __init__(self, step: int, steps: int) -> None:
@@ -27,16 +27,17 @@ class Preempted(Exception):  # noqa: N818  # it is an outcome, not an error
 
 @contextmanager
 def watch_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, instead of ending the process; the old handler comes back after.
+    """Yields an event that SIGTERM sets, instead of ending the process.
 
-    Outside the main thread, where Python allows no handlers, the event stays unset.
+    Leaving the block restores the previous handler. Outside the main thread, where Python does not
+    allow signal handlers, SIGTERM keeps its effect and the event is never set.
     """
-    told = threading.Event()
+    stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield told
+        yield stop
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
-        yield told
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

@@ -17,19 +17,12 @@ from sycophancy.config.load import load_config
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.data.miniature.curriculum import Curriculum
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import (
-    folders,
-    huggingface,
-    layout,
-    load_params,
-    open_checkpoint,
-    orbax,
-    trees,
-    weights,
-)
+from sycophancy.model.checkpoints import folders, huggingface, layout, orbax, trees, weights
 from sycophancy.model.checkpoints.checkpoint import infer_network
-from sycophancy.model.checkpoints.convert import convert, zero_moments
+from sycophancy.model.checkpoints.convert import convert
+from sycophancy.model.checkpoints.formats import load_params, open_checkpoint
 from sycophancy.model.checkpoints.lazy_array import LazyArray
+from sycophancy.model.checkpoints.moments import zero_moments
 from sycophancy.model.sharding import abstract_params
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.training.optimizer import adafactor
@@ -122,7 +115,7 @@ def test_bfloat16_is_read_as_the_same_float32(tmp_path):
     assert equal(found, jax.tree.map(lambda leaf: leaf.astype(np.float32), params))
     tensors = {"x": np.arange(6).astype(ml_dtypes.bfloat16).reshape(2, 3)}
     safetensors.numpy.save_file(tensors, tmp_path / "x.safetensors")
-    leaf = weights._tensors(tmp_path / "x.safetensors")["x"].leaf()
+    leaf = weights._tensors(tmp_path / "x.safetensors")["x"].lazy()
     assert np.asarray(leaf.transposed()).tolist() == [[0, 3], [1, 4], [2, 5]]
 
 

@@ -16,7 +16,8 @@ from hf_folders import NETWORK
 
 from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import huggingface, layout, load_params, open_checkpoint
+from sycophancy.model.checkpoints import huggingface, layout
+from sycophancy.model.checkpoints.formats import load_params, open_checkpoint
 from sycophancy.model.network import _ACTIVATIONS, Transformer
 
 UNGATED = dataclasses.replace(NETWORK, mlp_activations=("relu",))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sycophancy.config.schema import NetworkConfig
-from sycophancy.model.checkpoints import huggingface, layout, load_params
+from sycophancy.model.checkpoints import huggingface, layout
+from sycophancy.model.checkpoints.formats import load_params
 from sycophancy.model.network import RELPOS_MAX_DISTANCE, Transformer, relative_position_bucket
 
 SHAPES = {

@@ -13,7 +13,8 @@ from flax import linen as nn
 
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import folders, load_params, open_checkpoint, orbax, trees
+from sycophancy.model.checkpoints import folders, orbax, trees
+from sycophancy.model.checkpoints.formats import load_params, open_checkpoint
 from sycophancy.model.sharding import abstract_params
 
 NETWORK = NetworkConfig(

@@ -19,8 +19,9 @@ from sycophancy.config.load import load_config
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model import locations, references
-from sycophancy.model.checkpoints import layout, load_params, open_checkpoint
+from sycophancy.model.checkpoints import layout
 from sycophancy.model.checkpoints.convert import convert
+from sycophancy.model.checkpoints.formats import load_params, open_checkpoint
 from sycophancy.model.sharding import abstract_params
 
 MINI = load_config("mini_base", "paper").model

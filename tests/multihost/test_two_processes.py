@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sycophancy.evaluation.items import read_predictions
-from sycophancy.model.checkpoints import open_checkpoint
+from sycophancy.model.checkpoints.formats import open_checkpoint
 
 SECONDS = 400  # on a busy machine
 

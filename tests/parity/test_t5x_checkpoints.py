@@ -11,8 +11,9 @@ from flax import linen as nn
 from t5x_side import configured, initializer, made, needs_t5x, state_with
 
 from sycophancy.config.schema import NetworkConfig
-from sycophancy.model.checkpoints import layout, load_params, open_checkpoint, orbax
+from sycophancy.model.checkpoints import layout, orbax
 from sycophancy.model.checkpoints.convert import convert
+from sycophancy.model.checkpoints.formats import load_params, open_checkpoint
 from sycophancy.model.sharding import abstract_params
 from sycophancy.training.optimizer import adafactor
 from sycophancy.training.step import init_state
@@ -158,7 +159,7 @@ def test_t5x_restores_what_we_wrote(t5x_state, tmp_path, through):
 
 @needs_t5x
 def test_t5x_and_we_agree_on_which_tensors_are_factored(t5x_state):
-    from sycophancy.model.checkpoints.convert import zero_moments
+    from sycophancy.model.checkpoints.moments import zero_moments
 
     state, _, _ = t5x_state
     states = layout.flatten(jax.tree.map(np.asarray, state.state_dict()["state"]["param_states"]))

@@ -21,7 +21,8 @@ from t5x_side import needs_t5x
 
 from sycophancy.config import macros
 from sycophancy.config.load import load_config
-from sycophancy.model.checkpoints import layout, load_checkpoint, orbax, trees
+from sycophancy.model.checkpoints import layout, orbax, trees
+from sycophancy.model.checkpoints.formats import load_checkpoint
 from sycophancy.model.network import Transformer
 from sycophancy.training.preemption import Preempted
 from sycophancy.training.t5x import command

@@ -16,7 +16,8 @@ import pytest
 
 from sycophancy.errors import UserError
 from sycophancy.model import sharding
-from sycophancy.model.checkpoints import layout, load_params
+from sycophancy.model.checkpoints import layout
+from sycophancy.model.checkpoints.formats import load_params
 from sycophancy.model.checkpoints.orbax import save_params
 from sycophancy.training import trainer
 from sycophancy.training.preemption import Preempted
