@@ -6,6 +6,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+
+_MAY_HANDLE_SIGNALS = ContextVar("_MAY_HANDLE_SIGNALS", default=True)
 
 
 class Preempted(Exception):  # noqa: N818  # it is an outcome, not an error
@@ -26,14 +29,26 @@ class Preempted(Exception):  # noqa: N818  # it is an outcome, not an error
 
 
 @contextmanager
+def signals_left_alone() -> Iterator[None]:
+    """Inside the block, training handles no signals, because a library must not change them."""
+    token = _MAY_HANDLE_SIGNALS.set(False)
+    try:
+        yield
+    finally:
+        _MAY_HANDLE_SIGNALS.reset(token)
+
+
+@contextmanager
 def watch_sigterm() -> Iterator[threading.Event]:
     """Yields an event that SIGTERM sets, instead of ending the process.
 
     Leaving the block restores the previous handler. Outside the main thread, where Python does not
-    allow signal handlers, SIGTERM keeps its effect and the event is never set.
+    allow signal handlers, and inside `signals_left_alone`, SIGTERM keeps its effect and the event
+    is never set.
     """
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not (is_main and _MAY_HANDLE_SIGNALS.get()):
         yield stop
         return
     previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
