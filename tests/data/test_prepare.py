@@ -171,8 +171,8 @@ def test_what_fell_short_is_said(local, publish, tmp_path) -> None:
     notes = "\n".join(prepare(config, tmp_path / "p")["notes"])
     assert "intervention rows: 1,000 asked for" in notes
     assert "instruction rows: 500 asked for" in notes
-    assert "surveys/nlp questions: 9 asked for, all 5" in notes
-    assert "qqp: no validation split here" in notes
+    assert "surveys/nlp questions: 9 wanted, but only 5 exist" in notes
+    assert "qqp: no validation split;" in notes
 
 
 def test_a_folder_that_is_there_is_written_into(local, tmp_path) -> None:
@@ -288,7 +288,7 @@ def test_what_scoring_cannot_take_is_left_out_with_its_pair(local, publish, tmp_
     taken = summary["data_sets"]["sst2"]
     assert (taken["train"]["taken"], taken["validation"]["taken"]) == (97, 18)
     notes = "\n".join(summary["notes"])
-    assert "intervention rows: 1,000 asked for, all 175 that there are" in notes
+    assert "intervention rows: 1,000 wanted, but only 175 exist" in notes
     assert "claims: 3 of 175 (1.7%) are left out of scoring, limit 2,048 tokens a prompt" in notes
 
 
