@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from sycophancy.cli import completion
 from sycophancy.cli.options import RunOptions
 from sycophancy.config.bounds import Between, check, shortened, shown
 from sycophancy.errors import UserError
@@ -26,11 +27,21 @@ SEEDS = Between(1, 1_000)
 
 def sweep(
     models: Annotated[
-        str, typer.Option(metavar="MODEL,MODEL", help="As --model takes them, commas between.")
+        str,
+        typer.Option(
+            metavar="MODEL,MODEL",
+            help="As --model takes them, commas between.",
+            autocompletion=completion.model_lists,
+        ),
     ],
     name: Annotated[str, typer.Option(metavar="NAME", help="The sweep's folder is runs/NAME.")],
     recipes: Annotated[
-        str, typer.Option(metavar="RECIPE,RECIPE", help="As --recipe takes them.")
+        str,
+        typer.Option(
+            metavar="RECIPE,RECIPE",
+            help="As --recipe takes them.",
+            autocompletion=completion.recipe_lists,
+        ),
     ] = "paper",
     seeds: Annotated[int, typer.Option(metavar="N", help="Seeds 0 to N - 1.")] = 3,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="The folder itself.")] = None,
@@ -54,7 +65,12 @@ def sweep(
     data_set: Annotated[list[str] | None, typer.Option("--data-set", metavar="FILE")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="MACRO=VALUE", help="Of every cell; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="MACRO=VALUE",
+            help="Of every cell; may be repeated.",
+            autocompletion=completion.assignments,
+        ),
     ] = None,
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Keep complete stages that other code made.")

@@ -153,7 +153,7 @@ class Rates:
 
     def __str__(self) -> str:
         bounds = f"{_number(self.least)} to {_number(self.most)}"
-        return f"rates of 0 or from {bounds}, at least one of them positive"
+        return f"rates in brackets, each 0 or from {bounds}, at least one of them positive"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +174,7 @@ class MeshSizes:
         return None if fits else str(self)
 
     def __str__(self) -> str:
-        return f"sizes of at least 1 and at most {self.most:,}, one of them perhaps -1"
+        return f"sizes in brackets, each from 1 to {self.most:,}, one of them perhaps -1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +185,7 @@ class DataSets:
         return None if len(set(value)) == len(value) else "each data set once"
 
     def __str__(self) -> str:
-        return "that names a data set"
+        return "a tuple of names of data sets"
 
 
 def shown(value: object) -> str:

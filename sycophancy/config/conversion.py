@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pprint
 import types
 import typing
 from typing import Annotated, Any
 
-from sycophancy.config.bounds import Limit, shown
+from sycophancy.config.bounds import DataSets, Limit, MeshSizes, Rates, shown
 
 
 def convert(value: Any, annotation: Any) -> Any:
@@ -73,6 +74,15 @@ def plain(value: Any) -> Any:
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
 
 
+def as_gin(value: Any) -> str:
+    """A setting's value on one line, as a gin file has it.
+
+    >>> as_gin((5.0, 1.0)), as_gin({"targets": 64, "inputs": 512})
+    ('(5.0, 1.0)', "{'inputs': 512, 'targets': 64}")
+    """
+    return pprint.pformat(plain(value), width=10**6, sort_dicts=True)
+
+
 def describe(annotation: Any) -> str:
     """A type and its limits in plain words, for messages.
 
@@ -83,11 +93,15 @@ def describe(annotation: Any) -> str:
     arguments = typing.get_args(annotation)
     origin = typing.get_origin(annotation)
     if origin is Annotated:
-        return " ".join([describe(arguments[0]), *map(str, _limits(annotation))])
+        limits = _limits(annotation)
+        whole = [str(limit) for limit in limits if isinstance(limit, DataSets | Rates | MeshSizes)]
+        kind, comma, entry = describe(arguments[0]).partition(", each ")
+        return whole[0] if whole else " ".join([kind, *map(str, limits)]) + comma + entry
     if origin is typing.Literal:
         return "one of " + ", ".join(map(repr, arguments))
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(map(describe, arguments))
+        parts = list(map(describe, arguments))
+        return (", or " if " or " in parts[0] else " or ").join(parts)
     if origin is tuple and arguments[-1] is Ellipsis:
         return f"a tuple, each {describe(arguments[0])}"
     if origin is tuple:

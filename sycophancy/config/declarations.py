@@ -100,6 +100,7 @@ def result_settings(owner: type) -> frozenset[str]:
     )
 
 
+@functools.cache
 def _annotations(owner: type) -> Mapping[str, Any]:
     hints = typing.get_type_hints(owner, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(owner)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import pprint
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -237,16 +236,7 @@ def _build(settings: Mapping[str, Setting]) -> Config:
         data=DataConfig(**fields(DataConfig)),
         training=TrainingConfig(**fields(TrainingConfig)),
         operative="".join(
-            f"{name} = {as_gin(setting.value)}\n" for name, setting in settings.items()
+            f"{name} = {conversion.as_gin(setting.value)}\n" for name, setting in settings.items()
         ),
         **fields(Config),
     )
-
-
-def as_gin(value: Any) -> str:
-    """A setting's value as one line of a gin file.
-
-    >>> as_gin((5.0, 1.0)), as_gin({"targets": 64, "inputs": 512})
-    ('(5.0, 1.0)', "{'inputs': 512, 'targets': 64}")
-    """
-    return pprint.pformat(conversion.plain(value), width=10**6, sort_dicts=True)

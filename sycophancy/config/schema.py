@@ -85,7 +85,11 @@ class ModelConfig:
     """A checkpoint to start from: its name, its shape and the place of its files."""
 
     name: Annotated[
-        str, Name(), Macro("MODEL_NAME"), Label(), "The model's name in reports and run names."
+        str,
+        Name(),
+        Macro("MODEL_NAME"),
+        Label(),
+        "The model's name in reports; by default from --model.",
     ]
     network: NetworkConfig
     checkpoint: Annotated[
@@ -255,7 +259,7 @@ class Config:
         bool, "Whether to drop training claims that the model does not judge correctly."
     ] = True
     recipe: Annotated[
-        str, Name(nested=True), Label(), "The recipe's name in reports and run names."
+        str, Name(nested=True), Label(), "The recipe's name in reports; by default from --recipe."
     ]
     trainer: Annotated[
         Literal["jax", "t5x"], "Finetune with the in-tree trainer, or with T5X as a subprocess."
