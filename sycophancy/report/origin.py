@@ -7,6 +7,7 @@ from typing import Any
 
 from sycophancy.config import macros as gin_macros
 from sycophancy.config.load import load_config
+from sycophancy.data.catalog import SOURCES
 from sycophancy.errors import UserError
 from sycophancy.report.wording import joined
 from sycophancy.study.index import Cell
@@ -68,8 +69,17 @@ def is_generated(macros: Mapping[str, Any]) -> bool:
 
 def _data(macros: Mapping[str, Any]) -> str:
     given = [part for part, macro in _PARTS.items() if macro and macros.get(macro)]
-    own = joined([part for part in _PARTS if part not in given])
+    has_own_sets = bool(macros.get("DATA_SET_FILES"))
+    chosen = macros.get("DATA_SETS") or SOURCES
+    if has_own_sets and not any(name in SOURCES for name in chosen):
+        given = ["claims", *given]
     more = f" {joined(given).capitalize()} were read from files given to the run." if given else ""
+    if has_own_sets and "claims" not in given:
+        more += " Claims are made from data sets given to the run, too."
+    of_origin = [part for part in _PARTS if part not in given]
+    if not of_origin:
+        return more.strip()
+    own = joined(of_origin)
     match macros.get("DATA_ORIGIN"):
         case "miniature":
             return (

@@ -381,6 +381,16 @@ MINIATURE = "INITIAL_CHECKPOINT_PATH = 'package:models/mini_base'\nDATA_ORIGIN =
             ("Real data, as a local copy holds them", "/data/&lt;b&gt;", "by construction"),
             ("Generated data", "/data/<b>"),
         ),
+        (
+            MINIATURE + "DATA_SET_FILES = ('a.toml',)\n",
+            ("Claims are made from data sets given to the run, too", "claims, surveys"),
+            (),
+        ),
+        (
+            MINIATURE + "DATA_SET_FILES = ('a.toml',)\nDATA_SETS = ('own',)\n",
+            ("Claims were read from files given to the run", "surveys and instructions come from"),
+            ("claims, surveys",),
+        ),
         ("MODEL_NAME = 'own'\n", ("Where the data came from is not recorded",), ("Generated",)),
     ],
 )
