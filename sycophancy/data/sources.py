@@ -39,12 +39,12 @@ class Texts:
       columns: its text fields in the protocol's order, cleaned; each of shape (rows,).
       labels: indices into `source.label_names`, shape (rows,).
       hashes: content hashes of data set and texts, shape (rows, 2); no two are equal.
-      counts: rows `read`, and of these `bad` (no UTF-8, or a label that is not a whole number),
-        `unlabelled`, `empty` (a text is missing or blank), `conflicting` (equal texts with
-        different labels: all are dropped), `duplicate` (equal texts with equal label beyond the
-        first), `held_out` (kept for the other split) and `kept`.
-      held_out_from_train: whether the split was made here because the origin has no validation.
-      bad: the bad rows of the file, with reasons.
+      counts: rows `read`, and of these `bad` (see `bad`), `unlabelled`, `empty` (a text is missing
+        or blank), `conflicting` (equal texts with different labels; all are dropped), `duplicate`
+        (repeats a text with the same label), `held_out` (kept for the other split) and `kept`.
+      held_out_from_train: whether the origin has no validation split, so that this module made one
+        from train.
+      bad: the rows that cannot be used, by reason.
     """
 
     source: Source
@@ -59,7 +59,7 @@ class Texts:
         return len(self.labels)
 
     def select(self, rows: NDArray[np.int64]) -> Texts:
-        """The given rows, in the given order."""
+        """The rows of the given indices, in the given order."""
         indices = pa.array(rows)
         return dataclasses.replace(
             self,
@@ -133,7 +133,7 @@ def _fields(source: Source) -> range:
 def _read_part(
     source: Source, published: Published, bad: BadRows
 ) -> tuple[list[pa.Array], NDArray[np.int64], NDArray[np.bool_]]:
-    """The cleaned text columns of a file, the label a row, and whether each row is good."""
+    """The cleaned text columns of a file, and for each row its label and whether it is good."""
     labels, faults = _map_labels(source, published)
     columns = []
     for name in source.texts:
@@ -150,11 +150,11 @@ def _read_part(
     return columns, labels, good
 
 
-Faults = list[tuple[str, NDArray[np.bool_]]]  # a reason, and for each row whether it is so
+Faults = list[tuple[str, NDArray[np.bool_]]]  # a reason, and the rows that it holds for
 
 
 def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64], Faults]:
-    """The protocol's label index a row, -1 without a label; by name, never by number."""
+    """The protocol's label index of each row, by name; -1 for a row without a label."""
     column = published.table[published.label]
     what = f"data set {source.name!r}: column {published.label!r} of {published.where}"
     order = {folded(name): index for index, (name, _) in enumerate(source.labels)}
@@ -186,7 +186,7 @@ def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64]
 
 
 def _whole_numbers(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Label numbers, -1 where there is none; and whether each is a whole number or missing."""
+    """Label numbers, -1 for none; and whether each is a whole number or missing."""
     missing = column.is_null().to_numpy()
     numbers = pc.fill_null(column.cast(pa.float64(), safe=False), _UNLABELLED).to_numpy()
     whole = np.isfinite(numbers) & (numbers == np.trunc(numbers))
@@ -230,7 +230,7 @@ def _check_range(
 
 
 def _hash_rows(source: Source, columns: list[pa.Array]) -> draws.Hashes:
-    """Hashes data set and texts; a batch at a time, so that memory stays bounded."""
+    """Hashes the data set's name and the texts of each row, batch by batch to bound memory."""
     parts = []
     for start in range(0, len(columns[0]), _BATCH):
         fields = [pc.fill_null(column.slice(start, _BATCH), "") for column in columns]
@@ -242,11 +242,11 @@ def _hash_rows(source: Source, columns: list[pa.Array]) -> draws.Hashes:
 def _distinct(
     rows: NDArray[np.int64], hashes: draws.Hashes, labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], int, int]:
-    """Keeps the first row of every text whose rows agree on the label.
+    """Keeps the first row of each text whose rows all have the same label.
 
     Returns:
-      The kept rows in order, how many rows were dropped because equal texts disagree, and how
-      many because they repeat an earlier one.
+      The kept rows in order; the number of rows dropped because rows of the same text have
+      different labels; and the number dropped because they repeat an earlier row.
     """
     if len(rows) == 0:
         return rows, 0, 0
@@ -262,7 +262,7 @@ def _distinct(
 
 def _hold_out(texts: Texts, split: str) -> Texts:
     held_out = draws.below(texts.hashes, 0, "held out", HELD_OUT_SHARE) == 0
-    if held_out.all() or not held_out.any():  # the tiniest of files: one text, whichever
+    if held_out.all() or not held_out.any():  # a file of few rows: hold out one text
         held_out = np.arange(len(texts)) == draws.words(texts.hashes, 0, "held out").argmin()
     chosen = ~held_out if split == "train" else held_out
     part = texts.select(np.flatnonzero(chosen))
