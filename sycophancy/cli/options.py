@@ -62,6 +62,12 @@ class RunOptions:
         str | None,
         typer.Option(metavar="FILE", help="Instruction-tuning rows: a .jsonl or .parquet file."),
     ] = None
+    evaluation: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="An evaluation set of your own, .jsonl; may be repeated."
+        ),
+    ] = None
     data_sets: Annotated[
         str | None,
         typer.Option(
@@ -164,6 +170,10 @@ class RunOptions:
             if (path := getattr(self, field)) is not None:
                 place = path if "://" in path else str(Path(path).absolute())
                 found[macro] = Setting(place, f"--{field.replace('_', '-')} {shortened(path)}")
+        if self.evaluation:
+            places = tuple(str(Path(path).absolute()) for path in self.evaluation)
+            flags = " ".join(f"--evaluation {shortened(path)}" for path in self.evaluation)
+            found["EVALUATIONS"] = Setting(places, shortened(flags))
         if self.data_mirror is not None:
             found["DATA_ORIGIN"] = Setting("mirror", "--data-mirror")
         if self.data_sets is not None:
