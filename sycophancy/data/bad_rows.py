@@ -107,10 +107,14 @@ class BadRows:
 
 
 def shortened(value: object, limit: int = 100) -> str:
-    """The start of a value for a message, with lone surrogates escaped."""
+    r"""The start of a value for a message, on one line: unprintable characters are escaped.
+
+    >>> shortened("a\vb" + 200 * "c", 10)
+    'a\\x0bbccc…'
+    """
     try:
         text = value if isinstance(value, str) else repr(value)
     except RecursionError:
         text = type(value).__name__
-    text = text.encode(errors="backslashreplace").decode()
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: limit + 1])
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
