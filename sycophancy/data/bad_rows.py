@@ -64,7 +64,7 @@ class BadRows:
         """
         if self._stop:
             raise UserError(
-                f"{error}; mend or delete the row, or leave such rows out with --on-bad-row drop"
+                f"{error}; correct or delete the row, or leave such rows out with --on-bad-row drop"
             )
         self.first = self.first or error
         self._dropped[error.reason] += rows
@@ -80,7 +80,7 @@ class BadRows:
         if self.dropped > 1 and self.dropped > share * self.read:
             raise UserError(
                 f"{self.source}: {self.dropped:,} of {self.read:,} rows cannot be used, too many to"
-                f" leave out; the first: {self.first}; mend the rows or give another file"
+                f" leave out; the first: {self.first}; correct the rows or give another file"
             )
 
     def summary(self) -> list[dict[str, Any]]:

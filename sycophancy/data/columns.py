@@ -33,7 +33,7 @@ def readable(path: Path) -> Iterator[None]:
     # Damaged bytes have raised ArrowException, OSError, UnicodeDecodeError, KeyError and more.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path} is not readable as parquet ({reason}); write it anew") from error
+        raise UserError(f"{path} is not readable as parquet ({reason}); write it again") from error
 
 
 @contextlib.contextmanager
@@ -132,7 +132,7 @@ def _chunk_texts(chunk: pa.Array, what: str) -> tuple[pa.Array, NDArray[np.bool_
         indices = chunk.indices.cast(pa.int64()).to_numpy(zero_copy_only=False)
         used = indices[~np.isnan(indices)]
         if len(used) and not 0 <= used.min() <= used.max() < len(chunk.dictionary):
-            raise UserError(f"{what} has an index outside its dictionary; write the file anew")
+            raise UserError(f"{what} has an index outside its dictionary; write the file again")
         values, good = _chunk_texts(chunk.dictionary, what)
         missing = np.isnan(indices)
         chosen = np.where(missing, len(good), np.nan_to_num(indices)).astype(np.int64)

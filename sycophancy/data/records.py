@@ -139,7 +139,7 @@ def _read_table(
         except csv.Error as error:
             if header is None or "expected after" not in str(error):
                 raise UserError(
-                    f"{where}: {error}; is a quotation mark left open? Write the file anew"
+                    f"{where}: {error}; is a quotation mark left open? Correct the file"
                 ) from None
             bad.read += 1
             bad.drop(BadRow(where, "a quotation mark inside a field is not doubled"))

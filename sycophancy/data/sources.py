@@ -96,7 +96,7 @@ def load_source(source: Source, config: DataConfig, split: Split) -> Texts:
         raise UserError(
             f"data set {source.name!r}: {published[0].where} has no usable row for {split}"
             f" ({texts.counts['read']} read, {texts.counts['unlabelled']} without a label"
-            f"{bad.in_words()}); leave the data set out or mend the file"
+            f"{bad.in_words()}); leave the data set out or correct the file"
         )
     return texts
 
@@ -225,7 +225,7 @@ def _check_range(
         raise UserError(
             f"data set {source.name!r}: row {row} (from 0) of {published.where} has"
             f" label {published.table[published.label][row]}, expected 0 to {count - 1} or -1 for"
-            " none; mend the file"
+            " none; correct the file"
         )
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from sycophancy.cli.options import RunOptions
 from sycophancy.config.load import load_config
 from sycophancy.config.schema import DataConfig
-from sycophancy.data import intervention
+from sycophancy.data import hub, intervention
 from sycophancy.data.catalog import SOURCES, HubRows
 from sycophancy.data.data_set_file import available_sources, read_data_set_file, selected_sources
 from sycophancy.data.lengths import Limits
@@ -479,3 +480,61 @@ def test_paths_in_a_recipe_are_relative_to_the_recipe(described, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     options = RunOptions(model="mini_base", recipe="quick", data_set=["mail.toml"])
     assert options.config(None).data.data_set_files == (str(described),)
+
+
+def test_a_data_set_of_the_hub_is_read_from_there_on_the_miniature(described, monkeypatch) -> None:
+    """With label numbers that have no names, which the keys of [labels] then name."""
+    described.write_text(
+        HUB_TOML.replace("spam =", "0 =").replace("ham =", "1 =") + 'revision = "abc"\n'
+    )
+    columns = {name: [row[name] for row in ROWS] for name in ("subject", "body")}
+    rows = datasets.Dataset.from_dict({**columns, "kind": [n % 2 for n in range(40)]})
+    calls = []
+
+    def load_split(what: str, hub_id: str, **arguments: object) -> datasets.Dataset:
+        calls.append((what, hub_id, arguments["split"], arguments["revision"]))
+        return rows
+
+    monkeypatch.setattr(hub, "load_split", load_split)
+    texts = [load(described, split) for split in ("train", "validation")]
+    assert calls == [("data set 'mail'", "me/mail", "train", "abc")] * 2
+    labels = labels_of(texts[0]) | labels_of(texts[1])
+    assert labels == {f"subject {n}": ("Unwanted Mail", "Wanted Mail")[n % 2] for n in range(40)}
+
+
+SMALL = [
+    *("--set", "NUM_EXAMPLES=30", "--set", "NUM_INSTRUCTIONS=30", "--set", "NUM_VALIDATION=5"),
+    *("--set", "NUM_SURVEY_ITEMS=5"),
+]
+
+
+def test_prepare_runs_again_when_a_row_changes(described, tmp_path, sycophancy) -> None:
+    options = ["--model", "mini_base", "--recipe", "quick", "--out", tmp_path / "run", *SMALL]
+    options += ["--data-sets", "mail", "--data-set", described]
+    before = sycophancy("prepare", *options, "--show", 1)
+    assert before.code == 0 and "mail · the claim is" in before.out
+    summary = json.loads((tmp_path / "run" / "prepare" / "summary.json").read_text())
+    assert list(summary["data_sets"]) == ["mail"]
+    again = sycophancy("prepare", *options)
+    assert again.code == 0 and "done in" not in again.out + again.err
+    write_rows(tmp_path / "mail.jsonl", [*ROWS, dict(ROWS[0], subject="new")])
+    changed = sycophancy("prepare", *options)
+    assert "data set 'mail' mail.jsonl changed" in changed.out + changed.err
+    summary = json.loads((tmp_path / "run" / "prepare" / "summary.json").read_text())
+    assert summary["data_sets"]["mail"]["train"]["read"] == 41
+
+
+@pytest.mark.parametrize("fault", ["description", "rows"])
+def test_the_command_line_refuses_a_fault_and_writes_nothing(
+    fault: str, described, tmp_path, sycophancy
+) -> None:
+    if fault == "description":
+        described.write_text(TOML.replace("label =", "lable ="))
+    else:
+        write_rows(tmp_path / "mail.jsonl", [dict(row, kind="junk") for row in ROWS])
+    options = ["--model", "mini_base", "--recipe", "quick", "--out", tmp_path / "run", *SMALL]
+    outcome = sycophancy("prepare", *options, "--data-set", described, "--data-sets", "mail")
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert str(described) in line
+    assert not (tmp_path / "run").exists()
