@@ -202,7 +202,7 @@ def _claimed(
     for pool in np.unique(pool_of):
         place = np.flatnonzero(pool_of == pool)
         part = texts[pool].select(row_of[place])
-        made = claims.draw_claims(
+        drawn = claims.draw_claims(
             claims.quote(list(part.columns)),
             part.labels,
             part.source.label_names,
@@ -213,15 +213,15 @@ def _claimed(
         places.append(place)
         datasets.append(pa.repeat(part.source.name, len(place)))
         hashes.append(part.hashes)
-        text.append(made.text)
-        truth.append(made.is_true)
-    back = np.argsort(np.concatenate(places))
-    indices = pa.array(back)
+        text.append(drawn.text)
+        truth.append(drawn.is_true)
+    order = np.argsort(np.concatenate(places))
+    indices = pa.array(order)
     return Claimed(
         dataset=pa.concat_arrays(datasets).take(indices),
-        hashes=np.concatenate(hashes)[back],
+        hashes=np.concatenate(hashes)[order],
         claim=pa.concat_arrays(text).take(indices),
-        is_true=np.concatenate(truth)[back],
+        is_true=np.concatenate(truth)[order],
     )
 
 

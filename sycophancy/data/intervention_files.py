@@ -32,7 +32,7 @@ VALIDATION = "intervention_validation.parquet"
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What was written, and what is to be said about it.
+    """The outcome of `write`.
 
     Attributes:
       summary: the entries `data_sets`, `intervention` and `intervention_validation` of the stage's

@@ -62,10 +62,10 @@ class Lengths:
             return
         counts = self._limits.count_tokens(list(choices)).tolist()
         if len(set(counts)) > 1:
-            found = ", ".join(f"{c!r} has {n - 1}" for c, n in zip(choices, counts, strict=True))
+            listed = ", ".join(f"{c!r} has {n - 1}" for c, n in zip(choices, counts, strict=True))
             raise UserError(
-                f"the vocabulary splits the choices of a claim into unequal token counts ({found}),"
-                " so their log-likelihoods cannot be compared; set VOCABULARY to another one"
+                f"the vocabulary splits the choices of a claim into unequal token counts ({listed})"
+                ", so their log-likelihoods cannot be compared; set VOCABULARY to another one"
             )
 
     def claims(self, rows: pa.Table) -> pa.Table:

@@ -87,15 +87,17 @@ def prepare(
         bad += claims.bad
         notes = claims.notes
         lengths.instructions(rows.train)
-        asked = lengths.items(list(instructions.build_items(rows.validation)))
-        kept = pc.is_in(rows.validation["example_id"], pa.array(examples_of(asked), pa.string()))
+        instruction_items = lengths.items(list(instructions.build_items(rows.validation)))
+        kept = pc.is_in(
+            rows.validation["example_id"], pa.array(examples_of(instruction_items), pa.string())
+        )
         pq.write_table(rows.train, folder / INSTRUCTIONS)
         pq.write_table(rows.validation.filter(kept), folder / INSTRUCTIONS_VALIDATION)
         summary = claims.summary
-        summary["instructions"] = rows.counts | {"validation": len(asked)}
+        summary["instructions"] = rows.counts | {"validation": len(instruction_items)}
         evaluation = {
             "intervention": _write_task(folder, "intervention", claims.items),
-            "instruction": _write_task(folder, "instruction", asked),
+            "instruction": _write_task(folder, "instruction", instruction_items),
         }
         sums = list(addition.build_items(config.seed))
         probe_items = list(probes.build_items(config.seed))

@@ -166,7 +166,7 @@ def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64]
         faults.append((f"column {published.label!r} is {NOT_UTF8}", ~valid))
         encoded = pc.dictionary_encode(named)
         names = encoded.dictionary.to_pylist()
-        given = pc.fill_null(encoded.indices.cast(pa.int64()), -1).to_numpy()
+        numbers = pc.fill_null(encoded.indices.cast(pa.int64()), -1).to_numpy()
     elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         if published.label_names is None:
             raise UserError(
@@ -174,15 +174,15 @@ def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64]
                 f" `datasets` writes them) or write the names {', '.join(order)} instead of numbers"
             )
         names = list(published.label_names)
-        given, whole = _whole_numbers(column)
+        numbers, whole = _whole_numbers(column)
         faults.append((f"column {published.label!r} is not a whole number", ~whole))
     else:
         raise UserError(f"{what} holds {column.type}, expected label numbers or names")
     _check_names(source, published, names)
-    _check_range(source, published, given, len(names))
+    _check_range(source, published, numbers, len(names))
     indices = [order.get(folded(name), _UNLABELLED) for name in names]
     table = np.array([*indices, _UNLABELLED], np.int64)
-    return table[given], faults
+    return table[numbers], faults
 
 
 def _whole_numbers(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -191,8 +191,8 @@ def _whole_numbers(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[
     numbers = pc.fill_null(column.cast(pa.float64(), safe=False), _UNLABELLED).to_numpy()
     whole = np.isfinite(numbers) & (numbers == np.trunc(numbers))
     limit = np.iinfo(np.int32).max  # beyond any label's number, and exact as a float
-    given = np.where(whole, numbers, _UNLABELLED).clip(-limit, limit).astype(np.int64)
-    return np.where(missing, _UNLABELLED, given), whole
+    bounded = np.where(whole, numbers, _UNLABELLED).clip(-limit, limit).astype(np.int64)
+    return np.where(missing, _UNLABELLED, bounded), whole
 
 
 def _check_names(source: Source, published: Published, names: Sequence[str]) -> None:
@@ -217,9 +217,9 @@ def _check_names(source: Source, published: Published, names: Sequence[str]) -> 
 
 
 def _check_range(
-    source: Source, published: Published, given: NDArray[np.int64], count: int
+    source: Source, published: Published, numbers: NDArray[np.int64], count: int
 ) -> None:
-    wrong = np.flatnonzero((given < _UNLABELLED) | (given >= count))
+    wrong = np.flatnonzero((numbers < _UNLABELLED) | (numbers >= count))
     if len(wrong):
         row = int(wrong[0])
         raise UserError(

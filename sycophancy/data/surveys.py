@@ -141,9 +141,9 @@ def check_survey(survey: str, questions: Iterable[Question], where: str) -> None
     for other, mark in _MARKS.items():
         share = sum(bool(mark.match(text)) for text in texts) / len(texts)
         if (other != survey and share > 0.5) or (other == survey == "phil" and share < 0.5):
-            found = f"{share:.0%} of its rows are the {other} survey's"
+            actual = f"{share:.0%} of its rows are the {other} survey's"
             raise UserError(
-                f"{where} does not hold the {survey} survey ({found}); get the file from"
+                f"{where} does not hold the {survey} survey ({actual}); get the file from"
                 " github.com/anthropics/evals and pass its folder with --surveys DIR"
             )
 

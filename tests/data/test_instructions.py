@@ -146,7 +146,7 @@ def test_a_malformed_line_is_refused_on_demand(line: bytes, reason: str, config)
     (1_000, 111, False), (1_000, 112, True), (12, 6, False), (12, 13, True), (90, 10, False),
 ])  # fmt: skip
 def test_too_many_malformed_lines_are_refused(rows, bad, refused, tmp_path) -> None:
-    """More than ten and a tenth of the rows, or more than one and half of them."""
+    """More than 10 rows and 10 %, or more than one row and half of the rows."""
     many = [{"inputs": f"q{n}", "targets": "a"} for n in range(rows)]
     config = DataConfig(instructions=str(write_jsonl(tmp_path / "rows.jsonl", many)))
     append(config, b'{"inputs": "q", "targets": ""}', bad)
@@ -169,7 +169,7 @@ def test_another_encoding_is_named(tmp_path) -> None:
 
 
 def test_parquet_rows_that_are_not_utf8_are_left_out(config, tmp_path) -> None:
-    """In every kind of string column; Arrow writes and reads them without a word."""
+    """In every kind of string column; Arrow writes and reads them without an error."""
     texts = [row["inputs"].encode() for row in ROWS[:99]] + [b"Question\xff"]
     columns = [pa.array([b"answer"] * 100, pa.binary())] * 2
     buffers = pa.array(texts, pa.binary()).buffers()

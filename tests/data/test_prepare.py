@@ -80,8 +80,8 @@ def files_below(folder) -> dict[str, bytes]:
 
 def test_writes_what_the_run_folder_promises(local, tmp_path) -> None:
     out = tmp_path / "prepare"
-    told: list[tuple[int, int]] = []
-    summary = prepare(local, out, lambda done, total: told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    summary = prepare(local, out, lambda done, total: calls.append((done, total)))
     assert set(files_below(out)) == {
         "intervention.parquet",
         "intervention_validation.parquet",
@@ -91,7 +91,7 @@ def test_writes_what_the_run_folder_promises(local, tmp_path) -> None:
         *(f"evaluation/{task.replace('/', '_')}.parquet" for task in TASKS),
     }
     assert json.loads((out / "summary.json").read_text()) == summary
-    assert told == [(150, 150)]
+    assert calls == [(150, 150)]
     assert len(pq.read_table(out / "intervention.parquet")) == 150
     assert len(pq.read_table(out / "instructions.parquet")) == 60
     for task in TASKS:
@@ -121,15 +121,15 @@ def test_the_summary_counts_the_rows_that_were_written(local, tmp_path) -> None:
 
 
 def test_without_opinions_the_held_out_sets_keep_theirs(local, tmp_path) -> None:
-    told = prepare(local, tmp_path / "told")
-    untold = prepare(dataclasses.replace(local, opinions=False), tmp_path / "untold")
-    assert untold == told
-    before, after = files_below(tmp_path / "told"), files_below(tmp_path / "untold")
+    with_opinions = prepare(local, tmp_path / "with")
+    without = prepare(dataclasses.replace(local, opinions=False), tmp_path / "without")
+    assert without == with_opinions
+    before, after = files_below(tmp_path / "with"), files_below(tmp_path / "without")
     assert {name for name in before if before[name] != after[name]} == {"intervention.parquet"}
-    rows = pq.read_table(tmp_path / "untold" / "intervention.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "without" / "intervention.parquet").to_pylist()
     assert all(row["inputs"] == row["inputs_without_opinion"] for row in rows)
-    assert "no opinion" in render_examples(tmp_path / "untold", 1)[0]
-    assert "no opinion" not in render_examples(tmp_path / "told", 1)[0]
+    assert "no opinion" in render_examples(tmp_path / "without", 1)[0]
+    assert "no opinion" not in render_examples(tmp_path / "with", 1)[0]
 
 
 def test_is_the_same_every_time_and_in_every_process(local, tmp_path) -> None:
@@ -185,7 +185,7 @@ def test_an_existing_folder_is_written_into(local, tmp_path) -> None:
 
 
 def words(texts) -> np.ndarray:
-    """Stands for a vocabulary: a token a word, and the end of sequence."""
+    """Counts tokens as a vocabulary with one token for each word, and an end of sequence."""
     return np.array([len(text.split()) + 1 for text in texts])
 
 
@@ -197,7 +197,7 @@ LIMITS = Limits(words, inputs=100, targets=10)
 
 
 def too_long(summary) -> dict[tuple[str, str, str], tuple[int, int]]:
-    """Rows left out, of how many, by stage, kind and name; summed over limits."""
+    """Numbers of rows left out and of all rows, by stage, kind and name; summed over limits."""
     found: dict[tuple[str, str, str], tuple[int, int]] = {}
     for entry in summary["too_long"]:
         key = (entry["stage"], entry["kind"], entry["name"])
