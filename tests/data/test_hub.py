@@ -232,7 +232,7 @@ def test_a_broken_stream_is_one_line(monkeypatch, pauses) -> None:
 
 
 def go_online(monkeypatch) -> None:
-    """Makes the libraries use another server; they read the environment at import."""
+    """Switches off the libraries' offline mode, which they read from the environment at import."""
     for place in (huggingface_hub.constants, datasets.config):
         monkeypatch.setattr(place, "HF_HUB_OFFLINE", False)
 
