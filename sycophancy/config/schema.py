@@ -136,7 +136,7 @@ class DataConfig:
     instructions: Annotated[
         FilePlace | None,
         ByContent(),
-        "A .jsonl or .parquet file of instruction rows; None: the instructions of DATA_ORIGIN.",
+        "A .jsonl, .csv, .tsv or .parquet file of instruction rows; None: the instructions of DATA_ORIGIN.",
     ] = None
     data_sets: Annotated[
         tuple[str, ...],

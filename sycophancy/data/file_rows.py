@@ -32,7 +32,7 @@ def read_file(source: Source, path: Path, bad: BadRows) -> Published:
         names the file and, for a row, its line.
     """
     remedy = f"name its columns in {source.described_in}"
-    if path.suffix != ".parquet":
+    if path.suffix.lower() != ".parquet":
         return _read_lines(source, path, bad, remedy)
     published = read_parquet(source, path, remedy=remedy)
     bad.read += published.table.num_rows

@@ -87,6 +87,16 @@ def test_parquet_reads_like_jsonl(config, tmp_path) -> None:
     assert first.train.equals(second.train)
 
 
+@pytest.mark.parametrize(("ending", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_tables_of_text_read_like_jsonl(ending: str, separator: str, config, tmp_path) -> None:
+    lines = [list(ROWS[0]), *(list(row.values()) for row in ROWS)]
+    path = tmp_path / f"rows.{ending}"
+    path.write_text("".join(separator.join(line) + "\n" for line in lines))
+    expected = instructions.load_instructions(config)
+    rows = instructions.load_instructions(dataclasses.replace(config, instructions=str(path)))
+    assert rows.train.equals(expected.train) and rows.validation.equals(expected.validation)
+
+
 def test_blank_lines_and_missing_tasks_are_fine(tmp_path) -> None:
     path = write_jsonl(
         tmp_path / "a.jsonl", [{"inputs": f"{n}", "targets": "b"} for n in range(99)], "\n\n"
