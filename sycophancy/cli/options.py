@@ -1,4 +1,4 @@
-"""The options that every stage's command takes, and the configuration they ask for."""
+"""The options that the command of every stage takes, and the configuration they select."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sycophancy.cli import completion
 from sycophancy.config.bounds import Name, Place, check, shortened, shown
 from sycophancy.errors import UserError
 
@@ -20,33 +21,38 @@ if typing.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """What every stage's command takes; the types are typer's."""
+    """The options that the command of every stage takes, annotated for typer."""
 
     model: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
             help="A shipped model, a .gin file, or a checkpoint: hf:owner/name, gs://, a folder.",
+            autocompletion=completion.models,
         ),
     ] = None
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="RECIPE", help="A recipe's name or the path of its .gin file [paper]."
+            metavar="RECIPE",
+            help="A shipped recipe, or the path of a .gin file [paper].",
+            autocompletion=completion.recipes,
         ),
     ] = None
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The run's folder is runs/NAME [MODEL-RECIPE-seedN]."),
+        typer.Option(
+            metavar="NAME", help="Name of the run; its folder is runs/NAME [MODEL-RECIPE-seedN]."
+        ),
     ] = None
     out: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="The run's folder itself."),
+        typer.Option(metavar="DIR", help="Folder of the run, in place of runs/NAME."),
     ] = None
     data_mirror: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="Folder with copies of the 17 data sets, laid out as the hub."
+            metavar="DIR", help="Folder with copies of the 17 data sets, laid out as on the hub."
         ),
     ] = None
     surveys: Annotated[
@@ -59,27 +65,38 @@ class RunOptions:
     evaluation: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE", help="An evaluation set of your own, .jsonl; may be repeated."
+            metavar="FILE", help="Evaluation set of your own, .jsonl; may be repeated."
         ),
     ] = None
     data_sets: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Only these of the 17 data sets, with commas between."),
+        typer.Option(
+            metavar="NAMES", help="Use only these data sets, commas between [the 17 and yours]."
+        ),
+    ] = None
+    data_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data-set", metavar="FILE", help="TOML file of your own data set; may be repeated."
+        ),
     ] = None
     on_bad_row: Annotated[
         str | None,
         typer.Option(
-            metavar="drop|stop", help="Rows that cannot be used: leave out, or refuse [drop]."
+            metavar="drop|stop", help="Leave out rows that cannot be used, or stop at one [drop]."
         ),
     ] = None
     trainer: Annotated[
         str | None,
-        typer.Option(metavar="jax|t5x", help="What finetunes: our own trainer, or T5X [jax]."),
+        typer.Option(
+            metavar="jax|t5x", help="Finetune with the in-tree trainer or with T5X [jax]."
+        ),
     ] = None
     mesh: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZES", help="Devices, as in data=4,fsdp=2,model=1, or auto [data alone]."
+            metavar="SIZES",
+            help="Devices of each axis, as in data=4,fsdp=2,model=1; or auto [data=all].",
         ),
     ] = None
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of every random choice.")] = (
@@ -87,17 +104,21 @@ class RunOptions:
     )
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="MACRO=VALUE", help="Set a gin macro; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="MACRO=VALUE",
+            help="Set any setting; may be repeated. `sycophancy settings` lists them.",
+            autocompletion=completion.assignments,
+        ),
     ] = None
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
     ] = False
-
     redo: Annotated[
         list[str] | None,
         typer.Option(
             metavar="STAGE",
-            help="Let a stage replace what it saved, where something changed: finetune.",
+            help="Let this stage replace its checkpoints if something changed: finetune.",
         ),
     ] = None
 
@@ -158,6 +179,10 @@ class RunOptions:
         if self.data_sets is not None:
             names = tuple(name.strip() for name in self.data_sets.split(",") if name.strip())
             found["DATA_SETS"] = Setting(names, f"--data-sets {shortened(self.data_sets)}")
+        if self.data_set is not None:
+            files = tuple(str(Path(file).absolute()) for file in self.data_set)
+            origin = f"--data-set {shortened(' '.join(self.data_set))}"
+            found["DATA_SET_FILES"] = Setting(files, origin)
         if self.on_bad_row is not None:
             said = f"--on-bad-row {shortened(self.on_bad_row)}"
             found["ON_BAD_ROW"] = Setting(self.on_bad_row, said)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sycophancy.cli import completion
 from sycophancy.cli.options import RunOptions
-from sycophancy.cli.sweep import SEEDS, without_cell
+from sycophancy.cli.sweep import SEEDS, run_jobs
 from sycophancy.config.bounds import check
-from sycophancy.errors import UserError
 
 
 def reproduce(
@@ -32,7 +28,12 @@ def reproduce(
     ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="MACRO=VALUE", help="Of every cell; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="MACRO=VALUE",
+            help="Of every cell; may be repeated.",
+            autocompletion=completion.assignments,
+        ),
     ] = None,
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
@@ -43,52 +44,37 @@ def reproduce(
     ] = None,
 ) -> None:
     """Run the paper's experiments and those beyond it; write one report that says what agrees."""
-    from sycophancy.study import grid as experiments
     from sycophancy.study.claims import STEPS
     from sycophancy.study.families import EVALUATE_ONLY, family_named
+    from sycophancy.study.grid import cells
 
     check("--seeds", seeds, SEEDS)
-    called = name or f"reproduce-{family}"
-    folder = Path(RunOptions(name=called, out=out).folder())
-    wanted = [(seed, one) for seed in range(seeds) for one in experiments.cells(family)]
+    name = name or f"reproduce-{family}"
+    folder = Path(RunOptions(name=name, out=out).folder())
+    wanted = [(seed, one) for seed in range(seeds) for one in cells(family)]
     if plan:
         for number, (seed, one) in enumerate(wanted):
             readers = ", ".join(one.experiments)
             print(f"{number:3} {one.model} {one.recipe} seed {seed}: {readers}")
         return
 
-    from sycophancy.engine import distributed
-    from sycophancy.study import sweep as grid
+    from sycophancy.study.sweep import plan_job
 
-    about = family_named(family)
-    cells = []
+    known = family_named(family)
+    jobs = []
     for seed, one in wanted:
-        alone = one.recipe == EVALUATE_ONLY
-        options = RunOptions(
-            model=one.model, recipe=about.main if alone else one.recipe, seed=seed, set_=set_
-        )
-        planned = grid.planned(one.model, options.config(folder), seed)
-        if alone:
-            planned = dataclasses.replace(
-                planned,
-                folder=f"{planned.config.model.name}/{EVALUATE_ONLY}/seed{seed}",
-                recipe=EVALUATE_ONLY,
-                stages=("evaluate_before",),
+        evaluated_only = one.recipe == EVALUATE_ONLY
+        recipe = known.main if evaluated_only else one.recipe
+        options = RunOptions(model=one.model, recipe=recipe, seed=seed, set_=set_)
+        job = plan_job(folder, one.model, options.config(folder), seed, one.recipe)
+        jobs.append(
+            dataclasses.replace(
+                job,
+                stages=("evaluate_before",) if evaluated_only else (),
+                at=STEPS if one.recipe == known.recipe("steps") else (),
             )
-        steps = STEPS if one.recipe == about.recipe("steps") else ()
-        cells.append(dataclasses.replace(planned, at=steps))
-    command = shlex.join(["sycophancy", *without_cell(sys.argv[1:])])
-    sweep = grid.Sweep(called, folder, command, tuple(cells), any_code, tuple(redo or ()))
-    processes = distributed.assemble()
-    with (
-        contextlib.nullcontext() if processes.leader else contextlib.redirect_stdout(io.StringIO())
-    ):
-        failed = grid.run(sweep, cell, processes)
-        if processes.leader:
-            print(grid.report(folder))
-    if failed:
-        reasons = "; ".join(f"{words}: {reason}" for words, reason in failed.items())
-        raise UserError(f"{len(failed)} of {len(cells)} cells failed: {reasons}")
+        )
+    run_jobs(name, folder, tuple(jobs), cell, any_code, redo)
 
 
 def count(family: str, seeds: int) -> int:

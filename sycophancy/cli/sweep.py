@@ -1,4 +1,4 @@
-"""The command `sweep`, apart so that the command line stays short; light to import."""
+"""The command `sweep`, and how a sweep is run from the command line; light to import."""
 
 from __future__ import annotations
 
@@ -7,26 +7,41 @@ import io
 import re
 import shlex
 import sys
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sycophancy.cli import completion
 from sycophancy.cli.options import RunOptions
 from sycophancy.config.bounds import Between, check, shortened, shown
 from sycophancy.errors import UserError
+
+if typing.TYPE_CHECKING:
+    from sycophancy.study.sweep import Job
 
 SEEDS = Between(1, 1_000)
 
 
 def sweep(
     models: Annotated[
-        str, typer.Option(metavar="MODEL,MODEL", help="As --model takes them, commas between.")
+        str,
+        typer.Option(
+            metavar="MODEL,MODEL",
+            help="As --model takes them, commas between.",
+            autocompletion=completion.model_lists,
+        ),
     ],
     name: Annotated[str, typer.Option(metavar="NAME", help="The sweep's folder is runs/NAME.")],
     recipes: Annotated[
-        str, typer.Option(metavar="RECIPE,RECIPE", help="As --recipe takes them.")
+        str,
+        typer.Option(
+            metavar="RECIPE,RECIPE",
+            help="As --recipe takes them.",
+            autocompletion=completion.recipe_lists,
+        ),
     ] = "paper",
     seeds: Annotated[int, typer.Option(metavar="N", help="Seeds 0 to N - 1.")] = 3,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="The folder itself.")] = None,
@@ -48,9 +63,15 @@ def sweep(
     instructions: Annotated[str | None, typer.Option(metavar="FILE")] = None,
     evaluation: Annotated[list[str] | None, typer.Option(metavar="FILE")] = None,
     data_sets: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
+    data_set: Annotated[list[str] | None, typer.Option("--data-set", metavar="FILE")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="MACRO=VALUE", help="Of every cell; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="MACRO=VALUE",
+            help="Of every cell; may be repeated.",
+            autocompletion=completion.assignments,
+        ),
     ] = None,
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
@@ -60,14 +81,14 @@ def sweep(
         typer.Option(metavar="STAGE", help="Let finetune replace what it saved; as of `run`."),
     ] = None,
 ) -> None:
-    """Run models x recipes x seeds, then write one report; what is equal is done once.
+    """Run models x recipes x seeds, then write one report; shared stages are run once.
 
-    Seeds vary fastest, models slowest. The same command continues; exit code 1 says that a cell
-    failed, and sweep.json which and why.
+    Seeds vary fastest, models slowest. The same command continues an unfinished sweep. Exit code 1
+    means that a cell failed; sweep.json says which one and why.
 
     As an array of jobs (`sycophancy launch slurm ... -- sweep ...`), every job is this command with
-    a --cell of its own, in one folder that all of them see. Jobs that begin together cannot share
-    what none of them has done yet, so run one cell of each model first.
+    a --cell of its own, in one folder that all of them see. Jobs that start together cannot share
+    stages that none of them has finished, so run one cell of each model first.
     """
     check("--seeds", seeds, SEEDS)
     folder = Path(RunOptions(name=name, out=out).folder())
@@ -75,8 +96,7 @@ def sweep(
     steps = tuple(_step(step) for step in _listed("--at", at)) if at is not None else ()
 
     from sycophancy.config.schema import Config
-    from sycophancy.engine import distributed
-    from sycophancy.study import sweep as grid
+    from sycophancy.study.sweep import plan_grid
 
     def load(model: str, recipe: str, seed: int) -> Config:
         return RunOptions(
@@ -88,28 +108,56 @@ def sweep(
             instructions=instructions,
             evaluation=evaluation,
             data_sets=data_sets,
+            data_set=data_set,
             set_=set_,
         ).config(folder)
 
-    cells = grid.plan(*listed, seeds, load, steps)
+    jobs = plan_grid(folder, *listed, seeds, load, steps)
+    run_jobs(name, folder, jobs, cell, any_code, redo)
+
+
+def run_jobs(
+    name: str,
+    folder: Path,
+    jobs: tuple[Job, ...],
+    only: int | None,
+    any_code: bool,
+    redo: Sequence[str] | None,
+) -> None:
+    """Runs a sweep's cells and writes its report; failed cells end in exit code 1.
+
+    Args:
+        name: the sweep's.
+        folder: the sweep's.
+        jobs: its cells.
+        only: the number of the one cell to run.
+        any_code: keep complete stages that other code made.
+        redo: names of stages that may replace their checkpoints.
+    """
+    from sycophancy.engine import distributed
+    from sycophancy.study import sweep
+
     command = shlex.join(["sycophancy", *without_cell(sys.argv[1:])])
-    planned = grid.Sweep(name, folder, command, cells, any_code, tuple(redo or ()))
+    plan = sweep.Plan(name, folder, command, jobs, any_code, tuple(redo or ()))
     processes = distributed.assemble()
-    with (
-        contextlib.nullcontext() if processes.leader else contextlib.redirect_stdout(io.StringIO())
-    ):
-        failed = grid.run(planned, cell, processes)
+    silence = contextlib.redirect_stdout(io.StringIO())
+    with contextlib.nullcontext() if processes.leader else silence:
+        failed = sweep.run(plan, only, processes)
         if processes.leader:
-            print(grid.report(folder))
+            print(sweep.report(folder))
     if failed:
-        print(f"sycophancy: {len(failed)} of {len(cells)} cells failed", file=sys.stderr)
+        print(f"sycophancy: {len(failed)} of {len(jobs)} cells failed", file=sys.stderr)
         for words, reason in failed.items():
             print(f"  {words}: {reason}", file=sys.stderr)
         raise typer.Exit(1)
 
 
 def count(models: str, recipes: str, seeds: int) -> int:
-    """How many cells these options ask for; a UserError as `sweep` has it."""
+    """The number of cells that these options ask for.
+
+    Raises:
+        UserError: a list is empty, or names an entry twice.
+    """
     check("--seeds", seeds, SEEDS)
     return len(_listed("--models", models)) * len(_listed("--recipes", recipes)) * seeds
 

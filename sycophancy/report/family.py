@@ -16,11 +16,12 @@ from sycophancy.report.family_pictures import SPAN, START, Curves, Dots, drawn
 from sycophancy.report.filtered import read_filtration
 from sycophancy.report.origin import instructions_are_generated, origin_of_cells
 from sycophancy.report.wording import joined, percent, points
-from sycophancy.study.answers import Answers, Sweep, read_sweep
+from sycophancy.study.answers import Answers
 from sycophancy.study.beyond import BEYOND
 from sycophancy.study.claims import Claim
 from sycophancy.study.experiments import experiments
 from sycophancy.study.families import FAMILIES, Family, family_of
+from sycophancy.study.index import Sweep, read_sweep
 from sycophancy.study.verdicts import Contrast, Decision, Outcome, Verdict, outcome
 from sycophancy.system import json_files, paths
 

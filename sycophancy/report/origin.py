@@ -9,7 +9,7 @@ from sycophancy.config import macros as gin_macros
 from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
 from sycophancy.report.wording import joined
-from sycophancy.study.answers import Cell
+from sycophancy.study.index import Cell
 
 # What a run reads, and the macro that names a file for it in place of the origin's own.
 _PARTS = {"claims": "", "surveys": "SURVEYS", "instructions": "INSTRUCTIONS"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +18,10 @@ from sycophancy.evaluation.measures import samples
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report.derived import survey_chance
 from sycophancy.study.claims import Side
+from sycophancy.study.index import Cell, Sweep
 from sycophancy.system import json_files
 
-INDEX = "sweep.json"
-FORMAT = 1
 PAPER_STEPS = 1000  # what a cell's settings leave out: they hold what differs from the paper
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One run of a sweep, as `sweep.json` tells it.
-
-    Attributes:
-      folder: the run; nothing of it is read unless the state is `done`.
-      state: `done`, `failed` or `waiting`.
-      steps: step -> folder of its evaluation.
-    """
-
-    model: str
-    recipe: str
-    seed: int
-    folder: Path
-    state: str
-    error: str = ""
-    seconds: float | None = None
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    steps: Mapping[str, Path] = dataclasses.field(default_factory=dict)
-
-    @property
-    def reason(self) -> str:
-        """Why there is nothing of it."""
-        return self.state if not self.error else f"{self.state}: {self.error}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """A finished or unfinished sweep."""
-
-    folder: Path
-    name: str
-    command: str
-    cells: tuple[Cell, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,42 +37,6 @@ class Measured:
     metric: Metric
     sample: Sample | None = None
     asked: str = ""
-
-
-def read_sweep(folder: Path) -> Sweep:
-    """Reads `sweep.json`.
-
-    Raises:
-      UserError: there is none, or it is not what a sweep writes.
-    """
-    path = folder / INDEX
-    if not path.exists():
-        raise UserError(f"{folder} is no sweep: it has no {INDEX}")
-    found = json_files.require_object(path, "run the sweep again")
-    if found.get("format") != FORMAT:
-        raise UserError(f"{path} should say format {FORMAT}; run the sweep again")
-    try:
-        cells = tuple(_cell(folder, entry) for entry in found["cells"])
-        command = found.get("command") or ""
-        words = command if isinstance(command, str) else " ".join(map(str, command))
-        return Sweep(folder, str(found.get("name") or folder.name), words, cells)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not what a sweep writes ({error!r})") from None
-
-
-def _cell(folder: Path, entry: Mapping[str, Any]) -> Cell:
-    seconds = entry.get("seconds")
-    return Cell(
-        model=str(entry["model"]),
-        recipe=str(entry["recipe"]),
-        seed=int(entry.get("seed") or 0),
-        folder=folder / str(entry.get("folder") or "."),
-        state=str(entry["state"]),
-        error=str(entry.get("error") or ""),
-        seconds=None if seconds is None else float(seconds),
-        settings=entry.get("settings") or {},
-        steps={str(k): folder / str(v) for k, v in (entry.get("steps") or {}).items()},
-    )
 
 
 class Answers:

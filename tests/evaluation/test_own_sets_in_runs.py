@@ -101,7 +101,9 @@ def test_the_flag_and_the_macro_name_files(tmp_path, monkeypatch):
     assert load_operative(config.operative, "config.gin").data == config.data
     recipe = tmp_path / "own.gin"
     recipe.write_text("EVALUATIONS = ('sets/a.jsonl',)\n")
-    assert load_config("mini_base", str(recipe)).data.evaluations == ("sets/a.jsonl",)
+    assert load_config("mini_base", str(recipe)).data.evaluations == (
+        str(tmp_path / "sets" / "a.jsonl"),
+    )
     with pytest.raises(UserError, match=r"(?s)--evaluation .*: EVALUATIONS: expected text without"):
         RunOptions(model="mini_base", recipe="quick", evaluation=["a\nb"]).config(None)
 

@@ -8,12 +8,13 @@ from fabricated_sweep import SIZES, fabricate, plausible
 
 from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
-from sycophancy.study.answers import Answers, read_sweep
+from sycophancy.study.answers import Answers
 from sycophancy.study.beyond import BEYOND
 from sycophancy.study.claims import STEPS, SUMS_WRONG, SURVEYS, Lines, Side
 from sycophancy.study.experiments import experiments
 from sycophancy.study.families import EVALUATE_ONLY, FAMILIES, family_of
 from sycophancy.study.grid import cells
+from sycophancy.study.index import read_sweep
 from sycophancy.study.verdicts import outcome
 
 MINI = FAMILIES["mini"]

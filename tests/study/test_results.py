@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from sycophancy.report.origin import origin_of_cells
-from sycophancy.study.answers import Cell
 from sycophancy.study.experiments import experiments
 from sycophancy.study.families import FAMILIES
 from sycophancy.study.grid import cells
+from sycophancy.study.index import Cell
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

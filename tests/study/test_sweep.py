@@ -213,9 +213,9 @@ def test_a_failed_cell_does_not_stop_the_rest(toys, call, tmp_path, error, reaso
 @pytest.mark.parametrize("stop", [Preempted(3, 10), KeyboardInterrupt()])
 def test_being_told_to_stop_ends_the_sweep_and_not_a_cell_alone(toys, tmp_path, stop):
     toys.broken["ablations/no_filtration", "finetune"] = stop
-    grid = sweep.plan(["mini_base"], RECIPES, 2, loaded)
+    grid = sweep.plan_grid(tmp_path / "grid", ["mini_base"], RECIPES, 2, loaded)
     with pytest.raises(type(stop)):
-        sweep.run(sweep.Sweep("grid", tmp_path / "grid", "", grid))
+        sweep.run(sweep.Plan("grid", tmp_path / "grid", "", grid))
     assert [cell["state"] for cell in cells(tmp_path)] == ["done", "done", "waiting", "waiting"]
     assert len(toys.did("finetune")) == 3
 
@@ -266,16 +266,16 @@ from sycophancy.engine.run_folder import RunFolder
 def loaded(model, recipe, seed):
     return load.load_config(model, recipe, [f"SEED={seed}"])
 
-grid = sweep.plan(["mini_base"], ["demo"], 40, loaded)
 folder = Path(sys.argv[1])
+grid = sweep.plan_grid(folder, ["mini_base"], ["demo"], 40, loaded)
 
-def bring_up_to_date(sweep, cell, run, *_):
+def bring_up_to_date(plan, job, run, *_):
     (run.path / "metrics.json").write_text("{}")
     return {}
 
 sweep._bring_up_to_date = bring_up_to_date
 for number in range(int(sys.argv[2]), 40, 2):
-    sweep.run(sweep.Sweep("grid", folder, "", grid), number)
+    sweep.run(sweep.Plan("grid", folder, "", grid), number)
 """
 
 
@@ -336,7 +336,7 @@ def test_two_models_of_one_name_are_refused(tmp_path):
     mine = tmp_path / "mini_base.gin"
     mine.write_text("include 'models/mini_base.gin'\n")
     with pytest.raises(UserError, match="another cell has the folder mini_base/demo/seed0"):
-        sweep.plan(["mini_base", str(mine)], ["demo"], 1, loaded)
+        sweep.plan_grid(tmp_path, ["mini_base", str(mine)], ["demo"], 1, loaded)
 
 
 @pytest.mark.parametrize(("base", "name"), ABLATIONS)
