@@ -64,9 +64,7 @@ class RunOptions:
     ] = None
     evaluation: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FILE", help="Evaluation set of your own, .jsonl; may be repeated."
-        ),
+        typer.Option(metavar="FILE", help="Evaluation set of your own, .jsonl; may be repeated."),
     ] = None
     data_sets: Annotated[
         str | None,

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import cast
 
 from sycophancy.config.bounds import Name, Text, shown
-from sycophancy.config.macros import closest
-from sycophancy.errors import UserError
+from sycophancy.errors import UserError, did_you_mean
 from sycophancy.evaluation.items import CONDITIONS, Condition, Item
 from sycophancy.evaluation.naming import TASKS
 from sycophancy.system import json_files
@@ -315,7 +314,7 @@ def _parse(row: Mapping[str, object], where: str) -> _Row:
     for field in row:
         if field not in FIELDS:
             raise UserError(
-                f"{where}: unknown field {shown(field)}{closest(str(field), FIELDS)} "
+                f"{where}: unknown field {shown(field)}{did_you_mean(str(field), FIELDS)} "
                 f"(the fields: {', '.join(FIELDS)})"
             )
     for field in REQUIRED:
@@ -326,7 +325,7 @@ def _parse(row: Mapping[str, object], where: str) -> _Row:
     if not isinstance(condition, str) or condition not in CONDITIONS:
         raise UserError(
             f"{where}: condition is {shown(condition)}, expected one of {', '.join(CONDITIONS)}"
-            f"{closest(condition, CONDITIONS) if isinstance(condition, str) else ''}"
+            f"{did_you_mean(condition, CONDITIONS) if isinstance(condition, str) else ''}"
         )
     answer = row.get("answer")
     if type(answer) is int and answer == -1:

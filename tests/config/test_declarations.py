@@ -79,7 +79,8 @@ def test_the_settings_that_decide_how_a_run_proceeds_are_these():
     }
     by_content = {macro for macro, declared in ALL.items() if declared.has(ByContent)}
     assert by_content == {
-        *("DATA_MIRROR", "SURVEYS", "INSTRUCTIONS", "INITIAL_CHECKPOINT_PATH", "VOCABULARY")
+        *("DATA_MIRROR", "SURVEYS", "INSTRUCTIONS", "INITIAL_CHECKPOINT_PATH", "VOCABULARY"),
+        *("DATA_SET_FILES", "EVALUATIONS"),
     }
     deciding = frozenset().union(*map(result_settings, GROUPS.values()))
     assert deciding == ALL.keys() - OPERATIONAL_SETTINGS - by_content - {"MODEL_NAME", "RECIPE"}
