@@ -135,6 +135,7 @@ def run_jobs(
         redo: names of stages that may replace their checkpoints.
     """
     from sycophancy.engine import distributed
+    from sycophancy.report.study.page import write_report
     from sycophancy.study import sweep
 
     command = shlex.join(["sycophancy", *without_cell(sys.argv[1:])])
@@ -144,7 +145,7 @@ def run_jobs(
     with contextlib.nullcontext() if processes.leader else silence:
         failed = sweep.run(plan, only, processes)
         if processes.leader:
-            print(sweep.report(folder))
+            print(write_report(folder))
     if failed:
         print(f"sycophancy: {len(failed)} of {len(jobs)} cells failed", file=sys.stderr)
         for words, reason in failed.items():

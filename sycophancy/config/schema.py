@@ -138,12 +138,6 @@ class DataConfig:
         ByContent(),
         "A .jsonl or .parquet file of instruction rows; None: the instructions of DATA_ORIGIN.",
     ] = None
-    evaluations: Annotated[
-        tuple[FilePlace, ...],
-        ByContent(),
-        "Files of your own evaluation sets, .jsonl. In a recipe, their paths are relative to the "
-        "recipe.",
-    ] = ()
     data_sets: Annotated[
         tuple[str, ...],
         DataSets(),
@@ -153,6 +147,12 @@ class DataConfig:
         tuple[FilePlace, ...],
         ByContent(),
         "TOML files of your own data sets. In a recipe, their paths are relative to the recipe.",
+    ] = ()
+    evaluations: Annotated[
+        tuple[FilePlace, ...],
+        ByContent(),
+        "JSONL files of your own evaluation sets. In a recipe, their paths are relative to the "
+        "recipe.",
     ] = ()
     num_examples: Annotated[
         int, Between(1, 10**7), "Claims to generate for training, before filtration."
