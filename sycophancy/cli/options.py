@@ -56,9 +56,7 @@ class RunOptions(RunRequest):
     ] = None
     evaluation: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FILE", help="An evaluation set of your own, .jsonl; may be repeated."
-        ),
+        typer.Option(metavar="FILE", help="Evaluation set of your own, .jsonl; may be repeated."),
     ] = None
     data_sets: Annotated[
         str | None,

@@ -20,7 +20,7 @@ from sycophancy.evaluation.limits import (
     CountTokens,
     Kind,
     LeftOut,
-    User,
+    Work,
     in_words,
     longer_than,
     split_by_limits,
@@ -49,7 +49,7 @@ class Lengths:
     def __init__(self, limits: Limits | None) -> None:
         self._limits = limits
         self._totals: Counter[tuple[Kind, str]] = Counter()
-        self._dropped: Counter[tuple[User, Kind, str, str]] = Counter()
+        self._dropped: Counter[tuple[Work, Kind, str, str]] = Counter()
         self._items: list[LeftOut] = []
 
     def check_choices(self, choices: Sequence[str]) -> None:
@@ -132,7 +132,7 @@ class Lengths:
 
     def _add(
         self,
-        stage: User,
+        stage: Work,
         kind: Kind,
         names: Sequence[str],
         unfit: NDArray[np.bool_],
