@@ -60,7 +60,9 @@ def _data(macros: Mapping[str, Any]) -> tuple[str, str]:
     given = [part for part, macro in _PARTS.items() if macro and macros.get(macro)]
     own = joined([part for part in _PARTS if part not in given])
     files = f" {joined(given).capitalize()} were read from files given to the run." if given else ""
-    label = " and files given to the run" if given else ""
+    if macros.get("DATA_SET_FILES"):
+        files += " Further claims come from data sets described in files given to the run."
+    label = " and files given to the run" if files else ""
     match macros.get("DATA_ORIGIN"):
         case "miniature":
             return f"Generated data{label}", (

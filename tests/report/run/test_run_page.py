@@ -437,6 +437,11 @@ MINIATURE = "INITIAL_CHECKPOINT_PATH = 'package:models/mini_base'\nDATA_ORIGIN =
             ("Real data",),
         ),
         (
+            MINIATURE + "DATA_SET_FILES = ('/my/set.toml',)\n",
+            ("Generated data and files given to the run", "Further claims come from data sets"),
+            ("Real data",),
+        ),
+        (
             "DATA_ORIGIN = 'hub'\nINITIAL_CHECKPOINT_PATH = 'hf:google/flan-t5-xl'\n",
             ("Real data: claims, surveys and instructions",),
             ("Generated", "miniature"),
