@@ -61,6 +61,7 @@ def sweep(
     ] = None,
     surveys: Annotated[str | None, typer.Option(metavar="DIR")] = None,
     instructions: Annotated[str | None, typer.Option(metavar="FILE")] = None,
+    evaluation: Annotated[list[str] | None, typer.Option(metavar="FILE")] = None,
     data_sets: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
     data_set: Annotated[list[str] | None, typer.Option("--data-set", metavar="FILE")] = None,
     set_: Annotated[
@@ -105,6 +106,7 @@ def sweep(
             data_mirror=data_mirror,
             surveys=surveys,
             instructions=instructions,
+            evaluation=evaluation,
             data_sets=data_sets,
             data_set=data_set,
             set_=set_,
