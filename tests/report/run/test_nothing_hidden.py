@@ -89,7 +89,7 @@ def test_the_terminal_shows_every_metric_but_components_of_shown_ones(metrics):
             assert f"{found[name]['value']:.1%} ({found[name]['low']:.1%}-" in text
 
 
-def test_what_nobody_foresaw_is_shown_under_its_own_name(probed_run, metrics, tmp_path):
+def test_unknown_metrics_are_shown_under_their_own_names(probed_run, metrics, tmp_path):
     metrics = copy.deepcopy(metrics)
     new = {"value": 0.123456, "low": 0.1, "high": 0.2, "n": 777}
     names = ("addition/new_rate", "new_task/accuracy_user_wrong", "new_task/other", "bare")
