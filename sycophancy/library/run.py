@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sycophancy.engine import distributed
+from sycophancy.engine.distributed import Processes
 from sycophancy.engine.pipeline import Pipeline
 from sycophancy.engine.progress import Screen, Silence
 from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.library.request import RunRequest
-from sycophancy.stages import all_stages
+from sycophancy.stages.order import all_stages
 from sycophancy.system import terminal
 from sycophancy.system.json_files import require_object
 from sycophancy.training import preemption
@@ -98,26 +99,37 @@ def run(
 
 
 @contextlib.contextmanager
-def opened(request: RunRequest, screen: Screen | Silence) -> Iterator[Pipeline]:
-    """A run's pipeline while its folder is locked; bad input leaves no new folder behind.
+def opened(
+    request: RunRequest, screen: Screen | Silence, processes: Processes | None = None
+) -> Iterator[Pipeline]:
+    """A run's pipeline, while its folder is locked; bad input leaves no new folder behind.
+
+    Args:
+        request: the run.
+        screen: where progress is shown.
+        processes: the processes of the run, of which the leader owns the folder; by default one.
 
     Raises:
         UserError: the request is no run, or its folder cannot be written to or is in use.
     """
     folder = RunFolder(request.folder())
     terminal.check_names(str(folder.path.absolute()))
-    config = request.config(folder.path)
+    pipeline = Pipeline(
+        all_stages(),
+        request.config(folder.path),
+        folder,
+        screen,
+        any_code=request.any_code,
+        redo=request.redo or (),
+        processes=processes,
+    )
+    if not pipeline.processes.leader:
+        yield pipeline
+        return
     is_new = folder.create()
     with folder.lock():
         try:
-            yield Pipeline(
-                all_stages(),
-                config,
-                folder,
-                screen,
-                any_code=request.any_code,
-                redo=request.redo or (),
-            )
+            yield pipeline
         except UserError:
             if is_new:
                 folder.remove_if_empty()
