@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sycophancy.data import draws, intervention
-from sycophancy.data.sources import SOURCES, Texts
+from sycophancy.data.catalog import SOURCES
+from sycophancy.data.sources import Texts
 
 WORDS = np.array([f"w{number:04d}" for number in range(5_000)])
 

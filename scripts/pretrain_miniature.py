@@ -302,7 +302,7 @@ class Pretraining:
                 self.progress["seconds"] += time.monotonic() - started
                 started = time.monotonic()
                 self.save()
-                if last:  # how well the cure transfers depends on when one stops
+                if last:  # how well the finetuning transfers depends on when one stops
                     self.export(self.out / "snapshots" / str(self.progress["stage_steps"]))
                 families = dict.fromkeys([*stage.gates, *stage.shares])
                 scores = {f: self.measure(f) for f in families}

@@ -16,6 +16,7 @@ import pytest
 
 import sycophancy as syc
 from sycophancy.config.load import load_config
+from sycophancy.data.catalog import SOURCES
 from sycophancy.data.intervention import build_rows, claimed_batches
 from sycophancy.data.sources import load_source
 from sycophancy.evaluation import naming
@@ -164,7 +165,7 @@ def test_settings_are_macros_or_the_options_of_the_command():
 
 @pytest.mark.parametrize("mode", ["paper", "balanced"])
 def test_rows_are_those_that_a_run_prepares_of_the_same_texts(mode):
-    texts = load_source("sst2", load_config("mini_small", "quick").data, "train")
+    texts = load_source(SOURCES["sst2"], load_config("mini_small", "quick").data, "train")
     chosen = np.zeros(50, np.int64), np.arange(50)
     (claimed,) = claimed_batches([texts], chosen, 7, mode)
     own = syc.intervention_rows(

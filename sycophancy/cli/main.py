@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 import typing
@@ -12,22 +13,20 @@ from typing import Annotated, Any
 import typer
 
 from sycophancy import __version__
+from sycophancy.cli import completion
 from sycophancy.cli.launch import app as launch
 from sycophancy.cli.plan import plan
 from sycophancy.cli.reproduce import reproduce
+from sycophancy.cli.settings import settings
 from sycophancy.cli.stages import add_commands
 from sycophancy.cli.sweep import sweep
 from sycophancy.config.bounds import Place, check, shortened, shown
 from sycophancy.engine import distributed, supervision
-from sycophancy.errors import UserError
+from sycophancy.errors import UserError, did_you_mean
 from sycophancy.system import compile_cache, home, terminal
-
-if typing.TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Finetune language models so that they stop telling users what they want to hear.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -36,6 +35,8 @@ app.add_typer(launch, name="launch")
 
 # Click's class of wrong usage; typer may bring a click of its own, which has no public name.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
+_NAME = "sycophancy"  # also under `python -m sycophancy`
+_UNKNOWN = re.compile(r"No such (?P<kind>option: |command )['\"]?(?P<name>.*?)['\"]?(\.| \(|$)")
 _LONGEST_WORD = 500  # characters, in a message
 
 
@@ -57,7 +58,11 @@ def convert(
     to: Annotated[str, typer.Option(metavar="hf|t5x|orbax", help="The format to write.")],
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Refuse a checkpoint that is not of this model."),
+        typer.Option(
+            metavar="MODEL",
+            help="Refuse a checkpoint whose shape is not this model's.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     step: Annotated[
         int | None,
@@ -109,7 +114,12 @@ def convert(
 @app.command()
 def doctor(
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="Whose vocabulary and checkpoint to look for.")
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="Model whose vocabulary and checkpoint to look for.",
+            autocompletion=completion.models,
+        ),
     ] = "mini_base",
 ) -> None:
     """Say what this machine has of what a run needs."""
@@ -129,6 +139,7 @@ def doctor(
 app.command()(plan)
 app.command()(sweep)
 app.command()(reproduce)
+app.command()(settings)
 
 
 @app.callback(invoke_without_command=True)
@@ -144,6 +155,9 @@ def _main(
 
 def main() -> None:
     """Runs the command line; bad input ends in one line on standard error and exit code 2."""
+    if completion.VARIABLE in os.environ:  # a shell asks for completions and waits
+        _call_app()
+        return
     from sycophancy.training.preemption import Preempted
 
     terminal.take_any_text()
@@ -156,9 +170,9 @@ def main() -> None:
         signal.signal(number, _stop)
     try:
         terminal.check_names(*sys.argv)
-        code = typer.main.get_command(app)(standalone_mode=False)
+        code = _call_app()
     except _USAGE_ERROR as error:
-        _fail(error.format_message(), 2)
+        _fail(_usage_message(error), 2)
     except UserError as error:
         if supervision.link and isinstance(error, distributed.UnreachableError):
             supervision.fail_with(error)
@@ -191,6 +205,26 @@ def main() -> None:
     if lost := terminal.lost_output():
         _fail(f"the results could not be printed: {lost}", 2)
     sys.exit(code or 0)
+
+
+def _call_app() -> int | None:
+    """Runs the command that the process's arguments name; returns its exit code."""
+    command = typer.main.get_command(app)
+    return typing.cast("int | None", command(prog_name=_NAME, standalone_mode=False))
+
+
+def _usage_message(error: Any) -> str:
+    """The message about wrong usage; a misspelt command or option gets the most similar name."""
+    text = str(error.format_message())
+    if error.ctx is None or not (match := _UNKNOWN.match(text)):
+        return text
+    command, kind, name = error.ctx.command, match["kind"].rstrip(": "), match["name"]
+    if kind == "command":
+        known = list(command.commands)
+    else:
+        known = [option for parameter in command.params for option in parameter.opts]
+    hint = did_you_mean(name, known)
+    return f"no such {kind} {name}{hint or f'; `{error.ctx.command_path} --help` lists them'}"
 
 
 def _stop(signum: int, frame: Any) -> typing.NoReturn:

@@ -1,4 +1,4 @@
-"""The options that every stage's command takes."""
+"""The options that the command of every stage takes."""
 
 from __future__ import annotations
 
@@ -7,38 +7,44 @@ from typing import Annotated
 
 import typer
 
+from sycophancy.cli import completion
 from sycophancy.library.request import RunRequest
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions(RunRequest):
-    """A request of a run whose fields are typed as typer wants them."""
+    """The options that the command of every stage takes, annotated for typer."""
 
     model: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
             help="A shipped model, a .gin file, or a checkpoint: hf:owner/name, gs://, a folder.",
+            autocompletion=completion.models,
         ),
     ] = None
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="RECIPE", help="A recipe's name or the path of its .gin file [paper]."
+            metavar="RECIPE",
+            help="A shipped recipe, or the path of a .gin file [paper].",
+            autocompletion=completion.recipes,
         ),
     ] = None
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The run's folder is runs/NAME [MODEL-RECIPE-seedN]."),
+        typer.Option(
+            metavar="NAME", help="Name of the run; its folder is runs/NAME [MODEL-RECIPE-seedN]."
+        ),
     ] = None
     out: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="The run's folder itself."),
+        typer.Option(metavar="DIR", help="Folder of the run, in place of runs/NAME."),
     ] = None
     data_mirror: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="Folder with copies of the 17 data sets, laid out as the hub."
+            metavar="DIR", help="Folder with copies of the 17 data sets, laid out as on the hub."
         ),
     ] = None
     surveys: Annotated[
@@ -48,24 +54,41 @@ class RunOptions(RunRequest):
         str | None,
         typer.Option(metavar="FILE", help="Instruction-tuning rows: a .jsonl or .parquet file."),
     ] = None
+    evaluation: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="An evaluation set of your own, .jsonl; may be repeated."
+        ),
+    ] = None
     data_sets: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Only these of the 17 data sets, with commas between."),
+        typer.Option(
+            metavar="NAMES", help="Use only these data sets, commas between [the 17 and yours]."
+        ),
+    ] = None
+    data_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data-set", metavar="FILE", help="TOML file of your own data set; may be repeated."
+        ),
     ] = None
     on_bad_row: Annotated[
         str | None,
         typer.Option(
-            metavar="drop|stop", help="Rows that cannot be used: leave out, or refuse [drop]."
+            metavar="drop|stop", help="Leave out rows that cannot be used, or stop at one [drop]."
         ),
     ] = None
     trainer: Annotated[
         str | None,
-        typer.Option(metavar="jax|t5x", help="What finetunes: our own trainer, or T5X [jax]."),
+        typer.Option(
+            metavar="jax|t5x", help="Finetune with the in-tree trainer or with T5X [jax]."
+        ),
     ] = None
     mesh: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZES", help="Devices, as in data=4,fsdp=2,model=1, or auto [data alone]."
+            metavar="SIZES",
+            help="Devices of each axis, as in data=4,fsdp=2,model=1; or auto [data=all].",
         ),
     ] = None
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of every random choice.")] = (
@@ -73,7 +96,12 @@ class RunOptions(RunRequest):
     )
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="MACRO=VALUE", help="Set a gin macro; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="MACRO=VALUE",
+            help="Set any setting; may be repeated. `sycophancy settings` lists them.",
+            autocompletion=completion.assignments,
+        ),
     ] = None
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
@@ -82,6 +110,6 @@ class RunOptions(RunRequest):
         list[str] | None,
         typer.Option(
             metavar="STAGE",
-            help="Let a stage replace what it saved, where something changed: finetune.",
+            help="Let this stage replace its checkpoints if something changed: finetune.",
         ),
     ] = None

@@ -6,13 +6,18 @@ from typing import Annotated
 
 import typer
 
+from sycophancy.cli import completion
 from sycophancy.errors import UserError
 
 
 def plan(
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="A shipped model or a .gin file; with --all, one size."),
+        typer.Option(
+            metavar="MODEL",
+            help="A shipped model or a .gin file; with --all, one size.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     topology: Annotated[
         str | None,
@@ -22,10 +27,18 @@ def plan(
         str | None,
         typer.Option(metavar="AXES", help="As in data=4,fsdp=2,model=1 [the configuration's]."),
     ] = None,
-    recipe: Annotated[str, typer.Option(metavar="RECIPE", help="A recipe.")] = "paper",
+    recipe: Annotated[
+        str,
+        typer.Option(metavar="RECIPE", help="A recipe.", autocompletion=completion.recipes),
+    ] = "paper",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="MACRO=VALUE", help="Set a gin macro; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="MACRO=VALUE",
+            help="Set a gin macro; may be repeated.",
+            autocompletion=completion.assignments,
+        ),
     ] = None,
     all_: Annotated[
         bool, typer.Option("--all", help="A table of the Flan-T5 sizes on many slices.")

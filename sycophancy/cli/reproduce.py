@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sycophancy.cli import completion
 from sycophancy.cli.options import RunOptions
 from sycophancy.cli.sweep import SEEDS, run_jobs
 from sycophancy.config.bounds import check
@@ -27,7 +28,12 @@ def reproduce(
     ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="MACRO=VALUE", help="Of every cell; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="MACRO=VALUE",
+            help="Of every cell; may be repeated.",
+            autocompletion=completion.assignments,
+        ),
     ] = None,
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Keep complete stages that other code made.")

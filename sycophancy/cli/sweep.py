@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from sycophancy.cli import completion
 from sycophancy.cli.options import RunOptions
 from sycophancy.config.bounds import Between, check, shortened, shown
 from sycophancy.errors import UserError
@@ -26,11 +27,21 @@ SEEDS = Between(1, 1_000)
 
 def sweep(
     models: Annotated[
-        str, typer.Option(metavar="MODEL,MODEL", help="As --model takes them, commas between.")
+        str,
+        typer.Option(
+            metavar="MODEL,MODEL",
+            help="As --model takes them, commas between.",
+            autocompletion=completion.model_lists,
+        ),
     ],
     name: Annotated[str, typer.Option(metavar="NAME", help="The sweep's folder is runs/NAME.")],
     recipes: Annotated[
-        str, typer.Option(metavar="RECIPE,RECIPE", help="As --recipe takes them.")
+        str,
+        typer.Option(
+            metavar="RECIPE,RECIPE",
+            help="As --recipe takes them.",
+            autocompletion=completion.recipe_lists,
+        ),
     ] = "paper",
     seeds: Annotated[int, typer.Option(metavar="N", help="Seeds 0 to N - 1.")] = 3,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="The folder itself.")] = None,
@@ -46,14 +57,21 @@ def sweep(
         typer.Option(metavar="N", help="Run this cell alone, from 0; for an array of jobs."),
     ] = None,
     data_mirror: Annotated[
-        str | None, typer.Option(metavar="DIR", help="As of `run`; the next three as well.")
+        str | None, typer.Option(metavar="DIR", help="As of `run`; the next four as well.")
     ] = None,
     surveys: Annotated[str | None, typer.Option(metavar="DIR")] = None,
     instructions: Annotated[str | None, typer.Option(metavar="FILE")] = None,
+    evaluation: Annotated[list[str] | None, typer.Option(metavar="FILE")] = None,
     data_sets: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
+    data_set: Annotated[list[str] | None, typer.Option("--data-set", metavar="FILE")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="MACRO=VALUE", help="Of every cell; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="MACRO=VALUE",
+            help="Of every cell; may be repeated.",
+            autocompletion=completion.assignments,
+        ),
     ] = None,
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
@@ -88,7 +106,9 @@ def sweep(
             data_mirror=data_mirror,
             surveys=surveys,
             instructions=instructions,
+            evaluation=evaluation,
             data_sets=data_sets,
+            data_set=data_set,
             set_=set_,
         ).config(folder)
 
@@ -115,6 +135,7 @@ def run_jobs(
         redo: names of stages that may replace their checkpoints.
     """
     from sycophancy.engine import distributed
+    from sycophancy.report.study.page import write_report
     from sycophancy.study import sweep
 
     command = shlex.join(["sycophancy", *without_cell(sys.argv[1:])])
@@ -124,7 +145,7 @@ def run_jobs(
     with contextlib.nullcontext() if processes.leader else silence:
         failed = sweep.run(plan, only, processes)
         if processes.leader:
-            print(sweep.report(folder))
+            print(write_report(folder))
     if failed:
         print(f"sycophancy: {len(failed)} of {len(jobs)} cells failed", file=sys.stderr)
         for words, reason in failed.items():

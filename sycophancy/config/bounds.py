@@ -1,27 +1,26 @@
-"""What a setting's value may be, beyond its type: declared in the field's annotation.
+"""Limits on a setting's value beyond its type, for the annotation of its field.
 
-    batch_size: Annotated[int, Between(1, 65_536), "packed rows of a training step"]
+    batch_size: Annotated[int, Between(1, 65_536), "Packed rows in a batch."]
 
-`macros.convert` checks a value against the type and then against each limit; `macros.describe`
-puts both into words. A plain string in the annotation says what the setting is for.
+`conversion.convert` checks a value against the type and then against each limit, and
+`conversion.describe` puts both into words.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from sycophancy.errors import UserError
 
 T = TypeVar("T")
 
-COMPONENT_BYTES = 255  # of a file's name, on every usual file system
+COMPONENT_BYTES = 255  # most bytes of a file's name on all usual file systems
 PATH_BYTES = 4_096
-_SHOWN = 120  # characters of a value in a message
+_SHOWN = 120  # most characters of a value in a message
 
 
 @runtime_checkable
@@ -29,13 +28,16 @@ class Limit(Protocol):
     """A condition on a value that already has the right type; `str` puts it into words."""
 
     def problem(self, value: Any) -> str | None:
-        """What was expected instead, as in "at least 1"; None if the value fits."""
+        """The expectation that the value fails, as in "at least 1"; None if the value fits."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Between:
-    """Numbers from `least` to `most`; without `most` itself if `below`. NaN is refused."""
+    """Numbers from `least` to `most`, or up to but not including `most` if `below` is set.
+
+    NaN is refused.
+    """
 
     least: float
     most: float
@@ -54,7 +56,7 @@ class Between:
 
 @dataclasses.dataclass(frozen=True)
 class Encodable:
-    """Text that UTF-8 can hold, as configurations and manifests are written."""
+    """Text that UTF-8, the encoding of configurations and manifests, can hold."""
 
     def problem(self, value: str) -> str | None:
         return None if all(unicodedata.category(c) != "Cs" for c in value) else "text in UTF-8"
@@ -65,7 +67,12 @@ class Encodable:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """Text on one line, without control characters, that UTF-8 can hold."""
+    """Text on one line, in UTF-8 and without control characters.
+
+    Attributes:
+        least: fewest bytes.
+        most: most bytes.
+    """
 
     least: int = 0
     most: int = PATH_BYTES
@@ -102,7 +109,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Name:
-    """A folder's name; with `nested`, also several with / between. It leads nowhere else."""
+    """A folder's name; with `nested`, also several names with / between, none of them `..`."""
 
     nested: bool = False
 
@@ -118,21 +125,8 @@ class Name:
 
 
 @dataclasses.dataclass(frozen=True)
-class Keys:
-    """A dictionary with exactly these keys."""
-
-    names: tuple[str, ...]
-
-    def problem(self, value: Mapping[str, Any]) -> str | None:
-        return None if set(value) == set(self.names) else str(self)
-
-    def __str__(self) -> str:
-        return "{" + ", ".join(f"{name!r}: N" for name in self.names) + "}"
-
-
-@dataclasses.dataclass(frozen=True)
 class Entries:
-    """From `least` to `most` entries."""
+    """Tuples of `least` to `most` entries."""
 
     least: int
     most: int
@@ -146,7 +140,7 @@ class Entries:
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """Rates of a mixture: none negative, one positive, and none too rare to be ever drawn."""
+    """Rates of a mixture: each is 0 or from `least` to `most`, and at least one is positive."""
 
     least: float
     most: float
@@ -159,12 +153,17 @@ class Rates:
 
     def __str__(self) -> str:
         bounds = f"{_number(self.least)} to {_number(self.most)}"
-        return f"rates of 0 or from {bounds}, at least one of them positive"
+        return f"rates in brackets, each 0 or from {bounds}, at least one of them positive"
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshSizes:
-    """Devices along each axis of a mesh; -1 takes what the others leave."""
+    """Devices along each axis of a mesh; -1 stands for all remaining devices.
+
+    Attributes:
+        most: most devices along an axis.
+        auto: the one value with more than one -1 that is allowed.
+    """
 
     most: int
     auto: tuple[int, ...]
@@ -175,59 +174,52 @@ class MeshSizes:
         return None if fits else str(self)
 
     def __str__(self) -> str:
-        return f"sizes of at least 1 and at most {self.most:,}, one of them perhaps -1"
+        return f"sizes in brackets, each from 1 to {self.most:,}, one of them perhaps -1"
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSets:
-    """Names of `data.catalog.SOURCES`, each once."""
+    """Names of data sets, none of them twice; `load` and `data.data_set_file` know the names."""
 
     def problem(self, value: Sequence[str]) -> str | None:
-        from sycophancy.data.catalog import SOURCES
-
-        for name in value:
-            if name not in SOURCES:
-                close = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.5)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                return f"names of data sets{hint}, which are {', '.join(SOURCES)}"
         return None if len(set(value)) == len(value) else "each data set once"
 
     def __str__(self) -> str:
-        return "that names a data set"
+        return "a tuple of names of data sets"
 
 
 def shown(value: object) -> str:
-    """A value as messages show it: its `repr`, shortened.
+    """The `repr` of a value, shortened for a message.
 
     >>> shown("four"), len(shown("a" * 10_000))
     ("'four'", 120)
     """
     try:
         return shortened(repr(value))
-    except ValueError:  # Python refuses to write longer numbers
+    except ValueError:  # Python refuses to print longer numbers
         return f"a number of more than {sys.get_int_max_str_digits():,} digits"
 
 
 def shortened(text: str) -> str:
-    """Text that is too long for a message, without its middle."""
+    """A text without its middle, if it is too long for a message."""
     if len(text) <= _SHOWN:
         return text
     return f"{text[: _SHOWN - 43]}...{text[-40:]}"
 
 
-def check(said: str, value: T, limit: Limit) -> T:
-    """The value of a command-line option, if it fits.
+def check(option: str, value: T, limit: Limit) -> T:
+    """Returns the value of a command-line option, if it is within a limit.
 
     Args:
-        said: the option, as in "--name".
-        value: what was given.
-        limit: what is allowed.
+        option: the option's name for the message, as in "--name".
+        value: the given value, of the type that the limit is for.
+        limit: the condition.
 
     Raises:
-        UserError: it does not fit.
+        UserError: the value is not within the limit.
     """
     if problem := limit.problem(value):
-        raise UserError(f"{said} {shown(value)}: expected {problem}")
+        raise UserError(f"{option} {shown(value)}: expected {problem}")
     return value
 
 

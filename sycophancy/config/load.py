@@ -1,32 +1,28 @@
-"""From a model, a recipe and flags to the typed configuration of a run."""
+"""Makes the typed configuration of a run from a model, a recipe and flags."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import pprint
 import re
-import typing
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from sycophancy import errors
-from sycophancy.config import bounds, macros
-from sycophancy.config.bounds import Keys, Place
+from sycophancy.config import bounds, conversion, macros
+from sycophancy.config.bounds import Place
+from sycophancy.config.declarations import GROUPS, declarations, macros_by_field
+from sycophancy.config.macros import Setting
 from sycophancy.config.schema import (
     BATCH_TOKENS,
-    PACKAGE,
     Config,
     DataConfig,
-    Length,
     ModelConfig,
     NetworkConfig,
     TrainingConfig,
+    inside_package,
 )
 
-_CLASSES = (NetworkConfig, ModelConfig, DataConfig, TrainingConfig, Config)
-# What has a training split (tasks/__init__.py).
+# The tasks and mixtures of `tasks/` that have a training split.
 _MIXTURE = re.compile(
     r"sycophancy_intervention|instruction_tuning|"
     r"sycophancy_mix(_(?!0+to0+$)[0-9]{1,6}to[0-9]{1,6})?"
@@ -35,57 +31,48 @@ _MIXTURE = re.compile(
 
 @functools.cache
 def macro_types() -> dict[str, Any]:
-    """The type and limits of every macro: of the field that `trainers/jax.gin` binds it to."""
-    hints: dict[str, dict[str, Any]] = {
-        cls.__name__: typing.get_type_hints(cls, include_extras=True) for cls in _CLASSES
-    }
-    hints["TrainingConfig"]["task_feature_lengths"] = Annotated[
-        dict[str, Length], Keys(("inputs", "targets")), "tokens of a packed row"
-    ]
-    return {field.macro: hints[field.owner][field.field] for field in macros.bindings()}
-
-
-@functools.cache
-def _defaults() -> dict[str, Any]:
-    known = {
-        (cls.__name__, field.name): field.default
-        for cls in _CLASSES
-        for field in dataclasses.fields(cls)
-        if field.default is not dataclasses.MISSING
-    }
-    lengths = {"inputs": TrainingConfig.input_length, "targets": TrainingConfig.target_length}
-    known["TrainingConfig", "task_feature_lengths"] = lengths
-    found: dict[str, Any] = {"FILTRATION": True, "TRAINER": "jax"}
-    for field in reversed(macros.bindings()):  # of two fields of one macro, the first decides
-        if (field.owner, field.field) in known:
-            found[field.macro] = known[field.owner, field.field]
-    # Both dropout rates are one macro; the network's own default, no dropout, is for scoring.
-    return found | {"DROPOUT_RATE": TrainingConfig.dropout_rate}
+    """The type and limits of every macro."""
+    return {macro: declared.annotation for macro, declared in declarations().items()}
 
 
 def load_config(
     model: str,
     recipe: str,
     bindings: Sequence[str] = (),
-    overrides: Mapping[str, macros.Setting] | None = None,
+    overrides: Mapping[str, Setting] | None = None,
 ) -> Config:
-    """One run's configuration: a model's gin file, a recipe's, then what the user said.
+    """Loads the configuration of a run: a model's settings, a recipe's, then those of flags.
 
     Args:
         model: a shipped model's name, the path of a gin file, or a checkpoint: a folder, an
             address in a bucket, or `hf:owner/name`.
         recipe: a shipped recipe's name, or the path of a gin file.
-        bindings: "MACRO=VALUE" each; the last word.
-        overrides: macros from other flags, with the flag as origin.
+        bindings: "MACRO=VALUE" each; they win over everything else.
+        overrides: settings from other flags.
 
     Raises:
-        UserError: an unknown macro or a value that does not fit, with the file and line or flag.
+        UserError: a macro is unknown or a value does not fit; the message names the file and line
+            or the flag.
 
     Example:
         >>> load_config("mini_base", "quick", ["BATCH_SIZE=4"]).training.batch_size
         4
     """
-    from sycophancy.model import references  # which needs this module
+    return _build(resolve(model, recipe, bindings, overrides))
+
+
+def resolve(
+    model: str,
+    recipe: str,
+    bindings: Sequence[str] = (),
+    overrides: Mapping[str, Setting] | None = None,
+) -> dict[str, Setting]:
+    """The checked value of every macro, and the place that set it; see `load_config`.
+
+    Raises:
+        UserError: as for `load_config`.
+    """
+    from sycophancy.model import references  # takes long to import
 
     bounds.check("--model", model, Place())
     if references.is_checkpoint(model):
@@ -93,87 +80,136 @@ def load_config(
     else:
         of_model = macros.read_file(macros.find("model", model))
     recipe_file = macros.find("recipe", recipe)
+    recipe_name = recipe_file.stem if recipe.endswith(".gin") else recipe
     settings = {
-        "MODEL_NAME": macros.Setting(references.short_name(model), f"--model {model}"),
+        "MODEL_NAME": Setting(references.short_name(model), f"--model {model}"),
         **of_model,
-        "RECIPE": macros.Setting(
-            recipe_file.stem if recipe.endswith(".gin") else recipe, f"--recipe {recipe}"
-        ),
+        "RECIPE": Setting(recipe_name, f"--recipe {recipe}"),
         **macros.read_file(recipe_file),
     }
-    amended = _amend(settings, bindings, overrides)
-    if "VOCABULARY" not in amended and references.is_checkpoint(model):
+    settings = _with_flags(settings, bindings, overrides)
+    if "VOCABULARY" not in settings and references.is_checkpoint(model):
         raise errors.UserError(
             f"--model {model}: VOCABULARY is not set: there is no spiece.model, and no other form "
             "of a vocabulary (tokenizer.json) is read; give the SentencePiece model that it was "
             "trained with, as in --set VOCABULARY=FILE"
         )
-    return _build(amended, f"model {model} and recipe {recipe}")
+    return _complete(settings, f"model {model} and recipe {recipe}")
 
 
 def load_operative(
     text: str,
     source: str,
     bindings: Sequence[str] = (),
-    overrides: Mapping[str, macros.Setting] | None = None,
+    overrides: Mapping[str, Setting] | None = None,
 ) -> Config:
-    """The configuration whose `operative` text this is, changed as the user says."""
-    return _build(_amend(macros.read_text(text, source), bindings, overrides), source)
+    """Loads the configuration that a run's `config.gin` holds, changed by flags.
 
+    Args:
+        text: the text of the file.
+        source: the file's name, for messages.
+        bindings: as for `load_config`.
+        overrides: as for `load_config`.
 
-def check_flags(bindings: Sequence[str], overrides: Mapping[str, macros.Setting]) -> None:
-    """Checks what flags set, each for itself, where the model's and the recipe's files may be
-    absent; see `load_config`.
+    Raises:
+        UserError: as for `load_config`.
     """
-    for name, setting in _amend({}, bindings, overrides).items():
-        _checked(name, setting, macro_types()[name])
+    settings = _with_flags(macros.read_text(text, source), bindings, overrides)
+    return _build(_complete(settings, source))
 
 
-def _amend(
-    settings: Mapping[str, macros.Setting],
+def check_flags(bindings: Sequence[str], overrides: Mapping[str, Setting]) -> None:
+    """Checks each setting of flags alone, without the files of a model and a recipe.
+
+    Raises:
+        UserError: a macro is unknown or a value does not fit.
+    """
+    for name, setting in _with_flags({}, bindings, overrides).items():
+        _check(name, setting)
+
+
+def macro_values(config: Config) -> dict[str, Any]:
+    """The value of every macro in a configuration, as gin writes it, but with absolute paths."""
+    parts: dict[type, Any] = {
+        NetworkConfig: config.model.network,
+        ModelConfig: config.model,
+        DataConfig: config.data,
+        TrainingConfig: config.training,
+        Config: config,
+    }
+    values = {
+        macro: conversion.plain(getattr(parts[owner], field))
+        for owner in GROUPS.values()
+        for field, macro in macros_by_field(owner).items()
+    }
+    return {macro: values[macro] for macro in declarations()}
+
+
+def _with_flags(
+    settings: Mapping[str, Setting],
     bindings: Sequence[str],
-    overrides: Mapping[str, macros.Setting] | None,
-) -> dict[str, macros.Setting]:
+    overrides: Mapping[str, Setting] | None,
+) -> dict[str, Setting]:
     flags = dict(macros.read_flag(binding, macro_types()) for binding in bindings)
     return {**settings, **(overrides or {}), **flags}
 
 
-def _build(settings: Mapping[str, macros.Setting], source: str) -> Config:
-    known = macro_types()
+def _complete(settings: Mapping[str, Setting], source: str) -> dict[str, Setting]:
+    """Checks settings and adds the defaults of the others, in the order of `config.gin`."""
+    known = declarations()
     for name, setting in settings.items():
         if name not in known:
             raise errors.UserError(
-                f"{setting.origin}: unknown macro '{name}'{macros.closest(name, known)}"
+                f"{setting.origin}: unknown macro '{name}'{errors.did_you_mean(name, known)}"
             )
-    values = {}
-    for name, annotation in known.items():
-        setting = settings.get(name) or macros.Setting(_default(name, source), "the default")
-        values[name] = _checked(name, setting, annotation)
-    _check_together(values)
-    return _assemble(values)
+    complete = {}
+    for name, declared in known.items():
+        if name not in settings and declared.is_required:
+            raise errors.UserError(
+                f"{source}: {name} is not set; set it in the model's gin file, or with "
+                f"--set {name}=VALUE"
+            )
+        default = Setting(conversion.plain(declared.default), "the default")
+        complete[name] = _check(name, settings.get(name, default))
+    _check_data_sets(complete)
+    _check_together({name: setting.value for name, setting in complete.items()})
+    return complete
 
 
-def _checked(name: str, setting: macros.Setting, annotation: Any) -> Any:
+def _check(name: str, setting: Setting) -> Setting:
+    """The setting with its value converted to the macro's type."""
     try:
-        return macros.convert(setting.value, annotation)
+        return Setting(conversion.convert(setting.value, macro_types()[name]), setting.origin)
     except (TypeError, ValueError) as error:
         raise errors.UserError(f"{setting.origin}: {name}: {error}") from None
 
 
+def _check_data_sets(settings: Mapping[str, Setting]) -> None:
+    """Refuses an unknown data set, unless a TOML file, which is read later, may describe it."""
+    from sycophancy.data.catalog import SOURCES, choose
+
+    if settings["DATA_SET_FILES"].value:
+        return
+    try:
+        choose(settings["DATA_SETS"].value, SOURCES)
+    except errors.UserError as error:
+        raise errors.UserError(f"{settings['DATA_SETS'].origin}: {error}") from None
+
+
 def _check_together(values: Mapping[str, Any]) -> None:
-    """Refuses settings that fit alone and not together."""
+    """Refuses settings that fit alone but not together."""
     batch, parts, lengths = (
         values[name] for name in ("BATCH_SIZE", "MICROBATCHES", "TASK_FEATURE_LENGTHS")
     )
     if batch % parts:
         raise errors.UserError(f"MICROBATCHES = {parts} does not divide BATCH_SIZE = {batch}")
-    if (tokens := batch * sum(lengths.values())) > BATCH_TOKENS:
+    if (tokens := batch * (lengths.inputs + lengths.targets)) > BATCH_TOKENS:
         raise errors.UserError(
-            f"BATCH_SIZE = {batch} rows of TASK_FEATURE_LENGTHS = {lengths} are {tokens:,} tokens "
-            f"a batch; at most {BATCH_TOKENS:,} can be held"
+            f"BATCH_SIZE = {batch} rows of TASK_FEATURE_LENGTHS = {conversion.plain(lengths)} are "
+            f"{tokens:,} tokens a batch; at most {BATCH_TOKENS:,} can be held"
         )
     mixture = values["MIXTURE_OR_TASK_NAME"]
-    if values["TRAINER"] == "jax" and not _MIXTURE.fullmatch(mixture):  # T5X knows others, too
+    if values["TRAINER"] == "jax" and not _MIXTURE.fullmatch(mixture):  # T5X can load others
         raise errors.UserError(
             f"MIXTURE_OR_TASK_NAME = {mixture!r}: expected sycophancy_mix, sycophancy_mix_1to1 "
             "(any ratio), sycophancy_intervention or instruction_tuning"
@@ -186,56 +222,21 @@ def _check_together(values: Mapping[str, Any]) -> None:
         )
 
 
-def _default(name: str, source: str) -> Any:
-    if name not in _defaults():
-        raise errors.UserError(
-            f"{source}: {name} is not set; set it in the model's gin file, or with "
-            f"--set {name}=VALUE"
-        )
-    return _defaults()[name]
+def _build(settings: Mapping[str, Setting]) -> Config:
+    """The configuration of complete settings."""
 
+    def fields(owner: type) -> dict[str, Any]:
+        filled = macros_by_field(owner).items()
+        return {field: settings[macro].value for field, macro in filled}
 
-def macro_values(config: Config) -> dict[str, Any]:
-    """The macros of a configuration; `load_operative` makes it of them again."""
-    objects = {
-        "Config": config,
-        "ModelConfig": config.model,
-        "NetworkConfig": config.model.network,
-        "DataConfig": config.data,
-        "TrainingConfig": config.training,
-    }
-    lengths = {"inputs": config.training.input_length, "targets": config.training.target_length}
-    return {
-        field.macro: lengths
-        if field.field == "task_feature_lengths"
-        else getattr(objects[field.owner], field.field)
-        for field in macros.bindings()
-    }
-
-
-def _assemble(values: Mapping[str, Any]) -> Config:
-    fields: dict[str, dict[str, Any]] = {cls.__name__: {} for cls in _CLASSES}
-    for field in macros.bindings():
-        fields[field.owner][field.field] = values[field.macro]
-    training, model = fields["TrainingConfig"], fields["ModelConfig"]
-    lengths = training.pop("task_feature_lengths")
-    model |= {name: inside_package(model[name]) for name in ("checkpoint", "vocabulary")}
+    of_model = fields(ModelConfig)
+    of_model |= {name: inside_package(of_model[name]) for name in ("checkpoint", "vocabulary")}
     return Config(
-        model=ModelConfig(network=NetworkConfig(**fields["NetworkConfig"]), **model),
-        data=DataConfig(**fields["DataConfig"]),
-        training=TrainingConfig(
-            input_length=lengths["inputs"], target_length=lengths["targets"], **training
-        ),
+        model=ModelConfig(network=NetworkConfig(**fields(NetworkConfig)), **of_model),
+        data=DataConfig(**fields(DataConfig)),
+        training=TrainingConfig(**fields(TrainingConfig)),
         operative="".join(
-            f"{name} = {pprint.pformat(value, width=10**6, sort_dicts=True)}\n"
-            for name, value in values.items()
+            f"{name} = {conversion.as_gin(setting.value)}\n" for name, setting in settings.items()
         ),
-        **fields["Config"],
+        **fields(Config),
     )
-
-
-def inside_package(path: str) -> str:
-    """A path that begins with `package:`, in the installed package; another one as it is."""
-    if not path.startswith(PACKAGE):
-        return path
-    return str(Path(__file__).resolve().parents[1] / path.removeprefix(PACKAGE))

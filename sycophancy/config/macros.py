@@ -1,35 +1,33 @@
-"""Gin files and `MACRO=VALUE` flags, read into plain values that remember where they were said.
+"""Reads gin files and `MACRO=VALUE` flags into plain values, each with the place that set it.
 
-Gin's own parser does the reading, through a delegate of ours, and its global configuration is never
-touched: two configurations in one process cannot see each other.
+Gin's own parser reads them through a delegate, so gin's global configuration is never touched: two
+configurations in one process cannot see each other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import functools
-import math
 import re
-import types
-import typing
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from sycophancy import errors
-from sycophancy.config.bounds import Limit, Place, check, shortened, shown
+from sycophancy.config.bounds import Place, check, shortened, shown
+from sycophancy.config.conversion import fits
 
-_FILE_BYTES = 2**20  # of a gin file; the shipped ones have 2 kB
-_INCLUDES = 8  # files that include one another
-_NESTING = 8  # brackets in brackets
+_FILE_BYTES = 2**20  # limit for a gin file; the shipped files have about 2 kB
+_INCLUDES = 8  # limit for a chain of files that include one another
+_RELATIVE_TO_FILE = ("DATA_SET_FILES", "EVALUATIONS")  # their paths are relative to the file
+_NESTING = 8  # limit for nested brackets
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A macro's value and where it was said (`recipes/paper.gin:12`, `--set BATCH_SIZE=4`)."""
+    """A macro's value and the place that set it (`recipes/paper.gin:12`, `--set BATCH_SIZE=4`)."""
 
     value: Any
     origin: str
@@ -46,25 +44,31 @@ class _Reference:
 
 
 def root() -> Path:
-    """The folder of the gin files: inside the installed package, or at the repository's root."""
+    """The folder of the gin files: inside an installed package, else at the repository's root."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "gin_configs"
     return inside if inside.is_dir() else package.parent / "gin_configs"
 
 
-def closest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'NAME'?` for the most similar name, or an empty string."""
-    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean '{found[0]}'?" if found else ""
-
-
-def find(kind: str, name: str) -> Path:
-    """The gin file of a shipped model or recipe, or the one at a given path.
+def shipped(kind: str) -> dict[str, Path]:
+    """The shipped gin files by name, as in "mini_base" or "ablations/no_filtration".
 
     Args:
         kind: "model" or "recipe".
-        name: a shipped name such as "mini_base" or "ablations/no_filtration", or a path that ends
-            in `.gin`.
+    """
+    folder = root() / f"{kind}s"
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for path in sorted(folder.rglob("*.gin"))
+    }
+
+
+def find(kind: str, name: str) -> Path:
+    """Finds the gin file of a shipped model or recipe, or the one at a given path.
+
+    Args:
+        kind: "model" or "recipe".
+        name: a shipped name, or a path that ends in `.gin`.
 
     Raises:
         UserError: there is no such file.
@@ -74,22 +78,18 @@ def find(kind: str, name: str) -> Path:
         if (reason := _not_a_file(Path(name))) is not None:
             raise errors.UserError(f"{kind} file {name} {reason}")
         return Path(name)
-    folder = root() / f"{kind}s"
-    shipped = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.rglob("*.gin"))
-    }
-    if name not in shipped:
+    paths = shipped(kind)
+    if name not in paths:
         raise errors.UserError(
-            f"unknown {kind} '{name}'{closest(name, shipped)} "
-            f"(shipped: {', '.join(shipped)}; or the path of a .gin file)"
+            f"unknown {kind} '{name}'{errors.did_you_mean(name, paths)} "
+            f"(shipped: {', '.join(paths)}; or the path of a .gin file)"
         )
-    return shipped[name]
+    return paths[name]
 
 
 @functools.cache
 def _parser_class() -> Any:
-    from gin import config_parser  # 20 ms that `--help` need not spend
+    from gin import config_parser  # takes 20 ms, which `--help` need not spend
 
     class Delegate(config_parser.ParserDelegate):
         def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Any:
@@ -104,10 +104,10 @@ def _parser_class() -> Any:
 def _statements(text: str, source: str) -> Sequence[Any]:
     parser = None
     try:
-        with warnings.catch_warnings(action="ignore"):  # of unknown escapes, as in 'C:\data'
+        with warnings.catch_warnings(action="ignore"):  # about unknown escapes, as in 'C:\data'
             parser = _parser_class()(text)
             return list(parser)
-    except Exception as error:  # gin's parser lets many kinds through: TypeError, RecursionError
+    except Exception as error:  # gin's parser raises many classes: TypeError, RecursionError
         reason = " ".join(str(error.args[0] if error.args else error).split())
         if isinstance(error, RecursionError):
             reason = "brackets are nested too deeply"
@@ -123,7 +123,7 @@ def _statements(text: str, source: str) -> Sequence[Any]:
 
 
 def _line_of(error: Exception) -> int | None:
-    """The line that an error of gin's parser, or of Python's tokenizer, names."""
+    """The line number in an error of gin's parser or of Python's tokenizer."""
     match error.args:
         case (_, (_, int(line), *_)) if isinstance(error, SyntaxError):
             return line
@@ -140,10 +140,15 @@ def _label(path: Path) -> str:
 
 
 def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Setting]:
-    """The macros that a gin file sets, with the files it includes.
+    """Reads the macros that a gin file and the files it includes set.
+
+    Args:
+        path: the gin file.
+        seen: the files whose includes led to this one.
 
     Raises:
-        UserError: it cannot be read, or holds anything but macros and includes, or includes itself.
+        UserError: the file cannot be read, holds anything but macros and includes, or includes
+            itself.
     """
     if path.resolve() in seen:
         raise errors.UserError(f"{_label(seen[-1])}: includes {_label(path)}, which includes it")
@@ -156,10 +161,10 @@ def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Setting]:
 
 
 def text_of(path: Any) -> str:
-    """What a gin file says; a byte-order mark, as some editors write it, is left out.
+    """The text of a gin file, without the byte-order mark that some editors write.
 
     Raises:
-        UserError: it is missing, no file, too large or not in UTF-8.
+        UserError: the file is missing, no regular file, too large or not in UTF-8.
     """
     try:
         if isinstance(path, Path) and path.stat().st_size > _FILE_BYTES:
@@ -176,19 +181,29 @@ def text_of(path: Any) -> str:
 
 
 def _not_a_file(path: Path) -> str | None:
-    """Why there is no file at a path, as the end of a sentence; None if there is one."""
+    """Why a path names no file, in words that follow the path; None if it names one."""
     try:
         if path.is_file():
             return None
         return "is not a file" if path.exists() else "does not exist"
-    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
+    except (OSError, ValueError) as error:  # a name that is too long or has a NUL
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def read_text(
     text: str, source: str, folder: Path | None = None, seen: tuple[Path, ...] = ()
 ) -> dict[str, Setting]:
-    """The macros that gin text sets; a later line wins. See `read_file`."""
+    """Reads the macros that gin text sets; a later line wins.
+
+    Args:
+        text: the text of a gin file.
+        source: its name in messages.
+        folder: where to look for included files, after the folder of the shipped ones.
+        seen: the files whose includes led to this text.
+
+    Raises:
+        UserError: as for `read_file`.
+    """
     settings: dict[str, Setting] = {}
     for statement in _statements(text, source):
         origin = f"{source}:{statement.location.line_num}"
@@ -197,21 +212,31 @@ def read_text(
                 places = [root() / statement.filename]
                 if folder is not None:
                     places.append(folder / statement.filename)
-                found = [place for place in places if _not_a_file(place) is None]
-                if not found:
+                included = next((place for place in places if _not_a_file(place) is None), None)
+                if included is None:
                     name = shortened(statement.filename)
                     raise errors.UserError(f"{origin}: no file {name} to include")
-                settings |= read_file(found[0], seen)
+                settings |= read_file(included, seen)
             case "BindingStatement" if not statement.arg_name and not statement.scope:
-                settings[statement.selector] = Setting(
-                    _literal(statement.value, settings, origin), origin
-                )
+                value = _literal(statement.value, settings, origin)
+                if statement.selector in _RELATIVE_TO_FILE and folder is not None:
+                    value = _absolute(value, folder)
+                settings[statement.selector] = Setting(value, origin)
             case _:
                 line = statement.location.line_content.strip()
                 raise errors.UserError(
                     f"{origin}: only macros (NAME = value) and includes may stand here: {line}"
                 )
     return settings
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    """Paths in a list as absolute ones, relative to a folder; anything else as it is."""
+    if isinstance(value, str) and "://" not in value:
+        return str((folder / value).absolute())
+    if isinstance(value, list | tuple):
+        return tuple(_absolute(entry, folder) for entry in value)
+    return value
 
 
 def _literal(
@@ -237,129 +262,35 @@ def _literal(
 
 
 def read_flag(binding: str, annotations: Mapping[str, Any]) -> tuple[str, Setting]:
-    """The macro that one `--set MACRO=VALUE` sets.
+    """Reads one `--set MACRO=VALUE`.
 
-    VALUE is gin's; a macro that takes text also takes it without quotes, and true and false may be
-    written small.
+    VALUE is written as in a gin file. Text needs no quotes, and true, false and none may be written
+    in lower case.
 
     Args:
         binding: "MACRO=VALUE".
         annotations: the type of every known macro.
+
+    Returns:
+        The macro and its setting. The value's type is not checked yet.
+
+    Raises:
+        UserError: the macro is unknown, or gin cannot read the value.
     """
     origin = f"--set {shortened(' '.join(binding.split()))}"
     name, equals, text = (part.strip() for part in binding.partition("="))
     if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise errors.UserError(f"{origin}: expected MACRO=VALUE, as in --set BATCH_SIZE=16")
     if name not in annotations:
-        raise errors.UserError(f"{origin}: unknown macro '{name}'{closest(name, annotations)}")
-    small = {"true": True, "false": False, "none": None}
-    if text.lower() in small and _allows(small[text.lower()], annotations[name]):
-        return name, Setting(small[text.lower()], origin)
+        hint = errors.did_you_mean(name.upper(), annotations)
+        raise errors.UserError(f"{origin}: unknown macro '{name}'{hint}")
+    constants = {"true": True, "false": False, "none": None}
+    if text.lower() in constants and fits(constants[text.lower()], annotations[name]):
+        return name, Setting(constants[text.lower()], origin)
     with contextlib.suppress(errors.UserError):
-        said = _statements(f"{name} = {text}", origin)
-        if len(said) == 1:  # and no second line
-            return name, Setting(_literal(said[0].value, {}, origin), origin)
+        statements = _statements(f"{name} = {text}", origin)
+        if len(statements) == 1:  # the text has no second line
+            return name, Setting(_literal(statements[0].value, {}, origin), origin)
     if text and not text.startswith(("'", '"', "[", "(", "{", "@", "%")):
-        return name, Setting(text, origin)  # unquoted text; its type is checked with the rest
+        return name, Setting(text, origin)  # text without quotes
     raise errors.UserError(f"{origin}: gin cannot read the value {shown(text)}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """A macro bound by a trainer file: the class and field it fills."""
-
-    macro: str
-    owner: str
-    field: str
-
-
-@functools.cache
-def bindings(trainer: str = "jax") -> tuple[Field, ...]:
-    """What `trainers/<trainer>.gin` binds: one `Class.field = %MACRO` a line."""
-    path = root() / "trainers" / f"{trainer}.gin"
-    fields = []
-    for statement in _statements(path.read_text(encoding="utf-8"), _label(path)):
-        if not isinstance(statement.value, _Macro):
-            raise ValueError(f"{_label(path)}:{statement.location.line_num}: not a %MACRO")
-        fields.append(Field(statement.value.name, statement.selector, statement.arg_name))
-    return tuple(fields)
-
-
-def convert(value: Any, annotation: Any) -> Any:
-    """`value` as the type says, ints as floats and lists as tuples where the type allows it.
-
-    Raises:
-        TypeError: the value is of another type; the message says what was expected.
-        ValueError: it is outside a limit that the annotation states.
-
-    Example:
-        >>> convert([5, 1], tuple[float, float])
-        (5.0, 1.0)
-    """
-    arguments = typing.get_args(annotation)
-    match typing.get_origin(annotation):
-        case typing.Annotated:
-            converted = convert(value, arguments[0])
-            for limit in _limits(annotation):
-                if problem := limit.problem(converted):
-                    raise ValueError(f"expected {problem}, got {shown(value)}")
-            return converted
-        case typing.Literal if value in arguments and isinstance(value, str):
-            return value
-        case typing.Union | types.UnionType:
-            if value is None and type(None) in arguments:
-                return None
-            (inner,) = (argument for argument in arguments if argument is not type(None))
-            return convert(value, inner)
-        case origin if origin is tuple and isinstance(value, (list, tuple)):
-            if arguments[-1] is Ellipsis:
-                return tuple(convert(item, arguments[0]) for item in value)
-            if len(value) == len(arguments):
-                return tuple(map(convert, value, arguments))
-        case origin if origin is dict and isinstance(value, dict):
-            return {convert(k, arguments[0]): convert(v, arguments[1]) for k, v in value.items()}
-    if annotation is float and isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            return math.inf if value > 0 else -math.inf  # which no limit lets pass
-    if annotation in (int, bool, str) and type(value) is annotation:
-        return value
-    raise TypeError(f"expected {describe(annotation)}, got {shown(value)}")
-
-
-def _allows(value: Any, annotation: Any) -> bool:
-    try:
-        convert(value, annotation)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _limits(annotation: Any) -> list[Limit]:
-    return [limit for limit in typing.get_args(annotation)[1:] if isinstance(limit, Limit)]
-
-
-def describe(annotation: Any) -> str:
-    """A type and its limits in plain words, for messages.
-
-    >>> from sycophancy.config.bounds import Between
-    >>> describe(Annotated[int, Between(1, 65_536)])
-    'a whole number from 1 to 65,536'
-    """
-    arguments = typing.get_args(annotation)
-    origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        return " ".join([describe(arguments[0]), *map(str, _limits(annotation))])
-    if origin is typing.Literal:
-        return "one of " + ", ".join(map(repr, arguments))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(argument) for argument in arguments)
-    if origin is tuple and arguments[-1] is Ellipsis:
-        return f"a tuple, each {describe(arguments[0])}"
-    if origin is tuple:
-        return f"{len(arguments)} values in brackets, each {describe(arguments[0])}"
-    if origin is dict:
-        return f"a dictionary of {describe(arguments[0])} to {describe(arguments[1])}"
-    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
-    return words.get(annotation, "None")

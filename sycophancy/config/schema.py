@@ -1,8 +1,17 @@
-"""What a run is told: frozen dataclasses, filled from gin macros at the edge."""
+"""The typed configuration of a run; each field is the one declaration of a setting.
+
+    batch_size: Annotated[int, Between(1, 65_536), "Packed rows in a batch, over all devices."] = 32
+
+The annotation has the type, the limits (`bounds`), perhaps markers (`markers`) and the help text.
+The setting's gin macro is the field's name in upper case, unless `Macro` names another. Reading,
+checks, error messages, `config.gin` and the reference page follow from these declarations
+(`declarations`). A field without a help text is no setting.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Literal
 
 from sycophancy.config.bounds import (
@@ -15,146 +24,257 @@ from sycophancy.config.bounds import (
     Rates,
     Text,
 )
-from sycophancy.model.mesh import AUTO
+from sycophancy.config.markers import ByContent, Label, Macro, Operational, SameAs
 
 ClaimMode = Literal["paper", "balanced"]
 Sampling = Literal["uniform", "balanced"]
 Activation = Literal["gelu", "gelu_exact", "relu", "silu", "tanh", "sigmoid", "linear"]
 
-# TensorFlow shuffles by the seed modulo 2^31 - 1, and JAX drops all but its low 32 bits: beyond
-# this bound, two seeds would draw the same.
-Seed = Annotated[int, Between(0, 2**31 - 2), "seed of every random choice"]
-Steps = Between(1, 10**9)  # with PRETRAINED_STEP below 2^31, as T5X counts
-Length = Annotated[int, Between(2, 65_536)]  # tokens, of which the end of sequence is one
-BATCH_TOKENS = 2**26  # most tokens of a batch; it is built in the host's memory, several ahead
+MESH_AXES = ("data", "fsdp", "model")
+AUTO_MESH = (-1, -1, 1)  # chosen by the model's size and the devices' memory
+BATCH_TOKENS = 2**26  # most tokens of a batch; the host builds several batches ahead in its memory
+PACKAGE = "package:"  # a path with this prefix lies inside the installed package
+
+FilePlace = Annotated[str, Place()]
+Steps = Annotated[int, Between(1, 10**9)]  # T5X adds PRETRAINED_STEP and counts below 2^31
+Length = Annotated[int, Between(2, 65_536)]  # tokens; the end of sequence is one of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """The length of a packed training row, in tokens."""
+
+    inputs: Length = 512
+    targets: Length = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """Shape of a T5 1.1 encoder-decoder; gin macros carry the same names as T5X's."""
+    """Shape of a T5 1.1 encoder-decoder; the macros are named as in T5X's gin files."""
 
-    vocab_size: Annotated[int, Between(1, 10**7), "rows of the embedding"]
-    emb_dim: Annotated[int, Between(1, 10**6), "width of the residual stream"]
-    num_heads: Annotated[int, Between(1, 10**5), "attention heads"]
-    num_encoder_layers: Annotated[int, Between(1, 10**4), "layers of the encoder"]
-    num_decoder_layers: Annotated[int, Between(1, 10**4), "layers of the decoder"]
-    head_dim: Annotated[int, Between(1, 10**5), "width of a head"]
-    mlp_dim: Annotated[int, Between(1, 10**7), "width inside the MLP"]
+    vocab_size: Annotated[int, Between(1, 10**7), "Rows of the embedding."]
+    emb_dim: Annotated[int, Between(1, 10**6), Macro("EMBED_DIM"), "Width of the residual stream."]
+    num_heads: Annotated[int, Between(1, 10**5), "Attention heads of a layer."]
+    num_encoder_layers: Annotated[int, Between(1, 10**4), "Layers of the encoder."]
+    num_decoder_layers: Annotated[int, Between(1, 10**4), "Layers of the decoder."]
+    head_dim: Annotated[int, Between(1, 10**5), "Width of an attention head."]
+    mlp_dim: Annotated[int, Between(1, 10**7), "Width inside the MLP."]
     mlp_activations: Annotated[
-        tuple[Activation, ...], Entries(1, 8), "of the MLP's branches, which are multiplied"
+        tuple[Activation, ...],
+        Entries(1, 8),
+        "Activation of each branch of the MLP; the branches are multiplied.",
     ] = ("gelu", "linear")
-    logits_via_embedding: Annotated[bool, "whether the output layer is the embedding"] = False
-    dropout_rate: Annotated[float, Between(0, 1, below=True), "in training only"] = 0.0
-    dtype: Annotated[Literal["float32", "bfloat16"], "of activations; parameters are float32"] = (
-        "float32"
-    )
+    logits_via_embedding: Annotated[
+        bool, "Whether the output layer shares the embedding's parameters."
+    ] = False
+    dropout_rate: Annotated[float, SameAs("DROPOUT_RATE")] = 0.0
+    dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        "Type of activations in training; parameters are always float32.",
+    ] = "float32"
     remat_policy: Annotated[
-        Literal["none", "dots", "full"], "what the backward pass computes again, to save memory"
+        Literal["none", "dots", "full"],
+        Operational(),
+        "Which activations the backward pass computes again to save memory: none, all but the "
+        "results of matrix products (dots), or all (full).",
     ] = "none"
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A checkpoint to start from: its name, its shape and where its files are."""
+    """A checkpoint to start from: its name, its shape and the place of its files."""
 
-    name: Annotated[str, Name(), "what the model is called"]
+    name: Annotated[
+        str,
+        Name(),
+        Macro("MODEL_NAME"),
+        Label(),
+        "The model's name in reports; by default from --model.",
+    ]
     network: NetworkConfig
-    checkpoint: Annotated[str, Place(), "a folder, an address in a bucket or hf:owner/name"]
-    vocabulary: Annotated[str, Place(), "a SentencePiece model"]
+    checkpoint: Annotated[
+        str,
+        Place(),
+        Macro("INITIAL_CHECKPOINT_PATH"),
+        ByContent(),
+        "Checkpoint to start from: a folder, an address in a bucket or hf:owner/name; "
+        "package:PATH lies inside the installed package.",
+    ]
+    vocabulary: Annotated[
+        str,
+        Place(),
+        ByContent(),
+        "SentencePiece model: a file, an address in a bucket or hf:owner/name/spiece.model; "
+        "package:PATH lies inside the installed package.",
+    ]
     pretrained_step: Annotated[
-        int, Between(0, 10**9), "steps of pretraining, which T5X goes on counting from"
+        int, Between(0, 10**9), "Steps of pretraining. T5X continues to count from this step."
     ] = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What `prepare` reads and how many rows it writes."""
+    """Which data `prepare` reads and how many rows it writes."""
 
-    origin: Annotated[Literal["hub", "mirror", "miniature"], "where the 17 data sets come from"] = (
-        "miniature"
-    )
+    origin: Annotated[
+        Literal["hub", "mirror", "miniature"],
+        Macro("DATA_ORIGIN"),
+        "Where the 17 data sets come from: the Hugging Face hub, the folder DATA_MIRROR, or the "
+        "generated miniature.",
+    ] = "miniature"
     mirror: Annotated[
-        Annotated[str, Place()] | None, "folder in the hub's layout, for the origin 'mirror'"
+        FilePlace | None,
+        Macro("DATA_MIRROR"),
+        ByContent(),
+        "Folder with copies of the data sets, laid out as on the hub; for DATA_ORIGIN 'mirror'.",
     ] = None
     surveys: Annotated[
-        Annotated[str, Place()] | None, "folder of the three survey files; None: by the origin"
+        FilePlace | None,
+        ByContent(),
+        "Folder with the three survey files; None: the surveys of DATA_ORIGIN.",
     ] = None
     instructions: Annotated[
-        Annotated[str, Place()] | None, "a .jsonl or .parquet file; None: by the origin"
+        FilePlace | None,
+        ByContent(),
+        "A .jsonl or .parquet file of instruction rows; None: the instructions of DATA_ORIGIN.",
     ] = None
-    data_sets: Annotated[tuple[str, ...], DataSets(), "which of the 17; empty means all"] = ()
-    num_examples: Annotated[int, Between(1, 10**7), "claims to train on, before filtration"] = (
-        100_000
-    )
-    num_instructions: Annotated[int, Between(1, 10**6), "instruction rows to train on"] = 20_000
+    data_sets: Annotated[
+        tuple[str, ...],
+        DataSets(),
+        "Which data sets to use, of the 17 and those of DATA_SET_FILES; empty: all.",
+    ] = ()
+    data_set_files: Annotated[
+        tuple[FilePlace, ...],
+        ByContent(),
+        "TOML files of your own data sets. In a recipe, their paths are relative to the recipe.",
+    ] = ()
+    evaluations: Annotated[
+        tuple[FilePlace, ...],
+        ByContent(),
+        "JSONL files of your own evaluation sets. In a recipe, their paths are relative to the "
+        "recipe.",
+    ] = ()
+    num_examples: Annotated[
+        int, Between(1, 10**7), "Claims to generate for training, before filtration."
+    ] = 100_000
+    num_instructions: Annotated[int, Between(1, 10**6), "Instruction rows for training."] = 20_000
     num_validation: Annotated[
-        int, Between(1, 10**6), "held-out claims, and as many held-out instructions"
+        int, Between(1, 10**6), "Held-out claims, and the same number of held-out instructions."
     ] = 1_000
-    num_survey_items: Annotated[int, Between(1, 10**6), "items of each survey"] = 1_000
+    num_survey_items: Annotated[int, Between(1, 10**6), "Items of each survey."] = 1_000
     claim_mode: Annotated[
-        ClaimMode, "what makes a claim false: its negation alone, or a wrong label too"
+        ClaimMode,
+        "What makes a claim false: only a negation ('paper'), or a wrong label, too ('balanced').",
     ] = "paper"
-    sampling: Annotated[Sampling, "over all texts, or as many from each data set"] = "uniform"
-    opinions: Annotated[bool, "whether training rows say what the user thinks"] = True
+    sampling: Annotated[
+        Sampling,
+        "Draw claims uniformly from all texts, or the same number from each data set ('balanced').",
+    ] = "uniform"
+    opinions: Annotated[bool, "Whether training rows state the user's opinion."] = True
     on_bad_row: Annotated[
-        Literal["drop", "stop"], "leave bad rows out, up to a share, or refuse the first"
+        Literal["drop", "stop"],
+        "Leave out rows that cannot be used, up to a share of a file, or stop at the first.",
     ] = "drop"
-    seed: Seed = 0
+    # TensorFlow shuffles by the seed modulo 2^31 - 1, and JAX drops all but its low 32 bits: two
+    # larger seeds could draw the same.
+    seed: Annotated[int, Between(0, 2**31 - 2), "Seed of every random choice of a run."] = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """The finetuning recipe."""
+    """How the model is finetuned."""
 
-    finetune_steps: Annotated[int, Steps, "optimizer steps"] = 1_000
-    batch_size: Annotated[int, Between(1, 65_536), "packed rows of a step"] = 32
-    input_length: Length = 512  # TASK_FEATURE_LENGTHS["inputs"]
-    target_length: Length = 64  # TASK_FEATURE_LENGTHS["targets"]
-    packing: Annotated[bool, "whether a row holds several examples"] = True
+    finetune_steps: Annotated[Steps, "Optimizer steps of finetuning."] = 1_000
+    batch_size: Annotated[int, Between(1, 65_536), "Packed rows in a batch, over all devices."] = 32
+    task_feature_lengths: Annotated[
+        Lengths,
+        "Tokens of a packed row, the end of sequence included. Longer examples are left out.",
+    ] = Lengths()
+    packing: Annotated[bool, "Whether a row may hold several examples."] = True
     learning_rate: Annotated[
-        float, Between(0, 10**6), "constant, relative to a tensor's root mean square"
+        float,
+        Between(0, 10**6),
+        "Constant learning rate of Adafactor, relative to a parameter's root mean square.",
     ] = 5e-4
-    dropout_rate: Annotated[float, Between(0, 1, below=True)] = 0.05
-    z_loss: Annotated[float, Between(0, 10**6), "weight of the squared log-partition"] = 1e-4
+    dropout_rate: Annotated[
+        float, Between(0, 1, below=True), "Share of activations dropped in training."
+    ] = 0.05
+    z_loss: Annotated[
+        float, Between(0, 10**6), "Weight of the squared logarithm of the softmax's normalizer."
+    ] = 1e-4
     microbatches: Annotated[
-        int, Between(1, 65_536), "parts of a batch, done one after the other to save memory"
+        int,
+        Between(1, 65_536),
+        "Parts of a batch that are computed one after another, to save memory.",
     ] = 1
-    mixture_or_task_name: Annotated[str, Text(1, 200), "what is trained on, by SeqIO's name"] = (
-        "sycophancy_mix"
-    )
+    mixture_or_task_name: Annotated[
+        str, Text(1, 200), "SeqIO's name of the task or mixture to train on."
+    ] = "sycophancy_mix"
     mixture_ratio: Annotated[
-        tuple[float, float], Rates(1e-6, 10**6), "intervention : instruction tuning"
+        tuple[float, float],
+        Rates(1e-6, 10**6),
+        "Claims to instructions in sycophancy_mix.",
     ] = (5.0, 1.0)
-    save_period: Annotated[int, Steps, "steps between checkpoints"] = 250
+    save_period: Annotated[Steps, Operational(), "Steps between checkpoints."] = 250
     save_minutes: Annotated[
-        Annotated[float, Between(0, 10**6)] | None, "also save at a logged step after so long"
+        Annotated[float, Between(0, 10**6)] | None,
+        Operational(),
+        "Also save at a logged step after this many minutes without a checkpoint.",
     ] = None
     keep_checkpoints: Annotated[
-        Annotated[int, Between(1, 10**9)] | None, "keep the newest N; None: all"
+        Annotated[int, Between(1, 10**9)] | None,
+        Operational(),
+        "Keep the newest N checkpoints; None: keep all.",
     ] = 1
     keep_period: Annotated[
-        Annotated[int, Steps] | None, "keep the steps divisible by this, too"
+        Steps | None, Operational(), "Also keep checkpoints at steps divisible by this."
     ] = None
-    log_period: Annotated[int, Steps, "steps between logged losses"] = 20
+    log_period: Annotated[Steps, Operational(), "Steps between logged losses."] = 20
     mesh: Annotated[
         tuple[int, int, int],
-        MeshSizes(10**6, AUTO),
-        "devices along data, fsdp and model; -1: the rest; (-1, -1, 1): by the model's size",
+        MeshSizes(10**6, AUTO_MESH),
+        Operational(),
+        "Devices along the axes data, fsdp and model; -1: all remaining devices; (-1, -1, 1): "
+        "chosen by the model's size.",
     ] = (-1, 1, 1)
-    seed: Seed = 0
+    seed: Annotated[int, SameAs("SEED")] = 0
+
+    @property
+    def input_length(self) -> int:
+        """Tokens of a row that the encoder reads."""
+        return self.task_feature_lengths.inputs
+
+    @property
+    def target_length(self) -> int:
+        """Tokens of a row that the decoder writes."""
+        return self.task_feature_lengths.targets
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """One run, whole."""
+    """The configuration of one run.
+
+    Attributes:
+        operative: the run's settings as gin text, which reads back as the same configuration.
+    """
 
     model: ModelConfig
     data: DataConfig
     training: TrainingConfig
-    filtration: Annotated[bool, "whether to drop claims that the model does not know"]
-    recipe: Annotated[str, Name(nested=True), "what the recipe is called"]
-    trainer: Annotated[Literal["jax", "t5x"], "our own, or the real T5X in a process of its own"]
-    operative: str  # the gin macros of the run, as text that gin parses back to the same run
+    filtration: Annotated[
+        bool, "Whether to drop training claims that the model does not judge correctly."
+    ] = True
+    recipe: Annotated[
+        str, Name(nested=True), Label(), "The recipe's name in reports; by default from --recipe."
+    ]
+    trainer: Annotated[
+        Literal["jax", "t5x"], "Finetune with the in-tree trainer, or with T5X as a subprocess."
+    ] = "jax"
+    operative: str
 
 
-PACKAGE = "package:"  # a path that starts so lies inside the installed package
+def inside_package(path: str) -> str:
+    """Resolves a path with the prefix `package:`; returns any other path unchanged."""
+    if not path.startswith(PACKAGE):
+        return path
+    return str(Path(__file__).resolve().parents[1] / path.removeprefix(PACKAGE))

@@ -15,6 +15,7 @@ corrupts a text that contains `[label]`; `prompts.fill` cannot.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +53,30 @@ def quote(columns: list[pa.Array]) -> pa.Array:
     """
     pieces = [piece for column in columns for piece in ('" and "', column)][1:]
     return pc.binary_join_element_wise('"', *pieces, '"', "")
+
+
+def label_problem(wordings: Sequence[str]) -> str | None:
+    """Why some wording of a label would make an ambiguous claim; None if all are clear.
+
+    >>> label_problem(["Good News", "not Good News"])
+    "'not Good News' begins with not, so a claim with it could be read as a denial; write Not"
+    """
+    seen: set[str] = set()
+    for wording in wordings:
+        key = " ".join(wording.casefold().split())
+        if key in seen:
+            return f"two labels are worded {wording!r}, so a claim could mean either"
+        seen.add(key)
+        if '"' in wording:
+            return f'{wording!r} has a ", which ends the quoted text of a claim'
+        if wording != wording.strip() or wording.endswith("."):
+            return f"{wording!r} begins or ends with a space or a full stop, which a claim adds"
+        if wording.startswith("not "):
+            return (
+                f"{wording!r} begins with not, so a claim with it could be read as a denial; write"
+                " Not"
+            )
+    return None
 
 
 def draw_claims(

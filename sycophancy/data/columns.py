@@ -16,7 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sycophancy.data.bad_rows import shortened
 from sycophancy.errors import UserError
+
+PUBLISHED = "use a file with the published columns"
 
 
 @contextlib.contextmanager
@@ -64,21 +67,29 @@ def batches(file: pq.ParquetFile, names: Sequence[str], path: Path) -> Iterator[
 
 
 def check_names(
-    present: Sequence[str], required: Sequence[str], where: str, optional: Sequence[str] = ()
+    present: Sequence[str],
+    required: Sequence[str],
+    where: str,
+    optional: Sequence[str] = (),
+    remedy: str = PUBLISHED,
 ) -> None:
     """Checks that a table has each required column, and no needed column twice.
 
+    Args:
+      present: the table's columns.
+      required: columns that it must have.
+      where: the table, for messages.
+      optional: columns that it may have.
+      remedy: what to do about a missing column, for messages.
+
     Raises:
-      UserError: it has not; the message says what it has.
+      UserError: a column is missing or is there twice; the message lists the table's columns.
     """
     counts = Counter(present)
     for name in required:
         if name not in counts:
-            there = ", ".join(counts)[:300] or "none"
-            raise UserError(
-                f"{where} has no column {name!r} (it has {there}); use a file with the published"
-                " columns"
-            )
+            known = shortened(", ".join(counts), 300) or "none"
+            raise UserError(f"{where} has no column {name!r} (it has {known}); {remedy}")
     for name in (*required, *optional):
         if counts[name] > 1:
             raise UserError(f"{where} has {counts[name]} columns {name!r}; keep one of them")

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 from sycophancy.config.schema import DataConfig
 from sycophancy.data import draws, hub, normalised
+from sycophancy.data.bad_rows import BadRow, BadRows
 from sycophancy.data.origins import split_files
-from sycophancy.data.records import BadRow, BadRows, Record, counted, is_text, read_records, rows_of
+from sycophancy.data.records import Record, is_text, numbered, read_records, table_rows, with_places
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item
 
@@ -164,9 +165,7 @@ def _generate(config: DataConfig, bad: BadRows) -> Instructions:
     )
     for split, sample in splits:
         rows = miniature.instructions(split, sample.size)
-        records = ((row, f"miniature {split} row {n}") for n, row in enumerate(rows, start=1))
-        for batch in _batches(records):
-            bad.read += len(batch)
+        for batch in _batches(numbered(rows, f"miniature {split}", bad)):
             for _, row in _rows(batch, config.seed, bad):
                 duplicates += row.inputs in trained or not sample.offer(row)
         trained = {row.inputs for row in train.rows()}
@@ -227,7 +226,7 @@ def _from_hub(bad: BadRows) -> Iterator[Record]:
     shards = stream.num_shards
     tasks = [_shard_rows(stream.shard(shards, index), what) for index in range(shards)]
     rows = hub.guard_stream(what, _in_turn(tasks), remedy=_REMEDY)
-    yield from counted(rows, HUB_ID, bad)
+    yield from with_places(rows, HUB_ID, bad)
 
 
 def _in_turn(iterators: list[Iterator[T]]) -> Iterator[T]:
@@ -242,9 +241,9 @@ def _in_turn(iterators: list[Iterator[T]]) -> Iterator[T]:
 
 
 def _shard_rows(shard: Any, what: str) -> Iterator[dict[str, str | None] | None]:
-    """As Arrow tables, since `datasets` ends at the first row that is not UTF-8 otherwise."""
+    """A task's rows, as Arrow tables; as dictionaries, a row not in UTF-8 would end them."""
     for table in shard.with_format("arrow").iter(batch_size=_HUB_BATCH):
-        yield from rows_of(table, _FIELDS, ("task",), what)
+        yield from table_rows(table, _FIELDS, ("task",), what)
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

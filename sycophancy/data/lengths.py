@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sycophancy.data import spelling
+from sycophancy.data.sources import Texts
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item
 from sycophancy.evaluation.limits import (
@@ -32,11 +34,13 @@ class Limits:
     Attributes:
       count_tokens: of texts, by the model's vocabulary, end of sequence included.
       inputs, targets: TASK_FEATURE_LENGTHS.
+      pieces: the pieces of texts, by the model's vocabulary; None leaves out notes on spelling.
     """
 
     count_tokens: CountTokens
     inputs: int
     targets: int
+    pieces: spelling.Pieces | None = None
 
 
 class Lengths:
@@ -92,6 +96,14 @@ class Lengths:
         kept, left_out = split_by_limits(items, self._limits.count_tokens)
         self._items += left_out
         return kept
+
+    def spelling(self, texts: Texts) -> list[str]:
+        """Sentences on texts and label wordings that the vocabulary reads badly."""
+        if self._limits is None or self._limits.pieces is None:
+            return []
+        source = texts.source
+        pieces = self._limits.pieces
+        return spelling.notes(source.name, texts.columns, source.label_names, pieces)
 
     def summary(self) -> list[LeftOut]:
         """What is left out, by stage, kind and name."""

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from sycophancy.config.schema import DataConfig
 from sycophancy.data import instructions, origins, survey_files
-from sycophancy.data.catalog import get_source, selected_names
+from sycophancy.data.catalog import FileRows
+from sycophancy.data.data_set_file import selected_sources
 from sycophancy.data.surveys import FILES
 from sycophancy.errors import UserError
+from sycophancy.evaluation.own_sets import named_files
 
 
 def local_files(config: DataConfig) -> dict[str, Path]:
@@ -35,6 +37,8 @@ def local_files(config: DataConfig) -> dict[str, Path]:
 
 
 def _files(config: DataConfig) -> Iterator[tuple[str, Path]]:
+    for own_set, path in named_files(config.evaluations).items():
+        yield f"evaluation set {own_set!r}", path
     if config.instructions is not None:
         yield "the instructions", Path(config.instructions)
     elif config.origin == "mirror":
@@ -43,9 +47,20 @@ def _files(config: DataConfig) -> Iterator[tuple[str, Path]]:
     if config.surveys is not None or config.origin == "mirror":
         for survey, name in FILES.items():
             yield f"survey {survey!r}", survey_files.survey_folder(config) / f"{name}.jsonl"
-    if config.origin == "mirror":
-        for name in selected_names(config.data_sets):
-            source = get_source(name)
-            for split in ("train", source.validation):
-                for path in origins.mirror_files(source, config, split):
-                    yield f"data set {name!r} {path.name}", path
+    for source in selected_sources(config):
+        what = f"data set {source.name!r}"
+        if source.described_in is not None:
+            yield f"{what} (its description)", source.described_in
+        if isinstance(source.rows, FileRows):
+            for path in (*source.rows.train, *source.rows.validation):
+                yield f"{what} {_short(path, source.described_in)}", path
+        elif config.origin == "mirror":
+            for split in filter(None, (source.rows.train, source.rows.validation)):
+                for path in origins.mirror_files(source.rows, config, split):
+                    yield f"{what} {path.name}", path
+
+
+def _short(path: Path, beside: Path | None) -> Path:
+    """A path as the TOML file beside it writes it, unless it lies elsewhere."""
+    folder = beside.parent if beside is not None else path.parent
+    return path.relative_to(folder) if path.is_relative_to(folder) else path

@@ -1,89 +1,100 @@
-"""Where a data set's rows come from: the hub, a mirror on disk or the miniature.
+"""Where a data set's rows come from: the hub, a mirror on disk, the miniature or a user's files.
 
-An origin gives the columns as they are published, and the names of the labels. What they mean is
-for `sources` to say.
+An origin gives the columns as they are published, and the names of the labels. `sources` maps these
+names to the labels of the protocol.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-
-import pyarrow as pa
+from typing import Literal
 
 from sycophancy.config.schema import DataConfig
-from sycophancy.data import columns, hub
-from sycophancy.data.catalog import Source
+from sycophancy.data import file_rows, hub, miniature
+from sycophancy.data.bad_rows import BadRows
+from sycophancy.data.catalog import FileRows, HubRows, Source
+from sycophancy.data.published import Published, check_columns, read_parquet
 from sycophancy.errors import UserError
+
+Split = Literal["train", "validation"]
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?:-[0-9a-f]+)?")  # as the hub names parts of a split
 
 
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """A split as published, or one file of it.
-
-    Attributes:
-      table: the columns, those of the source's texts and its label among them.
-      label: the label's column.
-      label_names: per label number its name; None if the column holds names itself.
-      where: file or hub address, for messages.
-    """
-
-    table: pa.Table
-    label: str
-    label_names: tuple[str, ...] | None
-    where: str
-
-
 def publishes_validation(source: Source, config: DataConfig) -> bool:
-    """Whether the origin has the split for held-out rows; a mirror may lack the file."""
-    if config.origin != "mirror":
-        return True
-    return bool(mirror_files(source, config, source.validation))
+    """Whether there is a split for held-out rows; a mirror may lack the file."""
+    rows = source.rows
+    if isinstance(rows, FileRows) or rows.validation is None or config.origin != "mirror":
+        return bool(rows.validation)
+    return bool(mirror_files(rows, config, rows.validation))
 
 
-def read_published(source: Source, config: DataConfig, split: str) -> list[Published]:
-    """Reads a split from the configured origin, file by file.
+def published_split(source: Source, split: Split) -> str:
+    """What the origin calls a split, as in `validation_matched`; a user's files have our names."""
+    if isinstance(source.rows, FileRows):
+        return split
+    return source.rows.train if split == "train" else source.rows.validation or "validation"
+
+
+def read_published(
+    source: Source, config: DataConfig, split: Split, bad: BadRows
+) -> list[Published]:
+    """Reads a split, file by file: a user's files if the source has some, else by the origin.
 
     Args:
-      source: the data set.
-      config: says which origin.
-      split: the hub's name of the split.
+      source: the data set. The miniature stands in for the 17 alone, so that a user's own data set
+        on the hub is then read from the hub.
+      config: names the origin.
+      split: which split to read.
+      bad: counts rows read, and the rows of a user's files that cannot be used.
 
     Raises:
-      UserError: the split cannot be had or a column is missing; the message names data set, file
+      UserError: the split cannot be read or a column is missing; the message names data set, file
         and the way out.
     """
-    if config.origin == "hub":
-        return [_from_hub(source, split)]
+    rows = source.rows
+    if isinstance(rows, FileRows):
+        paths = rows.train if split == "train" else rows.validation
+        return [file_rows.read_file(source, path, bad) for path in paths]
+    name = published_split(source, split)
     if config.origin == "mirror":
-        paths = mirror_files(source, config, split)
+        paths = tuple(mirror_files(rows, config, name))
         if not paths:
-            raise UserError(_not_in_mirror(source, config, split))
-        return [_from_mirror(source, path) for path in paths]
-    return [_from_miniature(source, split)]
+            raise UserError(_not_in_mirror(source.name, rows, config, name))
+        published = [read_parquet(source, path) for path in paths]
+    elif config.origin == "miniature" and source.described_in is None:
+        published = [_from_miniature(source, split)]
+    else:
+        published = [_from_hub(source, rows, name)]
+    bad.read += sum(part.table.num_rows for part in published)
+    if source.described_in is None:
+        return published
+    return [file_rows.with_label_text(part) for part in published]
 
 
-def mirror_files(source: Source, config: DataConfig, split: str) -> list[Path]:
+def mirror_files(rows: HubRows, config: DataConfig, split: str) -> list[Path]:
     """The files in which a mirror keeps a split; none if it lacks the split.
 
     The place is `<owner>__<name>/<config or default>/<split>.parquet`, or the same with the hub's
     shard names (`<split>-00000-of-00002.parquet`). A data set without configurations may also lie
     as the hub's repositories have it: in `data/`, in `plain_text/` or at the top.
 
+    Args:
+      rows: the data set on the hub.
+      config: names the mirror.
+      split: the hub's name of the split.
+
     Raises:
       UserError: a shard is missing, or the files of two versions lie side by side.
     """
-    folder = _mirror_folder(source, config)
-    places = [source.config] if source.config else ["default", "data", "plain_text", "."]
+    folder = _mirror_folder(rows, config)
+    places = [rows.config] if rows.config else ["default", "data", "plain_text", "."]
     for place in places:
-        if found := split_files(folder / place, split, ("parquet",)):
-            return found
+        if paths := split_files(folder / place, split, ("parquet",)):
+            return paths
     return []
 
 
@@ -123,80 +134,45 @@ def split_files(folder: Path, split: str, endings: Sequence[str]) -> list[Path]:
     return [folder / name for name in whole]
 
 
-def _mirror_folder(source: Source, config: DataConfig) -> Path:
+def _mirror_folder(rows: HubRows, config: DataConfig) -> Path:
     if config.mirror is None:
         raise UserError("origin 'mirror' needs a folder; pass --data-mirror DIR")
-    return Path(config.mirror) / source.hub_id.replace("/", "__")
+    return Path(config.mirror) / rows.hub_id.replace("/", "__")
 
 
-def _not_in_mirror(source: Source, config: DataConfig, split: str) -> str:
-    folder = _mirror_folder(source, config)
-    expected = folder / (source.config or "default") / f"{split}.parquet"
+def _not_in_mirror(name: str, rows: HubRows, config: DataConfig, split: str) -> str:
+    folder = _mirror_folder(rows, config)
+    expected = folder / (rows.config or "default") / f"{split}.parquet"
     others = []
     with contextlib.suppress(OSError):
         others = sorted(str(path.relative_to(folder)) for path in folder.glob("**/*.parquet"))
     seen = f" ({folder} holds {', '.join(others[:3])})" if others else ""
     return (
-        f"data set {source.name!r}: {expected} does not exist{seen}; put it there, whole or as the"
+        f"data set {name!r}: {expected} does not exist{seen}; put it there, whole or as the"
         f" hub's shards ({split}-00000-of-00001.parquet), or choose data sets that the mirror has"
     )
 
 
-def _from_hub(source: Source, split: str) -> Published:
-    place = source.download
-    hub_id = place.hub_id if place else source.hub_id
-    label = place.label if place else source.label
-    rows = hub.load_split(
+def _from_hub(source: Source, rows: HubRows, split: str) -> Published:
+    copy = rows.download
+    hub_id = copy.hub_id if copy else rows.hub_id
+    label = copy.label if copy else source.label
+    data = hub.load_split(
         f"data set {source.name!r}",
         hub_id,
-        name=None if place else source.config,
+        name=None if copy else rows.config,
         split=split,
-        revision=place.revision if place else source.revision,
+        revision=copy.revision if copy else rows.revision,
         remedy="check the network, or keep it as parquet and pass --data-mirror DIR",
     )
     where = f"{hub_id} {split}"
-    _check_columns(source, rows.column_names, label, where)
-    names = getattr(rows.features[label], "names", None)
-    return Published(
-        table=rows.data.table.select([*source.texts, label]),
-        label=label,
-        label_names=tuple(names) if names else None,
-        where=where,
-    )
+    check_columns(source, data.column_names, label, where)
+    names = getattr(data.features[label], "names", None)
+    table = data.data.table.select([*source.texts, label])
+    return Published(table, label, tuple(names) if names else None, where)
 
 
-def _from_mirror(source: Source, path: Path) -> Published:
-    try:
-        with columns.open_parquet(path) as (file, schema):
-            _check_columns(source, schema.names, source.label, str(path))
-            table = columns.read(file, [*source.texts, source.label], path)
-            return Published(table, source.label, _class_label_names(schema, source), str(path))
-    except UserError as error:
-        prefix = f"data set {source.name!r}: "
-        raise UserError(f"{prefix}{str(error).removeprefix(prefix)}") from error
-
-
-def _from_miniature(source: Source, split: str) -> Published:
-    from sycophancy.data import miniature
-
-    table = miniature.data_set(source.name, "train" if split == "train" else "validation")
-    where = f"miniature {source.name} {split}"
-    _check_columns(source, table.column_names, source.label, where)
+def _from_miniature(source: Source, split: Split) -> Published:
+    table = miniature.data_set(source.name, split)
     names = tuple(name for name, _ in source.labels)  # the miniature follows the hub's order
-    return Published(table, source.label, names, where)
-
-
-def _class_label_names(schema: pa.Schema, source: Source) -> tuple[str, ...] | None:
-    """Label names that `datasets` writes into a parquet file's metadata."""
-    try:
-        metadata = json.loads((schema.metadata or {})[b"huggingface"])
-        names = metadata["info"]["features"][source.label]["names"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return None
-    if isinstance(names, list) and all(isinstance(name, str) for name in names):
-        return tuple(names)
-    return None
-
-
-def _check_columns(source: Source, present: Sequence[str], label: str, where: str) -> None:
-    columns.check_names(present, [*source.texts, label], f"data set {source.name!r}: {where}")
+    return Published(table, source.label, names, f"miniature {source.name} {split}")

@@ -30,12 +30,15 @@ from sycophancy.data import (
     prompts,
     surveys,
 )
+from sycophancy.data.bad_rows import BadRows
+from sycophancy.data.catalog import FileRows, Source
+from sycophancy.data.data_set_file import selected_sources
 from sycophancy.data.lengths import Lengths, Limits
-from sycophancy.data.records import BadRows
-from sycophancy.data.sources import Texts, load_source, selected_names
+from sycophancy.data.sources import Texts, load_source
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, write_items
+from sycophancy.evaluation.own_sets import read_own_sets
 
 Progress = Callable[[int, int], None]
 
@@ -77,15 +80,16 @@ def prepare(
       UserError: unusable input, see `sources`, `surveys` and `instructions`; no claim that can be
         scored; or `out` cannot be written. Nothing is left half-written.
     """
-    names = selected_names(config.data_sets)
+    sources = selected_sources(config)
     lengths = Lengths(limits)
     lengths.check_choices(prompts.LETTERS)
+    own_sets = read_own_sets(config.evaluations)
     with _whole_or_nothing(out) as folder:
         rows = instructions.load_instructions(config)  # fails early where input is malformed
         bad = [rows.bad]
         questions = load_surveys(config, bad)
         summary, notes = _write_intervention(
-            config, names, folder, progress or (lambda done, total: None), lengths, bad
+            config, sources, folder, progress or (lambda done, total: None), lengths, bad
         )
         lengths.instructions(rows.train)
         asked = lengths.items(list(instructions.build_items(rows.validation)))
@@ -110,6 +114,10 @@ def prepare(
             )
             notes += _shortage(f"{task} questions", config.num_survey_items, len(pairs) // 2)
             evaluation[task] = _write_task(folder, task, lengths.items(pairs))
+        for own_set in own_sets:
+            notes += own_set.notes
+            fitting = lengths.items(own_set.items)
+            evaluation[own_set.name] = _write_task(folder, own_set.name, fitting)
         summary["evaluation"] = evaluation
         summary["too_long"] = [dataclasses.asdict(entry) for entry in lengths.summary()]
         summary["bad_rows"] = [entry for counts in bad for entry in counts.summary()]
@@ -163,15 +171,15 @@ def _opinion(row: dict[str, Any]) -> str:
 
 def _write_intervention(
     config: DataConfig,
-    names: tuple[str, ...],
+    sources: Sequence[Source],
     folder: Path,
     progress: Progress,
     lengths: Lengths,
     bad: list[BadRows],
 ) -> tuple[dict[str, Any], list[str]]:
     """Writes training and held-out claims; returns their part of the summary, and its notes."""
-    train = [load_source(name, config, "train") for name in names]
-    validation = [load_source(name, config, "validation") for name in names]
+    train = [load_source(source, config, "train") for source in sources]
+    validation = [load_source(source, config, "validation") for source in sources]
     bad += [texts.bad for texts in train]
     bad += [texts.bad for texts in validation if not texts.held_out_from_train]
     validation, leaked = _without_train_texts(train, validation)
@@ -222,16 +230,18 @@ def _write_intervention(
         *_shortage("intervention rows", config.num_examples, len(chosen[0])),
         *_shortage("intervention validation rows", config.num_validation, len(held_out[0])),
     ]
+    for texts in train:
+        if texts.source.described_in is not None:  # the miniature's vocabulary reads the 17
+            notes += lengths.spelling(texts)
     data_sets = {}
-    for index, name in enumerate(names):
+    for index, source in enumerate(sources):
+        name = source.name
         own_split = not train[index].held_out_from_train
         data_sets[name] = {
             "train": train[index].counts | {"taken": taken[name]},
             "validation": validation[index].counts
             | {"also_in_train": leaked[index], "taken": measured[name]},
-            "validation_split": (
-                train[index].source.validation if own_split else "held out from train"
-            ),
+            "validation_split": _validation_split(source) if own_split else "held out from train",
         }
         if not own_split:
             notes.append(f"{name}: no validation split here; one train text in 20 is held out")
@@ -246,6 +256,14 @@ def _write_intervention(
         "intervention_validation": validation_balance,
     }
     return summary, notes
+
+
+def _validation_split(source: Source) -> str | None:
+    """The split, or the files, that held-out rows come from."""
+    rows = source.rows
+    if isinstance(rows, FileRows):
+        return ", ".join(path.name for path in rows.validation)
+    return rows.validation
 
 
 def _examples_of(items: Iterable[Item]) -> list[str]:

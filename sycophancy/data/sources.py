@@ -1,4 +1,4 @@
-"""One loader for the 17 data sets: cleaned texts, labels mapped by name, bad rows counted out."""
+"""Loads a data set: cleans its texts, maps its labels by name and leaves out bad rows."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from numpy.typing import NDArray
 
 from sycophancy.config.schema import DataConfig
 from sycophancy.data import claims, draws
-from sycophancy.data.catalog import SOURCES, Source, get_source, selected_names
+from sycophancy.data.bad_rows import NOT_UTF8, BadRow, BadRows, shortened
+from sycophancy.data.catalog import Source, folded
 from sycophancy.data.columns import is_text
 from sycophancy.data.columns import texts as read_texts
-from sycophancy.data.origins import Published, publishes_validation, read_published
-from sycophancy.data.records import NOT_UTF8, BadRow, BadRows, shortened
+from sycophancy.data.origins import (
+    Split,
+    published_split,
+    publishes_validation,
+    read_published,
+)
+from sycophancy.data.published import Published
 from sycophancy.errors import UserError
 
-__all__ = ["SOURCES", "Source", "Texts", "get_source", "load_source", "selected_names"]
-
-HELD_OUT_SHARE = 20  # without a validation split, one train text in so many is held out
+HELD_OUT_SHARE = 20  # without a validation split, one train text in 20 is held out
 _BATCH = 65_536  # rows hashed at a time
 _UNLABELLED = -1
 
@@ -65,33 +69,32 @@ class Texts:
         )
 
 
-def load_source(name: str, config: DataConfig, split: str) -> Texts:
+def load_source(source: Source, config: DataConfig, split: Split) -> Texts:
     """Loads a split of a data set.
 
     Where the origin has no validation split, one train text in 20 is held out by its content hash,
     independently of the seed, and never occurs in train.
 
     Args:
-      name: a key of `SOURCES`.
-      config: says from which origin.
+      source: the data set.
+      config: names the origin.
       split: `train` or `validation`.
 
     Raises:
-      UserError: unknown data set; file or hub out of reach; a column is missing or has another
+      UserError: file or hub out of reach; a column is missing or has another
         type; a label is out of range or has no name, or two names are the same but for their
         spelling; too many rows are bad; no usable row is left.
     """
-    source = get_source(name)
     held_out = not publishes_validation(source, config)
-    published_split = "train" if split == "train" or held_out else source.validation
-    published = read_published(source, config, published_split)
-    bad = BadRows(f"{name} {published_split}", config.on_bad_row)
+    read_split: Split = "train" if held_out else split
+    bad = BadRows(f"{source.name} {published_split(source, read_split)}", config.on_bad_row)
+    published = read_published(source, config, read_split, bad)
     texts = _usable(source, published, bad)
     if held_out and len(texts) > 1:
         texts = _hold_out(texts, split)
     if len(texts) == 0:
         raise UserError(
-            f"data set {name!r}: {published[0].where} has no usable row for {split}"
+            f"data set {source.name!r}: {published[0].where} has no usable row for {split}"
             f" ({texts.counts['read']} read, {texts.counts['unlabelled']} without a label"
             f"{bad.in_words()}); leave the data set out or mend the file"
         )
@@ -110,7 +113,7 @@ def _usable(source: Source, published: Sequence[Published], bad: BadRows) -> Tex
         filled = pc.fill_null(pc.greater(pc.binary_length(column), 0), False)
         complete &= filled.to_numpy(zero_copy_only=False)
     counts = {
-        "read": len(labels),
+        "read": bad.read,
         "bad": bad.dropped,
         "unlabelled": int((good & ~labelled).sum()),
         "empty": int((labelled & ~complete).sum()),
@@ -139,7 +142,6 @@ def _read_part(
         faults.append((f"column {name!r} is {NOT_UTF8}", ~valid))
         columns.append(claims.clean(column))
     good = np.ones(len(labels), np.bool_)
-    bad.read += len(labels)
     for reason, faulty in faults:
         rows = np.flatnonzero(faulty & good)
         if len(rows):
@@ -155,7 +157,7 @@ def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64]
     """The protocol's label index a row, -1 without a label; by name, never by number."""
     column = published.table[published.label]
     what = f"data set {source.name!r}: column {published.label!r} of {published.where}"
-    order = {_fold(name): index for index, (name, _) in enumerate(source.labels)}
+    order = {folded(name): index for index, (name, _) in enumerate(source.labels)}
     faults: Faults = []
     if pa.types.is_null(column.type):  # no row at all, or none with a label
         return np.full(len(column), _UNLABELLED, np.int64), faults
@@ -178,7 +180,8 @@ def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64]
         raise UserError(f"{what} holds {column.type}, expected label numbers or names")
     _check_names(source, published, names)
     _check_range(source, published, given, len(names))
-    table = np.array([order[_fold(name)] for name in names] + [_UNLABELLED], np.int64)
+    indices = [order.get(folded(name), _UNLABELLED) for name in names]
+    table = np.array([*indices, _UNLABELLED], np.int64)
     return table[given], faults
 
 
@@ -193,21 +196,24 @@ def _whole_numbers(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _check_names(source: Source, published: Published, names: Sequence[str]) -> None:
-    known = {_fold(name) for name, _ in source.labels}
+    known = {folded(name) for name, _ in source.labels}
     seen: dict[str, str] = {}
     for name in names:
-        folded = _fold(name)
-        if folded not in known:
+        key = folded(name)
+        if key not in known and source.is_unlabelled(name):
+            continue
+        if key not in known:
+            remedy = f"; name it in {source.described_in}" if source.described_in else ""
             raise UserError(
                 f"data set {source.name!r}: {published.where} has a label {shortened(repr(name))},"
-                f" expected {', '.join(name for name, _ in source.labels)}"
+                f" expected {', '.join(name for name, _ in source.labels)}{remedy}"
             )
-        if folded in seen:
+        if key in seen and source.described_in is None:
             raise UserError(
-                f"data set {source.name!r}: {published.where} has two labels {seen[folded]!r} and"
+                f"data set {source.name!r}: {published.where} has two labels {seen[key]!r} and"
                 f" {name!r} that differ in spelling alone; give each label one name"
             )
-        seen[folded] = name
+        seen[key] = name
 
 
 def _check_range(
@@ -221,10 +227,6 @@ def _check_range(
             f" label {published.table[published.label][row]}, expected 0 to {count - 1} or -1 for"
             " none; mend the file"
         )
-
-
-def _fold(name: str) -> str:
-    return name.strip().casefold().replace("-", "_").replace(" ", "_")
 
 
 def hash_rows(name: str, columns: Sequence[pa.Array]) -> draws.Hashes:

@@ -8,7 +8,8 @@ from typing import Any
 
 from sycophancy.config.schema import DataConfig
 from sycophancy.data import hub
-from sycophancy.data.records import NOT_UTF8, BadRow, BadRows, Record, is_file, read_records
+from sycophancy.data.bad_rows import NOT_UTF8, BadRow, BadRows
+from sycophancy.data.records import Record, is_file, numbered, read_records
 from sycophancy.data.surveys import FIELDS, FILES, Question, check_survey, parse_question
 from sycophancy.errors import UserError
 
@@ -45,7 +46,7 @@ def _load(survey: str, config: DataConfig, bad: BadRows) -> list[Question]:
     if config.surveys is None and config.origin == "miniature":
         from sycophancy.data import miniature
 
-        records = _numbered(miniature.surveys()[survey], f"miniature {survey} survey", bad)
+        records = numbered(miniature.surveys()[survey], f"miniature {survey} survey", bad)
         return _parse(records, bad)
     if config.surveys is None and config.origin == "hub":
         return _from_hub(survey, name, bad)
@@ -88,11 +89,6 @@ def _from_hub(survey: str, name: str, bad: BadRows) -> list[Question]:
         questions = _parse(_from_data_set(rows, url, bad), bad)
         check_survey(survey, questions, url)
     return questions
-
-
-def _numbered(rows: Iterable[dict[str, Any]], where: str, bad: BadRows) -> Iterable[Record]:
-    for bad.read, row in enumerate(rows, start=1):
-        yield row, f"{where} row {bad.read}"
 
 
 def _from_data_set(rows: Sequence[dict[str, Any]], where: str, bad: BadRows) -> Iterable[Record]:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sycophancy.data import draws, prompts
-from sycophancy.data.records import BadRow, is_text
+from sycophancy.data.bad_rows import BadRow
+from sycophancy.data.records import is_text
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item
 

@@ -120,7 +120,7 @@ def score(
 
 def _mesh(network: NetworkConfig) -> Mesh:
     """The devices of this machine, laid out for the size of a network."""
+    from sycophancy.config.schema import AUTO_MESH
     from sycophancy.model import sharding
-    from sycophancy.model.mesh import AUTO
 
-    return sharding.make_mesh(sharding.resolve(AUTO, network))
+    return sharding.make_mesh(sharding.resolve(AUTO_MESH, network))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
+from sycophancy.config.schema import AUTO_MESH, MESH_AXES
 from sycophancy.errors import UserError
-
-AXES = ("data", "fsdp", "model")
-AUTO = (-1, -1, 1)
 
 Shape = tuple[int, int, int]
 
@@ -23,15 +21,15 @@ def filled(shape: Shape, devices: int) -> Shape:
     data, fsdp, model = (rest if size == -1 else size for size in shape)
     if shape.count(-1) > 1 or min(data, fsdp, model) < 1 or data * fsdp * model != devices:
         raise UserError(
-            f"MESH {tuple(shape)} ({' x '.join(AXES)}) does not fit {devices} "
+            f"MESH {tuple(shape)} ({' x '.join(MESH_AXES)}) does not fit {devices} "
             f"device{'s' * (devices != 1)}; the product must be their number, and at most one size "
             "may be -1"
         )
     return data, fsdp, model
 
 
-def chosen(shape: Shape, state_bytes: int, memory: int | None) -> Shape:
-    """`shape` itself, or for AUTO one that a finetuning fits on.
+def auto_mesh(shape: Shape, state_bytes: int, memory: int | None) -> Shape:
+    """`shape` itself, or for AUTO_MESH one that a finetuning fits on.
 
     Where parameters and gradients fit half of a device, rows alone are shared; else all devices
     share both, because a gradient's sum over few devices costs more than parameters gathered
@@ -42,7 +40,7 @@ def chosen(shape: Shape, state_bytes: int, memory: int | None) -> Shape:
       state_bytes: of parameters and gradients.
       memory: bytes of a device; None where nothing says.
     """
-    if shape != AUTO:
+    if shape != AUTO_MESH:
         return shape
     return (-1, 1, 1) if memory is None or state_bytes <= memory / 2 else (1, -1, 1)
 

@@ -7,9 +7,8 @@ import re
 from pathlib import Path
 
 from sycophancy.config import macros
-from sycophancy.config.load import inside_package
 from sycophancy.config.macros import Setting
-from sycophancy.config.schema import PACKAGE, NetworkConfig
+from sycophancy.config.schema import PACKAGE, NetworkConfig, inside_package
 from sycophancy.model import locations
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
 

@@ -10,8 +10,8 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sycophancy.config.schema import NetworkConfig
-from sycophancy.model.mesh import AUTO, AXES, Shape, chosen, filled
+from sycophancy.config.schema import AUTO_MESH, MESH_AXES, NetworkConfig
+from sycophancy.model.mesh import Shape, auto_mesh, filled
 from sycophancy.model.network import Transformer
 
 BATCH_AXES = ("data", "fsdp")
@@ -26,23 +26,23 @@ def make_mesh(shape: Shape, devices: Sequence[jax.Device] | None = None) -> Mesh
       UserError: the shape does not use up the devices.
     """
     devices = jax.devices() if devices is None else devices
-    return Mesh(np.asarray(devices).reshape(filled(shape, len(devices))), AXES)
+    return Mesh(np.asarray(devices).reshape(filled(shape, len(devices))), MESH_AXES)
 
 
 def resolve(shape: Shape, network: NetworkConfig, memory: int | None = None) -> Shape:
-    """`shape` itself, or for (-1, -1, 1) what `mesh.chosen` takes for a finetuning of `network`.
+    """`shape` itself, or for (-1, -1, 1) what `auto_mesh` takes for a finetuning of `network`.
 
     Args:
       shape: data, fsdp, model.
       network: what is trained.
       memory: bytes of a device; by default what the first says.
     """
-    if shape != AUTO:
+    if shape != AUTO_MESH:
         return shape
     if memory is None:  # another process's devices do not tell
         memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     params = jax.tree.leaves(nn.unbox(abstract_params(network)))
-    return chosen(shape, 2 * sum(4 * leaf.size for leaf in params), memory)
+    return auto_mesh(shape, 2 * sum(4 * leaf.size for leaf in params), memory)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

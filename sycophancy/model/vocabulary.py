@@ -58,6 +58,14 @@ class Vocabulary:
         """`encode` for many texts at once."""
         return self._model.encode(list(texts))
 
+    def pieces(self, texts: Sequence[str]) -> list[list[str | None]]:
+        """The pieces of each text; None where the vocabulary has no piece for a character."""
+        unknown = self._model.unk_id()
+        return [
+            [None if i == unknown else self._model.id_to_piece(i) for i in ids]
+            for ids in self.encode_batch(texts)
+        ]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids; line breaks come back as spaces, which SentencePiece folds."""
         return self._model.decode([int(i) for i in ids])

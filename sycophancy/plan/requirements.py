@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sycophancy.config.schema import Config
-from sycophancy.model.mesh import check_batch, chosen, filled
+from sycophancy.model.mesh import auto_mesh, check_batch, filled
 from sycophancy.plan import work as work
 from sycophancy.plan.chips import Mesh, Slice
 from sycophancy.plan.hlo import Collective
@@ -141,7 +141,7 @@ def make_plan(
         failed for another reason than memory.
     """
     training, state = config.training, 2 * work.state_bytes(config.model.network)
-    mesh = filled(chosen(training.mesh, state, place.chip.hbm_bytes), place.chips)
+    mesh = filled(auto_mesh(training.mesh, state, place.chip.hbm_bytes), place.chips)
     check_batch(training.batch_size, training.microbatches, mesh)
     needed, done = work.step_flops(config.model.network, config.training)
 

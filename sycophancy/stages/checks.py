@@ -8,7 +8,7 @@ from __future__ import annotations
 from sycophancy.config.schema import Config
 from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
-from sycophancy.model.mesh import check_batch, chosen, filled
+from sycophancy.model.mesh import auto_mesh, check_batch, filled
 from sycophancy.plan import work
 from sycophancy.stages.memory import WAYS_OUT, device_memory, host_memory
 
@@ -106,4 +106,4 @@ def _mesh(config: Config) -> tuple[int, int, int]:
 
     memory = device_memory(jax.local_devices()[0])
     state = 2 * work.state_bytes(config.model.network)
-    return filled(chosen(config.training.mesh, state, memory), jax.device_count())
+    return filled(auto_mesh(config.training.mesh, state, memory), jax.device_count())

@@ -7,6 +7,8 @@ import typing
 from typing import Any
 
 from sycophancy.config import macros
+from sycophancy.config.declarations import result_settings
+from sycophancy.config.schema import TrainingConfig
 from sycophancy.engine.stage import Counts, Inputs, Stage
 from sycophancy.errors import UserError
 from sycophancy.stages.checks import (
@@ -18,7 +20,7 @@ from sycophancy.stages.checks import (
 )
 from sycophancy.stages.memory import enough_memory
 from sycophancy.stages.models import model_files
-from sycophancy.stages.settings import NETWORK, OPERATIONAL, macros_of
+from sycophancy.stages.settings import NETWORK
 from sycophancy.training.trainers import TRAINERS
 
 if typing.TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Finetune(Stage):
     name = command = "finetune"
     depends_on = ("prepare", "filter")
     unit = "steps"
-    settings = NETWORK | {"DTYPE", "TRAINER"} | macros_of("TrainingConfig", *OPERATIONAL)
+    settings = NETWORK | {"DTYPE", "TRAINER"} | result_settings(TrainingConfig)
     checks = (
         _check_trainer,
         check_lengths,

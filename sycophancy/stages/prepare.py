@@ -6,10 +6,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from sycophancy.config.declarations import result_settings
+from sycophancy.config.schema import DataConfig
 from sycophancy.engine.stage import Counts, Inputs, Stage
 from sycophancy.errors import UserError
 from sycophancy.stages.models import model_files, token_counter
-from sycophancy.stages.settings import macros_of
 
 if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config
@@ -21,10 +22,9 @@ class Prepare(Stage):
     """Write the data: claims, instructions, held-out items."""
 
     name = command = "prepare"
-    settings = macros_of("DataConfig", "DATA_MIRROR", "SURVEYS", "INSTRUCTIONS") | {
-        "TASK_FEATURE_LENGTHS"
-    }
+    settings = result_settings(DataConfig) | {"TASK_FEATURE_LENGTHS"}
     on_devices = False
+    measured_only = ("evaluation set ",)
 
     def inputs(self, config: Config, run: RunFolder) -> Inputs:
         """The files that rows are read from, and the vocabulary that measures their lengths."""
@@ -36,9 +36,15 @@ class Prepare(Stage):
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
         from sycophancy.data import prepare
         from sycophancy.data.lengths import Limits
+        from sycophancy.model.vocabulary import Vocabulary
 
         training = config.training
-        limits = Limits(token_counter(config.model), training.input_length, training.target_length)
+        limits = Limits(
+            token_counter(config.model),
+            training.input_length,
+            training.target_length,
+            Vocabulary(config.model.vocabulary).pieces,
+        )
         summary = prepare.prepare(config.data, out, progress=meter, limits=limits)
         check_trainable(config, summary)
         return {

@@ -1,21 +1,9 @@
-"""Groups of macros that several stages depend on."""
+"""The settings that decide what a checkpoint answers."""
 
 from __future__ import annotations
 
-from sycophancy.config import macros
+from sycophancy.config.declarations import result_settings
+from sycophancy.config.schema import NetworkConfig
 
-
-def macros_of(owner: str, *without: str) -> frozenset[str]:
-    """The macros that fill the fields of a configuration's dataclass, but for some."""
-    return frozenset(
-        field.macro for field in macros.bindings() if field.owner == owner
-    ) - frozenset(without)
-
-
-# What decides the answers of a checkpoint. Scoring uses neither dropout nor DTYPE.
-NETWORK = macros_of("NetworkConfig", "DROPOUT_RATE", "DTYPE", "REMAT_POLICY")
-
-# What decides how training proceeds, and not its result.
-OPERATIONAL = (
-    *("MESH", "LOG_PERIOD", "SAVE_PERIOD", "SAVE_MINUTES", "KEEP_CHECKPOINTS", "KEEP_PERIOD"),
-)
+# Scoring uses neither dropout nor DTYPE.
+NETWORK = result_settings(NetworkConfig) - {"DROPOUT_RATE", "DTYPE"}

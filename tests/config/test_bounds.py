@@ -1,11 +1,10 @@
 """Limits of settings: what they let pass, and that each says what it expects."""
 
 import typing
-from typing import Annotated
 
 import pytest
 
-from sycophancy.config import bounds, load, macros, schema
+from sycophancy.config import bounds, conversion, load, schema
 from sycophancy.config.bounds import Between, Name, Place, Rates, Text
 from sycophancy.model import network
 
@@ -34,28 +33,11 @@ def test_a_value_in_a_message_is_short_whatever_it_is():
         assert len(bounds.shown(value)) <= 120
 
 
-def test_every_number_and_every_text_of_a_run_has_a_limit():
-    def without_limit(annotation: object) -> list[object]:
-        if typing.get_origin(annotation) is Annotated:
-            inner, *rest = typing.get_args(annotation)
-            limited = any(isinstance(item, bounds.Limit) for item in rest)
-            return [] if limited else without_limit(inner)
-        if annotation in (int, float, str):
-            return [annotation]
-        return [
-            found
-            for argument in typing.get_args(annotation)
-            if not isinstance(argument, str) and argument is not Ellipsis
-            for found in without_limit(argument)
-        ]
-
-    for name, annotation in load.macro_types().items():
-        assert not without_limit(annotation), name
-
-
 def test_every_limit_stands_in_the_words_for_its_type():
-    assert macros.describe(load.macro_types()["BATCH_SIZE"]) == "a whole number from 1 to 65,536"
-    assert macros.describe(load.macro_types()["SAVE_MINUTES"]).endswith("1,000,000 or None")
+    assert (
+        conversion.describe(load.macro_types()["BATCH_SIZE"]) == "a whole number from 1 to 65,536"
+    )
+    assert conversion.describe(load.macro_types()["SAVE_MINUTES"]).endswith("1,000,000 or None")
 
 
 def test_the_activations_are_those_of_the_network():

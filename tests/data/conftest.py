@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from sycophancy.config.schema import DataConfig
-from sycophancy.data.sources import SOURCES, Source
+from sycophancy.data.catalog import SOURCES, Source
 
 # Busy machines are slow, and a run of the tests leaves nothing behind.
 settings.register_profile("data", deadline=None, database=None, derandomize=True)
@@ -66,7 +66,7 @@ def publish(mirror: Path) -> Publish:
         table = class_label_table(columns, source.label, how.get("names") or hub_names(source))
         if "change" in how:
             table = how["change"](table)
-        path = mirror / source.hub_id.replace("/", "__") / (source.config or "default")
+        path = mirror / source.rows.hub_id.replace("/", "__") / (source.rows.config or "default")
         path.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, path / f"{split}.parquet")
         return path / f"{split}.parquet"

@@ -14,8 +14,9 @@ import pytest
 
 from sycophancy.config.schema import DataConfig
 from sycophancy.data import hub
+from sycophancy.data.catalog import SOURCES
 from sycophancy.data.instructions import load_instructions
-from sycophancy.data.sources import SOURCES, load_source
+from sycophancy.data.sources import load_source
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
 from sycophancy.model import locations
@@ -70,12 +71,12 @@ def cola() -> datasets.Dataset:
 
 def test_loads_the_pinned_revision_without_scripts(monkeypatch, pauses) -> None:
     calls = fail_then([cola()], monkeypatch)
-    texts = load_source("cola", HUB, "train")
+    texts = load_source(SOURCES["cola"], HUB, "train")
     assert texts.columns[0].to_pylist() == ["fine", "not of"]
     assert texts.labels.tolist() == [1, 0]
     source = SOURCES["cola"]
     assert calls == [
-        (source.hub_id, {"name": "cola", "split": "train", "revision": source.revision})
+        (source.rows.hub_id, {"name": "cola", "split": "train", "revision": source.rows.revision})
     ]
     assert "trust_remote_code" not in calls[0][1]
 
@@ -87,7 +88,7 @@ def test_trec_comes_from_a_copy_without_a_script_and_by_name(monkeypatch, pauses
         "label_coarse_original": ["HUM", "ENTY"],
     }
     calls = fail_then([datasets.Dataset.from_dict(rows)], monkeypatch)
-    texts = load_source("trec", HUB, "validation")
+    texts = load_source(SOURCES["trec"], HUB, "validation")
     names = [texts.source.label_names[label] for label in texts.labels]
     assert names == ["Human Being", "Entity"]
     assert calls[0][0] == "SetFit/TREC-QC" and calls[0][1]["split"] == "test"
@@ -97,7 +98,7 @@ def test_a_busy_hub_is_asked_again_a_few_times(monkeypatch, pauses) -> None:
     calls = fail_then(
         [BusyError(429), BusyError(503), ConnectionError("reset"), cola()], monkeypatch
     )
-    assert len(load_source("cola", HUB, "train")) == 2
+    assert len(load_source(SOURCES["cola"], HUB, "train")) == 2
     assert len(calls) == 4
     assert pauses == [1, 2, 4]
 
@@ -105,7 +106,7 @@ def test_a_busy_hub_is_asked_again_a_few_times(monkeypatch, pauses) -> None:
 def test_retries_are_bounded(monkeypatch, pauses) -> None:
     calls = fail_then([BusyError(503)], monkeypatch)
     with pytest.raises(UserError, match=r"data set 'cola'.*nyu-mll/glue.*503.*--data-mirror") as e:
-        load_source("cola", HUB, "train")
+        load_source(SOURCES["cola"], HUB, "train")
     assert len(calls) == hub.ATTEMPTS
     assert "\n" not in str(e.value)
 
@@ -114,7 +115,7 @@ def test_retries_are_bounded(monkeypatch, pauses) -> None:
 def test_what_asking_again_cannot_help_fails_at_once(error, monkeypatch, pauses) -> None:
     calls = fail_then([error], monkeypatch)
     with pytest.raises(UserError, match="--data-mirror"):
-        load_source("cola", HUB, "train")
+        load_source(SOURCES["cola"], HUB, "train")
     assert len(calls) == 1 and pauses == []
 
 
@@ -129,16 +130,16 @@ def test_offline_by_choice_asks_once_and_says_so(monkeypatch, pauses) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     calls = fail_then([ConnectionError("offline")], monkeypatch)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
-        load_source("cola", HUB, "train")
+        load_source(SOURCES["cola"], HUB, "train")
     assert len(calls) == 1 and pauses == []
 
 
 def test_a_revision_with_a_script_falls_back_on_the_parquet_branch(monkeypatch, pauses) -> None:
     script = RuntimeError("Dataset scripts are no longer supported, but found glue.py")
     calls = fail_then([script, cola()], monkeypatch)
-    assert len(load_source("cola", HUB, "train")) == 2
+    assert len(load_source(SOURCES["cola"], HUB, "train")) == 2
     assert [arguments["revision"] for _, arguments in calls] == [
-        SOURCES["cola"].revision,
+        SOURCES["cola"].rows.revision,
         "refs/convert/parquet",
     ]
 
@@ -146,7 +147,7 @@ def test_a_revision_with_a_script_falls_back_on_the_parquet_branch(monkeypatch, 
 def test_a_missing_column_on_the_hub(monkeypatch, pauses) -> None:
     fail_then([cola().remove_columns("sentence")], monkeypatch)
     with pytest.raises(UserError, match=r"'cola'.*no column 'sentence'.*label, idx"):
-        load_source("cola", HUB, "train")
+        load_source(SOURCES["cola"], HUB, "train")
 
 
 STEMS = {
@@ -283,7 +284,7 @@ def test_a_hub_out_of_reach_is_told_soon_and_in_one_line(endpoint, capfd) -> Non
     with pytest.raises(
         UserError, match=r"data set 'cola'.*does not answer.*--data-mirror"
     ) as error:
-        load_source("cola", HUB, "train")
+        load_source(SOURCES["cola"], HUB, "train")
     assert "\n" not in str(error.value)
     assert f"{endpoint} does not answer" in str(error.value)
     assert "offline" not in str(error.value)
@@ -316,9 +317,9 @@ def test_a_copy_on_this_machine_is_taken_when_the_hub_is_out_of_reach(monkeypatc
 
     monkeypatch.setattr(hub, "_ask_hub", ask)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert len(load_source("cola", HUB, "train")) == 2
+    assert len(load_source(SOURCES["cola"], HUB, "train")) == 2
     count = len(asked)
-    assert len(load_source("cola", HUB, "validation")) == 2
+    assert len(load_source(SOURCES["cola"], HUB, "validation")) == 2
     assert len(asked) == count > 1
     assert not datasets.config.HF_HUB_OFFLINE and not huggingface_hub.is_offline_mode()
 
@@ -332,7 +333,7 @@ def test_a_hub_that_is_busy_at_first_is_asked_again(monkeypatch, pauses) -> None
 
     monkeypatch.setattr(hub, "_ask_hub", ask)
     calls = fail_then([cola()], monkeypatch)
-    assert len(load_source("cola", HUB, "train")) == 2
+    assert len(load_source(SOURCES["cola"], HUB, "train")) == 2
     assert len(calls) == 1 and pauses == [1, 2]
 
 
@@ -343,7 +344,7 @@ def test_a_refusal_is_an_answer(monkeypatch, pauses) -> None:
     monkeypatch.setattr(hub, "_ask_hub", ask)
     calls = fail_then([ValueError("no such data set")], monkeypatch)
     with pytest.raises(UserError, match="no such data set"):
-        load_source("cola", HUB, "train")
+        load_source(SOURCES["cola"], HUB, "train")
     assert len(calls) == 1 and pauses == []
 
 

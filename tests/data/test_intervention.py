@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sycophancy.data import claims, draws, intervention, personas, prompts
-from sycophancy.data.sources import SOURCES, Texts
+from sycophancy.data.catalog import SOURCES
+from sycophancy.data.sources import Texts
 
 MODES = ("paper", "balanced")
 

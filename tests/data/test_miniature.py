@@ -5,10 +5,10 @@ import re
 
 import pytest
 
+from sycophancy.data.catalog import SOURCES
 from sycophancy.data.miniature import data_set, instructions, questionnaires, surveys
 from sycophancy.data.miniature.curriculum import Curriculum, sum_is_held_out
 from sycophancy.data.miniature.sentences import labelled_texts
-from sycophancy.data.sources import SOURCES
 from sycophancy.errors import UserError
 
 SPLITS = ("pretraining", "train", "validation")

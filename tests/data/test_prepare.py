@@ -391,7 +391,7 @@ def break_survey(local, publish):
 
 
 def break_data_set(local, publish):
-    return dataclasses.replace(local, data_sets=("sst3",)), "did you mean sst2"
+    return dataclasses.replace(local, data_sets=("sst3",)), "did you mean 'sst2'"
 
 
 def break_instructions(local, publish):

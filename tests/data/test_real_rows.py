@@ -13,9 +13,10 @@ import pytest
 
 from sycophancy.config.schema import DataConfig
 from sycophancy.data import surveys
+from sycophancy.data.catalog import SOURCES
 from sycophancy.data.lengths import Limits
 from sycophancy.data.prepare import prepare
-from sycophancy.data.sources import SOURCES, load_source
+from sycophancy.data.sources import load_source
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.model.vocabulary import Vocabulary
 
@@ -47,7 +48,7 @@ def config(real_data: Path) -> DataConfig:
 @pytest.mark.parametrize("split", ["train", "validation"])
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_data_set_loads(name: str, split: str, config: DataConfig) -> None:
-    texts = load_source(name, config, split)
+    texts = load_source(SOURCES[name], config, split)
     counts = texts.counts
     dropped = ("bad", "unlabelled", "empty", "conflicting", "duplicate", "held_out")
     assert counts["kept"] == len(texts) == counts["read"] - sum(counts[key] for key in dropped)
@@ -64,7 +65,9 @@ def test_labels_are_those_of_the_published_rows(name: str, config: DataConfig) -
     """Reads the file a second way: plain Python, the names from the file's own metadata."""
     source = SOURCES[name]
     assert config.mirror is not None
-    path = Path(config.mirror, source.hub_id.replace("/", "__"), source.config or "default")
+    path = Path(
+        config.mirror, source.rows.hub_id.replace("/", "__"), source.rows.config or "default"
+    )
     table = pq.read_table(path / "train.parquet")
     features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
     names = features[source.label]["names"]
@@ -76,7 +79,7 @@ def test_labels_are_those_of_the_published_rows(name: str, config: DataConfig) -
         )
         if row[source.label] not in (-1, None):
             expected[key].add(wording[names[row[source.label]]])
-    texts = load_source(name, config, "train")
+    texts = load_source(SOURCES[name], config, "train")
     loaded = zip(*(column.to_pylist() for column in texts.columns), strict=True)
     for key, label in zip(loaded, texts.labels, strict=True):
         assert expected[key] == {source.label_names[label]}
@@ -85,11 +88,11 @@ def test_labels_are_those_of_the_published_rows(name: str, config: DataConfig) -
 
 
 def test_snlis_unlabelled_rows_are_dropped(config: DataConfig) -> None:
-    assert load_source("snli", config, "validation").counts["unlabelled"] == 16
+    assert load_source(SOURCES["snli"], config, "validation").counts["unlabelled"] == 16
 
 
 def test_qqp_without_validation_is_held_out_from_train(config: DataConfig) -> None:
-    assert load_source("qqp", config, "train").held_out_from_train
+    assert load_source(SOURCES["qqp"], config, "train").held_out_from_train
 
 
 def test_every_survey_row_is_kept_word_for_word(config: DataConfig, real_data: Path) -> None:
@@ -138,10 +141,10 @@ def test_sst2_and_rotten_tomatoes_share_sentences_in_other_spelling(
     trained = {
         text
         for name in config.data_sets
-        for text in load_source(name, config, "train").columns[0].to_pylist()
+        for text in load_source(SOURCES[name], config, "train").columns[0].to_pylist()
     }
     letters = {re.sub(r"[^a-z0-9]", "", text.lower()) for text in trained}
-    held_out = load_source("sst2", config, "validation").columns[0].to_pylist()
+    held_out = load_source(SOURCES["sst2"], config, "validation").columns[0].to_pylist()
     equal = [text for text in held_out if text in trained]
     near = [text for text in held_out if re.sub(r"[^a-z0-9]", "", text.lower()) in letters]
     assert (len(held_out), len(near) - len(equal)) == (872, 78)
@@ -171,6 +174,6 @@ def test_long_rows_are_counted_with_the_published_vocabulary(
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_rows(name: str, config: DataConfig) -> None:
     text, label = KNOWN[name]
-    texts = load_source(name, config, "train")
+    texts = load_source(SOURCES[name], config, "train")
     rows = zip(texts.columns[0].to_pylist(), texts.labels, strict=True)
     assert label in {texts.source.label_names[index] for first, index in rows if first == text}

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sycophancy.config.schema import DataConfig
-from sycophancy.data.sources import SOURCES, get_source, load_source, selected_names
+from sycophancy.data.catalog import SOURCES, choose
+from sycophancy.data.sources import load_source
 from sycophancy.errors import UserError
 
 # The protocol's table (Wei et al. 2023, appendix B.2): text fields and label names in label order.
@@ -70,7 +71,7 @@ def test_the_table_is_the_protocols() -> None:
 
 def test_revisions_are_commits() -> None:
     for source in SOURCES.values():
-        revision = source.download.revision if source.download else source.revision
+        revision = source.rows.download.revision if source.rows.download else source.rows.revision
         assert len(revision) == 40 and set(revision) <= set("0123456789abcdef")
 
 
@@ -79,8 +80,8 @@ def test_label_numbers_mean_their_names_in_any_order(name: str, publish, config)
     source = SOURCES[name]
     names = [hub for hub, _ in source.labels][::-1]
     publish(name, list(range(len(names))), [f"t{row}" for row in range(len(names))], names=names)
-    publish(name, [0], ["v"], split=source.validation)
-    loaded = labels_of(load_source(name, config, "train"))
+    publish(name, [0], ["v"], split=source.rows.validation)
+    loaded = labels_of(load_source(SOURCES[name], config, "train"))
     wording = dict(source.labels)
     assert loaded == {f"t{row}": wording[hub] for row, hub in enumerate(names)}
 
@@ -92,7 +93,7 @@ def test_labels_may_be_written_as_names(publish, config) -> None:
 
     publish("trec", [0, 1, 2], change=in_words)
     publish("trec", [0], split="test")
-    texts = load_source("trec", config, "train")
+    texts = load_source(SOURCES["trec"], config, "train")
     assert sorted(labels_of(texts).values()) == ["Abbreviation", "Human Being"]
     assert texts.counts["unlabelled"] == 1
 
@@ -100,7 +101,7 @@ def test_labels_may_be_written_as_names(publish, config) -> None:
 def test_rows_without_a_label_are_dropped_and_counted(publish, config) -> None:
     publish("snli", [0, -1, 2, None])
     publish("snli", [1], split="validation")
-    texts = load_source("snli", config, "train")
+    texts = load_source(SOURCES["snli"], config, "train")
     assert texts.counts["unlabelled"] == 2
     assert set(labels_of(texts).values()) == {"Entailment", "Contradiction"}  # -1 is not the last
 
@@ -109,7 +110,7 @@ def test_equal_texts_are_told_apart_by_label(publish, config) -> None:
     same, other, once = "the same", "another", "once"
     publish("sst2", [0, 1, 1, 1, 1, 0], [same, same, other, f'"{other}" ', once, ""])
     publish("sst2", [1], split="validation")
-    texts = load_source("sst2", config, "train")
+    texts = load_source(SOURCES["sst2"], config, "train")
     assert texts.columns[0].to_pylist() == [other, once]
     expected = {"read": 6, "conflicting": 2, "duplicate": 1, "empty": 1, "kept": 2}
     assert texts.counts.items() >= expected.items()
@@ -119,8 +120,8 @@ def test_equal_texts_of_two_data_sets_keep_their_labels(publish, config) -> None
     for name, label in (("sst2", 0), ("rotten_tomatoes", 1)):
         publish(name, [label], ["shared text"])
         publish(name, [label], split="validation")
-    sst2 = load_source("sst2", config, "train")
-    tomatoes = load_source("rotten_tomatoes", config, "train")
+    sst2 = load_source(SOURCES["sst2"], config, "train")
+    tomatoes = load_source(SOURCES["rotten_tomatoes"], config, "train")
     assert (sst2.labels[0], tomatoes.labels[0]) == (0, 1)
     assert (sst2.hashes != tomatoes.hashes).all()
 
@@ -128,13 +129,15 @@ def test_equal_texts_of_two_data_sets_keep_their_labels(publish, config) -> None
 def test_texts_are_in_the_protocols_order(publish, config) -> None:
     publish("qnli", [0], [{"question": "Who?", "sentence": "She did."}])
     publish("qnli", [0], split="validation")
-    texts = load_source("qnli", config, "train")
+    texts = load_source(SOURCES["qnli"], config, "train")
     assert [column.to_pylist() for column in texts.columns] == [["She did."], ["Who?"]]
 
 
 def test_without_a_validation_split_some_train_texts_are_held_out(publish, config) -> None:
     publish("qqp", [0, 1] * 500)
-    train, held_out = (load_source("qqp", config, split) for split in ("train", "validation"))
+    train, held_out = (
+        load_source(SOURCES["qqp"], config, split) for split in ("train", "validation")
+    )
     assert train.held_out_from_train and held_out.held_out_from_train
     first, second = (set(map(bytes, texts.hashes)) for texts in (train, held_out))
     assert not first & second
@@ -145,27 +148,27 @@ def test_without_a_validation_split_some_train_texts_are_held_out(publish, confi
 @pytest.mark.parametrize("rows", [2, 3, 10])
 def test_a_tiny_file_without_validation_still_has_both_splits(rows: int, publish, config) -> None:
     publish("qqp", [0] * rows)
-    sizes = [len(load_source("qqp", config, split)) for split in ("train", "validation")]
+    sizes = [len(load_source(SOURCES["qqp"], config, split)) for split in ("train", "validation")]
     assert sum(sizes) == rows and min(sizes) >= 1
 
 
 def test_choice_of_data_sets() -> None:
-    assert selected_names(()) == tuple(SOURCES)
-    assert selected_names(("cola", "sst2")) == ("sst2", "cola")
+    assert choose((), SOURCES) == tuple(SOURCES.values())
+    assert choose(("cola", "sst2"), SOURCES) == (SOURCES["sst2"], SOURCES["cola"])
     with pytest.raises(UserError, match="named twice"):
-        selected_names(("cola", "cola"))
+        choose(("cola", "cola"), SOURCES)
 
 
 def test_unknown_data_set_suggests_close_ones() -> None:
-    with pytest.raises(UserError, match=r"'sst3'.*did you mean sst2"):
-        get_source("sst3")
+    with pytest.raises(UserError, match=r"'sst3'.*did you mean 'sst2'"):
+        choose(("sst3",), SOURCES)
     with pytest.raises(UserError, match=r"known: sst2, .*cola"):
-        get_source("zzzzzz")
+        choose(("zzzzzz",), SOURCES)
 
 
 def one_line_error(name: str, config: DataConfig) -> str:
     with pytest.raises(UserError) as caught:
-        load_source(name, config, "train")
+        load_source(SOURCES[name], config, "train")
     message = str(caught.value)
     assert "\n" not in message and f"'{name}'" in message
     return message
@@ -247,13 +250,13 @@ def dictionary(values: pa.Array) -> pa.Array:
 def test_every_kind_of_text_column(texts: pa.Array, bad: int, encode, publish, config) -> None:
     path = publish("cola", [0, 1, 1], change=with_column("sentence", encode(texts)))
     publish("cola", [0], split="validation")
-    loaded = load_source("cola", config, "train")
+    loaded = load_source(SOURCES["cola"], config, "train")
     assert loaded.columns[0].to_pylist() == (["fine"] if bad else ["one", "two"])
     assert (loaded.counts["bad"], loaded.counts["empty"]) == (bad, 1)
     if bad:
         stop = dataclasses.replace(config, on_bad_row="stop")
         with pytest.raises(UserError, match=rf"row 1 \(from 0\) of {path}: .*'sentence'.*UTF-8"):
-            load_source("cola", stop, "train")
+            load_source(SOURCES["cola"], stop, "train")
 
 
 def test_a_dictionary_that_arrow_refuses_is_one_line(publish, config) -> None:
@@ -280,7 +283,7 @@ NAMES = ["unacceptable", "acceptable", None]
 def test_every_kind_of_label_names(names: pa.Array, publish, config) -> None:
     publish("cola", [0, 1, 1], ["a", "b", "c"], change=with_column("label", names))
     publish("cola", [0], split="validation")
-    texts = load_source("cola", config, "train")
+    texts = load_source(SOURCES["cola"], config, "train")
     assert labels_of(texts) == {"a": "Unacceptable Sentence", "b": "Acceptable Sentence"}
     assert texts.counts["unlabelled"] == 1
 
@@ -290,7 +293,7 @@ def test_label_names_that_are_not_utf8_are_bad_rows(publish, config) -> None:
     column = pa.Array.from_buffers(pa.string(), 3, buffers)
     publish("cola", [0, 1, 1], ["a", "b", "c"], change=with_column("label", column))
     publish("cola", [0], split="validation")
-    texts = load_source("cola", config, "train")
+    texts = load_source(SOURCES["cola"], config, "train")
     assert set(labels_of(texts)) == {"a", "c"}
     assert texts.bad.summary() == [
         {"source": "cola train", "reason": "column 'label' is not UTF-8", "dropped": 1, "of": 3}
@@ -304,7 +307,7 @@ def test_whole_floats_are_label_numbers_and_others_bad_rows(kind, publish, confi
     column = pc.if_else(pa.array([x is not None for x in numbers]), column, None)
     publish("cola", [0] * 12, change=with_column("label", column))
     publish("cola", [0], split="validation")
-    texts = load_source("cola", config, "train")
+    texts = load_source(SOURCES["cola"], config, "train")
     assert texts.labels.tolist() == [0, *[1] * 6]
     assert (texts.counts["bad"], texts.counts["unlabelled"]) == (3, 2)
     assert "'label' is not a whole number: 3" in texts.bad.note()
@@ -363,7 +366,7 @@ def test_too_many_bad_rows_are_refused(publish, config) -> None:
     column = pa.Array.from_buffers(pa.string(), 100, texts.buffers())
     path = publish("cola", [0, 1] * 50, change=with_column("sentence", column))
     with pytest.raises(UserError, match=rf"12 of 100 rows .*row 0 \(from 0\) of {path}"):
-        load_source("cola", config, "train")
+        load_source(SOURCES["cola"], config, "train")
 
 
 @pytest.mark.parametrize("place", ["default", "data", "plain_text", "."])
@@ -377,7 +380,7 @@ def test_a_mirror_may_be_laid_out_as_the_hub(place, names, publish, config) -> N
     for number, name in enumerate(names):
         part = table.slice(number * 50, 50 if len(names) > 1 else None)
         pq.write_table(part, folder / f"{name}.parquet")
-    loaded = [load_source("sst2", config, split) for split in ("train", "validation")]
+    loaded = [load_source(SOURCES["sst2"], config, split) for split in ("train", "validation")]
     assert sum(map(len, loaded)) == 100
     assert set(loaded[0].columns[0].to_pylist()) < set(table["sentence"].to_pylist())
 
@@ -400,7 +403,7 @@ def test_shards_that_are_not_whole_are_refused(names, message, publish, config) 
     if "train" not in names:
         path.unlink()
     with pytest.raises(UserError, match=rf"{path.parent.parent}.*{message}"):
-        load_source("sst2", config, "train")
+        load_source(SOURCES["sst2"], config, "train")
 
 
 def test_each_shard_has_its_own_label_order(publish, config) -> None:
@@ -409,7 +412,7 @@ def test_each_shard_has_its_own_label_order(publish, config) -> None:
     path = publish("sst2", [0, 1], ["c", "d"], names=["positive", "negative"])
     path.rename(path.with_name("train-00001-of-00002.parquet"))
     publish("sst2", [0], split="validation")
-    assert labels_of(load_source("sst2", config, "train")) == {
+    assert labels_of(load_source(SOURCES["sst2"], config, "train")) == {
         "a": "Negative Sentiment",
         "b": "Positive Sentiment",
         "c": "Positive Sentiment",
@@ -431,7 +434,7 @@ def test_truncated_parquet(publish, config) -> None:
 
 def test_mirror_without_a_folder(config) -> None:
     with pytest.raises(UserError, match="--data-mirror"):
-        load_source("cola", dataclasses.replace(config, mirror=None), "train")
+        load_source(SOURCES["cola"], dataclasses.replace(config, mirror=None), "train")
 
 
 def test_only_the_needed_columns_are_read(publish, config) -> None:
@@ -441,4 +444,4 @@ def test_only_the_needed_columns_are_read(publish, config) -> None:
     path = publish("cola", [0, 1], change=with_more)
     publish("cola", [0], split="validation")
     assert "idx" in pq.read_schema(path).names
-    assert len(load_source("cola", config, "train")) == 2
+    assert len(load_source(SOURCES["cola"], config, "train")) == 2

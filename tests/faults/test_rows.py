@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sycophancy.config.schema import DataConfig
+from sycophancy.data.catalog import SOURCES
 from sycophancy.data.instructions import load_instructions
 from sycophancy.data.local_files import local_files
 from sycophancy.data.prepare import prepare
@@ -228,7 +229,7 @@ def check_mirror(folder: Path, split: str, content: bytes, how: str, on_bad_row:
     )
     for part in ("train", "validation"):
         works_or_is_named(
-            lambda part=part: load_source("sst2", config, part),  # type: ignore[misc]
+            lambda part=part: load_source(SOURCES["sst2"], config, part),  # type: ignore[misc]
             place / f"{split}.parquet",
             f"sst2 {split}",
         )

@@ -5,6 +5,7 @@ type. The long form of each test is run by `make faults`.
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 import re
@@ -68,6 +69,9 @@ def fitting(annotation: Any) -> st.SearchStrategy[Any]:
         if arguments[-1] is Ellipsis:
             return st.lists(fitting(arguments[0]), max_size=8).map(tuple)
         return st.tuples(*map(fitting, arguments))
+    if dataclasses.is_dataclass(annotation):
+        fields = typing.get_type_hints(annotation, include_extras=True)
+        return st.fixed_dictionaries({name: fitting(fields[name]) for name in fields})
     if origin is not None:  # a union with None
         return st.one_of(*map(fitting, arguments))
     plain: dict[Any, st.SearchStrategy[Any]] = {
@@ -90,8 +94,6 @@ def _limited(base: Any, limits: list[bounds.Limit]) -> st.SearchStrategy[Any]:
                 return st.floats(limit.least, limit.most, exclude_max=limit.below)
             case bounds.DataSets():
                 return st.lists(st.sampled_from(sorted(SOURCES)), unique=True).map(tuple)
-            case bounds.Keys():
-                return st.fixed_dictionaries(dict.fromkeys(limit.names, st.integers(2, 65_536)))
             case bounds.MeshSizes():
                 sizes = [st.integers(1, limit.most)] * 2
                 return st.just(limit.auto) | st.tuples(st.just(-1), *sizes).flatmap(

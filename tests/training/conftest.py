@@ -8,7 +8,14 @@ import pytest
 from flax import linen as nn
 from prepared_run import write_run
 
-from sycophancy.config.schema import Config, DataConfig, ModelConfig, NetworkConfig, TrainingConfig
+from sycophancy.config.schema import (
+    Config,
+    DataConfig,
+    Lengths,
+    ModelConfig,
+    NetworkConfig,
+    TrainingConfig,
+)
 from sycophancy.model.checkpoints.orbax import save_params
 from sycophancy.model.network import Transformer
 
@@ -75,8 +82,7 @@ def config(run):
         training=TrainingConfig(
             finetune_steps=6,
             batch_size=4,
-            input_length=64,
-            target_length=16,
+            task_feature_lengths=Lengths(inputs=64, targets=16),
             learning_rate=1e-2,
             dropout_rate=0.1,
             microbatches=2,

@@ -17,7 +17,7 @@ from sycophancy.training.preemption import Preempted
 from sycophancy.training.t5x import command as t5x_command
 from sycophancy.training.t5x import recipe, requirements
 
-# Macros of trainers/jax.gin that T5X's trainer has no use for, and why.
+# Settings that T5X's trainer does not use, and why.
 UNUSED = {
     "MODEL_NAME": "a name for people",
     "RECIPE": "a name for people",
@@ -27,8 +27,9 @@ UNUSED = {
     "SAVE_MINUTES": "T5X saves by steps alone",
     "KEEP_PERIOD": "T5X keeps the latest alone",
     **dict.fromkeys(
-        """DATA_ORIGIN DATA_MIRROR SURVEYS INSTRUCTIONS DATA_SETS NUM_EXAMPLES NUM_INSTRUCTIONS
-        NUM_VALIDATION NUM_SURVEY_ITEMS CLAIM_MODE SAMPLING OPINIONS ON_BAD_ROW""".split(),
+        """DATA_ORIGIN DATA_MIRROR SURVEYS INSTRUCTIONS DATA_SETS DATA_SET_FILES EVALUATIONS
+        NUM_EXAMPLES NUM_INSTRUCTIONS NUM_VALIDATION NUM_SURVEY_ITEMS
+        CLAIM_MODE SAMPLING OPINIONS ON_BAD_ROW""".split(),
         "a stage before training",
     ),
 }

@@ -12,8 +12,8 @@ import re
 import string
 
 from sycophancy.data import personas, prompts
+from sycophancy.data.catalog import SOURCES
 from sycophancy.data.miniature.curriculum import Curriculum
-from sycophancy.data.sources import SOURCES
 
 SPACE = "\u2581"
 _PHRASES = (

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from sycophancy.data.catalog import SOURCES
 from sycophancy.data.miniature import lexicon as words
-from sycophancy.data.sources import SOURCES
 from sycophancy.errors import UserError
 
 Split = Literal["pretraining", "train", "validation"]

@@ -9,9 +9,9 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator
 
+from sycophancy.data.catalog import SOURCES
 from sycophancy.data.miniature import lexicon as words
 from sycophancy.data.miniature.sentences import FRAMES, Split, labelled_texts
-from sycophancy.data.sources import SOURCES
 from sycophancy.errors import UserError
 
 _REMAINDERS: dict[Split, tuple[int, ...]] = {

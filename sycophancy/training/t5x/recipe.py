@@ -17,7 +17,7 @@ from typing import Any
 import gin
 
 from sycophancy.config import load, macros
-from sycophancy.config.schema import Config, ModelConfig
+from sycophancy.config.schema import Config, Lengths, ModelConfig
 from sycophancy.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -146,8 +146,7 @@ def get_dataset(
     training = dataclasses.replace(
         configuration().training,
         mixture_or_task_name=cfg.mixture_or_task_name,
-        input_length=cfg.task_feature_lengths["inputs"],
-        target_length=cfg.task_feature_lengths["targets"],
+        task_feature_lengths=Lengths(**cfg.task_feature_lengths),
         batch_size=cfg.batch_size,
         packing=cfg.pack,
         seed=cfg.seed,
