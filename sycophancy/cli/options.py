@@ -1,4 +1,4 @@
-"""The options that the command of every stage takes."""
+"""The options that every stage's command takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sycophancy.library.request import RunRequest
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions(RunRequest):
-    """The options that the command of every stage takes, annotated for typer."""
+    """A request of a run whose fields are typed as typer wants them."""
 
     model: Annotated[
         str | None,

@@ -31,9 +31,9 @@ class RunRequest:
         data_mirror: folder with copies of the 17 data sets, laid out as on the hub.
         surveys: folder with the three survey files.
         instructions: file of instruction-tuning rows.
-        evaluation: files of evaluation sets of one's own.
         data_sets: names of data sets with commas between; the others are left out.
-        data_set: TOML files of data sets of one's own.
+        data_set: TOML files of the user's own data sets.
+        evaluation: JSONL files of the user's own evaluation sets.
         on_bad_row: `drop` or `stop`.
         trainer: what finetunes.
         mesh: sizes of the mesh, such as `data=4,fsdp=2`, or `auto`.
@@ -50,9 +50,9 @@ class RunRequest:
     data_mirror: str | None = None
     surveys: str | None = None
     instructions: str | None = None
-    evaluation: Sequence[str] | None = None
     data_sets: str | None = None
     data_set: Sequence[str] | None = None
+    evaluation: Sequence[str] | None = None
     on_bad_row: str | None = None
     trainer: str | None = None
     mesh: str | None = None
@@ -109,19 +109,19 @@ class RunRequest:
             if (path := getattr(self, field)) is not None:
                 place = path if "://" in path else str(Path(path).absolute())
                 settings[macro] = Setting(place, f"--{field.replace('_', '-')} {shortened(path)}")
-        if self.evaluation:
-            places = tuple(str(Path(path).absolute()) for path in self.evaluation)
-            flags = " ".join(f"--evaluation {shortened(path)}" for path in self.evaluation)
-            settings["EVALUATIONS"] = Setting(places, shortened(flags))
         if self.data_mirror is not None:
             settings["DATA_ORIGIN"] = Setting("mirror", "--data-mirror")
         if self.data_sets is not None:
             names = tuple(name.strip() for name in self.data_sets.split(",") if name.strip())
             settings["DATA_SETS"] = Setting(names, f"--data-sets {shortened(self.data_sets)}")
-        if self.data_set is not None:
-            files = tuple(str(Path(file).absolute()) for file in self.data_set)
-            origin = f"--data-set {shortened(' '.join(self.data_set))}"
-            settings["DATA_SET_FILES"] = Setting(files, origin)
+        for macro, flag, files in (
+            ("DATA_SET_FILES", "--data-set", self.data_set),
+            ("EVALUATIONS", "--evaluation", self.evaluation),
+        ):
+            if files:
+                places = tuple(str(Path(file).absolute()) for file in files)
+                flags = " ".join(f"{flag} {shortened(file)}" for file in files)
+                settings[macro] = Setting(places, shortened(flags))
         if self.on_bad_row is not None:
             said = f"--on-bad-row {shortened(self.on_bad_row)}"
             settings["ON_BAD_ROW"] = Setting(self.on_bad_row, said)
