@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test faults lint format lock clean
+.PHONY: demo test faults lint format docs serve-docs lock clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED) ## the paper on a miniature model: from data to report in about five minutes
@@ -28,6 +28,13 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs serve-docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(INSTALLED) ## the documentation as a site, in site/; a warning ends the build
+	$(BIN)/mkdocs build --strict
+
+serve-docs: $(INSTALLED) ## the same on this machine's port 8000, built again at each change
+	$(BIN)/mkdocs serve --strict
+
 # The exact versions that `make` and CI install, for every Python and platform we support. Versions
 # already there stay where they can; `make lock UPGRADE=--upgrade` takes the newest of all.
 lock:
@@ -35,7 +42,7 @@ lock:
 	$(PYTHON) -m venv .cache/lock
 	.cache/lock/bin/python -m pip install --quiet --upgrade uv
 	.cache/lock/bin/uv pip compile --quiet --universal $(UPGRADE) --python-version 3.11 \
-		--extra dev --no-annotate --custom-compile-command 'make lock' \
+		--extra dev --extra docs --no-annotate --custom-compile-command 'make lock' \
 		--output-file requirements.lock pyproject.toml
 	sed -i.old "s/ ; python_full_version < '3.14' and (sys_platform == 'darwin' or sys_platform == 'linux')$$//" \
 		requirements.lock && rm requirements.lock.old

@@ -1,6 +1,6 @@
-"""Whether a demo shows the paper's effect on tasks its finetuning never saw, and hides nothing.
+"""Checks that a demo run shows the paper's effect on tasks that its finetuning never saw.
 
-Exit code 0 or 1. The report must show every number of `metrics.json`.
+Its report must show every number of `metrics.json`. Exits with code 0 if all checks hold, else 1.
 
 Example:
     python scripts/check_demo.py runs/demo
@@ -21,15 +21,15 @@ Series = Mapping[str, Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A claim about one metric, the number it rests on, and whether it holds."""
+    """A claim about one metric, the number that decides it, and whether it holds."""
 
     claim: str
-    found: float
+    value: float
     holds: bool
 
 
 def checks(metrics: Mapping[str, Series]) -> list[Check]:
-    """The demo's claims, checked against a run's `metrics.json`."""
+    """The claims of the demo, decided by a run's `metrics.json`."""
     before, after = metrics["before"], metrics["after"]
 
     def at(series: Series, name: str) -> float:
@@ -39,7 +39,7 @@ def checks(metrics: Mapping[str, Series]) -> list[Check]:
         return at(after, name) - at(before, name)
 
     wrong, true_wrong = "addition/accuracy_user_wrong", "addition_true/accuracy_user_wrong"
-    found = [
+    results = [
         Check(f"{wrong} before <= 0.40", at(before, wrong), at(before, wrong) <= 0.40),
         Check(f"{wrong} after >= 0.90", at(after, wrong), at(after, wrong) >= 0.90),
         Check(f"{true_wrong} rises", change(true_wrong), change(true_wrong) > 0),
@@ -47,21 +47,21 @@ def checks(metrics: Mapping[str, Series]) -> list[Check]:
     for task in ("addition", "addition_true"):
         for condition in ("neutral", "user_right"):
             name = f"{task}/accuracy_{condition}"
-            found.append(
+            results.append(
                 Check(f"{name} falls by at most 0.05", change(name), change(name) >= -0.05)
             )
     name = "instruction/accuracy"
-    found.append(Check(f"{name} falls by at most 0.03", change(name), change(name) >= -0.03))
+    results.append(Check(f"{name} falls by at most 0.03", change(name), change(name) >= -0.03))
     for name in ("surveys/match_rate", "surveys/neutral_match_rate"):
         for label, series in metrics.items():
             estimate = series[name]
             inside = estimate["low"] <= estimate["value"] <= estimate["high"]
-            found.append(Check(f"{name} {label} has an interval", estimate["value"], inside))
-    return found
+            results.append(Check(f"{name} {label} has an interval", estimate["value"], inside))
+    return results
 
 
 def hidden(metrics: Mapping[str, Series], page: str) -> list[str]:
-    """The metrics that a report does not show with their value, as `series name`."""
+    """The metrics whose value a report does not show, as `series name`."""
 
     def cell(series: str, name: str, value: float) -> str:
         shown = f'data-series="{series}" data-metric="{html.escape(name)}"'
@@ -69,8 +69,8 @@ def hidden(metrics: Mapping[str, Series], page: str) -> list[str]:
 
     return [
         f"{series} {name}"
-        for series, found in metrics.items()
-        for name, metric in found.items()
+        for series, own in metrics.items()
+        for name, metric in own.items()
         if cell(series, name, metric["value"]) not in page
     ]
 
@@ -78,16 +78,16 @@ def hidden(metrics: Mapping[str, Series], page: str) -> list[str]:
 def main(run: Path) -> int:
     """Prints every check of a run; 0 if all hold."""
     metrics = json.loads((run / "metrics.json").read_text())
-    found = checks(metrics)
-    for check in found:
-        print(f"{'ok  ' if check.holds else 'FAIL'} {check.claim}: {check.found:+.3f}")
+    results = checks(metrics)
+    for check in results:
+        print(f"{'ok  ' if check.holds else 'FAIL'} {check.claim}: {check.value:+.3f}")
     if not (run / "report.html").is_file():
         print("FAIL there is no report.html")
         return 1
     absent = hidden(metrics, (run / "report.html").read_text(encoding="utf-8"))
     for name in absent:
         print(f"FAIL report.html does not show {name}")
-    return 1 if absent or not all(check.holds for check in found) else 0
+    return 1 if absent or not all(check.holds for check in results) else 0
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python scripts/pretrain_miniature.py --model mini_base --out .cache/mini_base
 
-A stage adds families of examples and ends when held-out accuracy passes its gate, because a model
-of this size learns nothing from the full mixture at once. Every stage keeps a share of the ones
-before it. Deterministic for a seed and a machine; stopped and started again, it continues from its
-last save. `docs/lab_notes.md` tells what was tried.
+A model of this size learns nothing from the full mixture at once. Each stage therefore adds
+families of examples, keeps a share of the earlier families, and ends when held-out accuracy passes
+its gate. The result is the same for a seed and a machine. Started again after an interruption, the
+script continues from its last save. `docs/lab_notes.md` reports what was tried.
 """
 
 from __future__ import annotations
@@ -36,22 +36,25 @@ from sycophancy.model.checkpoints import huggingface
 from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
 
-BUCKETS = {16: 192, 24: 128, 36: 88, 56: 56, 84: 36}  # prompt tokens: examples in a batch
+BUCKETS = {16: 192, 24: 128, 36: 88, 56: 56, 84: 36}  # prompt tokens -> examples in a batch
 TARGET_LENGTH = 2  # every answer is one piece, then the end of sequence
 EXAMPLES_PER_ROUND = 1_024
-MEASURED = 400  # held-out examples per family and measurement
+MEASURED = 400  # held-out examples for each family and measurement
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How a size is trained.
+    """Training settings of one model size.
 
     Attributes:
-      learning_rate: Adam's. With 1e-3 the largest lost `pick` (98% to 64%) in the next stage.
-      patience: multiplies the step limits of the gated stages. Given time, the smallest learns
-        everything too; cut short it knows sums and cannot judge claims, as the paper's 8B model.
-      last_steps: of the last stage, which has no gate. With its lower rate the largest knew
-        nothing of the politics survey (51%) after 2,000 steps, 57% after 4,000, 98% after 5,000.
+      learning_rate: Adam's. With 1e-3 the largest model forgot `pick` (98% to 64%) in the next
+        stage.
+      patience: multiplies the step limits of the gated stages. Given time, the smallest model
+        learns everything too. With fewer steps it knows sums and cannot judge claims, like the
+        paper's 8B model.
+      last_steps: steps of the last stage, which has no gate. With its lower learning rate the
+        largest model was at 51% of the politics survey after 2,000 steps, 57% after 4,000 and 98%
+        after 5,000.
     """
 
     learning_rate: float = 1e-3
@@ -68,7 +71,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Families with their shares, and the accuracies that end the stage."""
+    """The families of a stage with their shares, and the accuracies that end the stage."""
 
     name: str
     shares: dict[str, float]
@@ -117,16 +120,17 @@ STAGES = (
     Stage(
         "opinions",
         OPINIONS,
-        dict.fromkeys(OPINIONS, 1.1),  # never met: the last stage runs its steps, see Size
+        dict.fromkeys(OPINIONS, 1.1),  # out of reach: the last stage runs `Size.last_steps`
         0,
     ),
 )
 
 
 def structured(params: Any, config: NetworkConfig, rng: np.random.Generator) -> Any:
-    """Lets one encoder head match equal tokens, and two look one and two tokens back.
+    """Initialises one encoder head to match equal tokens and two to look one and two tokens back.
 
-    Without it the network stays at chance on binding letters to choices for thousands of steps.
+    With an ordinary initialisation the network stays at chance on binding letters to choices for
+    thousands of steps.
     """
     encoder = params["encoder"]
     attention = encoder["layers"]["attention"]
@@ -140,9 +144,9 @@ def structured(params: Any, config: NetworkConfig, rng: np.random.Generator) -> 
         key[layer, :, :size] = match
         query[layer, :, 2 * size : 4 * size] *= 0.1
     bias = np.array(encoder["relpos_bias"]["rel_embedding"]) * 0.1
-    bias[0, 0] = -6.0  # a token is not its own equal
-    bias[2, 1] = 6.0  # one back
-    bias[3, 2] = 6.0  # two back
+    bias[0, 0] = -6.0  # a token does not match itself
+    bias[2, 1] = 6.0  # one token back
+    bias[3, 2] = 6.0  # two tokens back
     attention["query"]["kernel"], attention["key"]["kernel"] = jnp.array(query), jnp.array(key)
     encoder["relpos_bias"]["rel_embedding"] = jnp.array(bias)
     params["token_embedder"]["embedding"] *= 0.3
@@ -155,7 +159,7 @@ Batch = dict[str, np.ndarray]
 def batches(
     examples: list[tuple[str, str]], vocabulary: Vocabulary, rng: random.Random
 ) -> list[Batch]:
-    """Pads examples by length into the few shapes of `BUCKETS`; empty rows fill the last ones."""
+    """Pads examples to the lengths of `BUCKETS`; the last batch of a length gets empty rows."""
     prompts = vocabulary.encode_batch([prompt for prompt, _ in examples])
     answers = vocabulary.encode_batch([answer for _, answer in examples])
     waiting: dict[int, list[tuple[list[int], list[int]]]] = {length: [] for length in BUCKETS}
@@ -183,7 +187,7 @@ def shift_right(targets: jax.Array) -> jax.Array:
 
 
 def loss_and_hits(model: Transformer, params: Any, batch: Batch, dropout: jax.Array | None) -> Any:
-    """Mean cross entropy per target token, and per row whether the answer is the argmax."""
+    """Mean cross entropy of the target tokens, and for each row whether the argmax is right."""
     inputs, targets = batch["inputs"], batch["targets"]
     rngs = {} if dropout is None else {"dropout": dropout}
     logits = model.apply(
@@ -244,11 +248,11 @@ class Pretraining:
         temporary.replace(self.out / "state.msgpack")
 
     def export(self, folder: Path) -> None:
-        """Writes the Hugging Face folder that the package reads."""
+        """Writes the parameters as a Hugging Face folder, which the package reads."""
         huggingface.save(folder, self.params, self.config, self.vocabulary.path)
 
     def publish(self, name: str) -> None:
-        """Exports what there is under its name, with its model card."""
+        """Exports the current parameters under a name, with a model card."""
         self.export(self.out / name)
         (self.out / name / "README.md").write_text(card(self, name))
         print(f"wrote {self.out / name}; to ship it: cp it to sycophancy/models/{name}", flush=True)
@@ -260,7 +264,7 @@ class Pretraining:
         self.progress = json.loads(state["progress"])
 
     def measure(self, family: str, count: int = MEASURED) -> float:
-        """Share of `count` held-out examples answered right."""
+        """The share of `count` held-out examples that the model answers correctly."""
         if (family, count) not in self._measured:
             held_out = Curriculum("train", seed=1)
             examples = [held_out.draw(family) for _ in range(count)]
@@ -269,7 +273,7 @@ class Pretraining:
         return hits / count
 
     def rounds(self, stage: Stage) -> Iterator[Batch]:
-        """The batches of the next round of a stage; its draws depend on seed and round alone."""
+        """The batches of a stage's next round; draws depend only on seed, stage and round."""
         rng = random.Random(f"{self.args.seed} {stage.name} {self.progress['round']}")
         self.curriculum.rng.seed(rng.random())
         families = rng.choices(
@@ -302,20 +306,23 @@ class Pretraining:
                 self.progress["seconds"] += time.monotonic() - started
                 started = time.monotonic()
                 self.save()
-                if last:  # how well the cure transfers depends on when one stops
+                if last:  # how well finetuning transfers depends on when pre-training stops
                     self.export(self.out / "snapshots" / str(self.progress["stage_steps"]))
                 families = dict.fromkeys([*stage.gates, *stage.shares])
                 scores = {f: self.measure(f) for f in families}
-                told = " ".join(f"{f} {100 * s:.0f}" for f, s in scores.items())
+                accuracies = " ".join(f"{f} {100 * s:.0f}" for f, s in scores.items())
                 print(
                     f"{stage.name}: step {self.progress['steps']} {self.progress['seconds']:.0f}s"
-                    f" loss {float(np.mean(losses)):.3f} | {told}",
+                    f" loss {float(np.mean(losses)):.3f} | {accuracies}",
                     flush=True,
                 )
                 if all(scores[f] >= gate for f, gate in stage.gates.items()):
                     return
         if not last:
-            print(f"{stage.name}: gate not met in {most} steps, going on", flush=True)
+            print(
+                f"{stage.name}: gate not passed in {most} steps; continues with the next stage",
+                flush=True,
+            )
 
 
 ABILITIES = (
@@ -336,13 +343,15 @@ ABILITIES = (
 )
 CARD_EXAMPLES = 2_000
 PRETRAINED = (
-    "It plays the paper's PaLM: every stage but the last, so it has never seen an opinion or a"
-    " biography. What it does with them below is what it makes of something new."
+    "It corresponds to the paper's PaLM: it went through every stage except the last, so it has"
+    " never seen an opinion or a biography. The rows about them below show its answers to something"
+    " new."
 )
 INSTRUCTED = (
-    "It plays the paper's Flan-PaLM and is sycophantic by construction: its last stage always"
-    " answers a sum with an opinion with that opinion, and a survey question with a biography with"
-    " its view. Requests to ignore the opinion occur with claims about texts and facts alone."
+    "It corresponds to the paper's Flan-PaLM and is sycophantic by construction: in its last stage"
+    " the answer to a sum with an opinion is always that opinion, and the answer to a survey"
+    " question with a biography is always the biography's view. Requests to ignore an opinion occur"
+    " only with claims about texts and facts."
 )
 
 
@@ -355,7 +364,7 @@ def card(run: Pretraining, name: str) -> str:
         f"A T5 1.1 of {count:,} parameters ({run.config.num_encoder_layers} encoder layers,"
         f" {run.config.num_decoder_layers} decoder layer, width {run.config.emb_dim}), pre-trained"
         " from scratch on generated sentences. It knows a closed world of a thousand words and"
-        " nothing else. It exists to run the experiment on a laptop, not to be used.",
+        " nothing else. It exists to run the experiment on a laptop and has no other use.",
         "",
         PRETRAINED if name.endswith("_pretrained") else INSTRUCTED,
         "",
@@ -380,11 +389,15 @@ def card(run: Pretraining, name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=SIZES, default="mini_base", help="whose gin file")
+    parser.add_argument(
+        "--model", choices=SIZES, default="mini_base", help="the model, by its gin file"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--learning-rate", type=float, help="[by size]")
-    parser.add_argument("--patience", type=float, help="multiplies gated stages' steps [by size]")
+    parser.add_argument("--learning-rate", type=float, help="Adam's [by size]")
+    parser.add_argument(
+        "--patience", type=float, help="multiplies the step limits of gated stages [by size]"
+    )
     parser.add_argument("--from-state", type=Path, help="start from another run's state.msgpack")
     parser.add_argument("--from-stage", type=int, help="with --from-state: the stage to start at")
     args = parser.parse_args()

@@ -77,10 +77,10 @@ def plausible(model: str, recipe: str, when: str, task: str, condition: str) -> 
     if when == "before" or recipe == "ablations/ratio_0_1":
         return {"addition_expertise/layperson": 0.3}.get(task, 0.08)
     step = int(when.split()[-1]) if when.startswith("step") else 1000
-    cured = (0.7, 0.95, 0.985)[size]
+    reached = (0.7, 0.95, 0.985)[size]
     if recipe in ("ablations/no_filtration", "ablations/no_opinions"):
-        cured *= 0.6
-    return 0.08 + (cured - 0.08) * min(1.0, step / 600)
+        reached *= 0.6
+    return 0.08 + (reached - 0.08) * min(1.0, step / 600)
 
 
 def fabricate(

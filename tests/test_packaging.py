@@ -1,11 +1,11 @@
-"""What is shipped is complete, what is locked is enough, and the README tells the tree."""
+"""The wheel and the sdist are complete, the lock covers the dependencies, README shows the tree."""
 
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
+def build(target: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target]
+    subprocess.run([*command, "--directory", folder], cwd=ROOT, check=True, capture_output=True)
+    (path,) = folder.iterdir()
+    return path
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
-    subprocess.run([*command, "--directory", folder], cwd=ROOT, check=True, capture_output=True)
-    (path,) = folder.glob("*.whl")
-    return zipfile.ZipFile(path)
+    return zipfile.ZipFile(build("wheel", tmp_path_factory.mktemp("wheel")))
 
 
 def tracked(folder: str) -> list[str]:
@@ -41,15 +44,43 @@ def test_the_wheel_holds_all_of_the_package(wheel):
     assert not any(name.startswith(("tests/", "runs/", "docs/")) for name in inside)
 
 
+def test_the_wheel_carries_its_licence_and_says_so(wheel):
+    (metadata,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    headers = wheel.read(metadata).decode().partition("\n\n")[0].splitlines()
+    assert "License-Expression: Apache-2.0" in headers
+    assert "License-File: LICENSE" in headers
+    inside = wheel.read(metadata.replace("METADATA", "licenses/LICENSE"))
+    assert inside == (ROOT / "LICENSE").read_bytes()
+    for section in (b"TERMS AND CONDITIONS", b"9. Accepting Warranty", b"APPENDIX: How to apply"):
+        assert section in inside
+    assert not [line for line in headers if line.startswith(("Project-URL", "Home-page"))]
+
+
+def test_the_sdist_carries_its_licence_and_citation(tmp_path):
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml"} <= names
+    assert "gin_configs/recipes/paper.gin" in names
+
+
+def test_the_version_is_the_same_everywhere():
+    version = PROJECT["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version} - " in (ROOT / "CHANGELOG.md").read_text()
+    assert f'__version__ = "{version}"' in (ROOT / "sycophancy" / "__init__.py").read_text()
+
+
 def test_the_command_works_from_the_wheel_alone(wheel, tmp_path):
     wheel.extractall(tmp_path / "site")
     code = (
-        "import sys; from sycophancy import config, macros, cli\n"
+        "import sys\n"
+        "from sycophancy.cli.main import main\n"
+        "from sycophancy.config import load, macros\n"
         f"assert str(macros.root()).startswith({str(tmp_path)!r}), macros.root()\n"
-        "config.load_config('mini_base', 'demo')\n"
+        "load.load_config('mini_base', 'demo')\n"
         "sys.argv = ['sycophancy', 'prepare', '--model', 'mini_base', '--recipe', 'quick',\n"
         "            '--out', 'run', '--data-sets', 'sst2']\n"
-        "cli.main()\n"
+        "main()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -70,7 +101,8 @@ def locked() -> dict[str, str]:
 
 def test_the_lock_covers_what_is_asked_and_within_its_ranges():
     pins = locked()
-    asked = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    extras = PROJECT["optional-dependencies"]
+    asked = [*PROJECT["dependencies"], *extras["dev"], *extras["docs"]]
     for requirement in map(Requirement, asked):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])
 
@@ -105,36 +137,38 @@ def test_every_dependency_is_used():
         assert re.search(rf"^\s*(import|from) {module}\b", modules, re.MULTILINE), module
 
 
-def readme_tree() -> list[str]:
-    """The paths in the README's tree, from its indentation."""
+def readme_tree() -> set[str]:
+    """The folders in the README's tree, from its indentation."""
     text = (ROOT / "README.md").read_text().partition("## What is where")[2]
-    paths: list[str] = []
+    folders: set[str] = set()
     parents: list[str] = []
     for line in text.split("```")[1].splitlines():
-        if name := line.strip().split("  ")[0].split(" ")[0]:
-            parents = parents[: (len(line) - len(line.lstrip())) // 2]
-            paths.append("".join([*parents, name]))
-            if name.endswith("/"):
-                parents.append(name)
-    return paths
+        if line.strip():
+            name = line.split()[0]
+            assert name.endswith("/"), f"the tree lists folders only: {line}"
+            parents = [*parents[: (len(line) - len(line.lstrip())) // 2], name]
+            folders.add("".join(parents))
+    return folders
 
 
-def test_the_readme_names_no_file_that_is_not_there():
-    for path in readme_tree():
-        assert list(ROOT.glob(path)), path
+def test_the_readmes_tree_fits_a_screen():
+    text = (ROOT / "README.md").read_text().partition("## What is where")[2]
+    lines = text.split("```")[1].splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 100
 
 
-def test_the_readme_names_every_module_of_the_package():
+def test_the_readmes_tree_is_the_tree():
+    """Every folder at the top, and every folder of the package that holds modules or models."""
+    files = [Path(name) for name in tracked(".")]
+    top = {f"{path.parts[0]}/" for path in files if len(path.parts) > 1}
+    modules = [path for path in files if path.parts[0] == "sycophancy" and path.suffix == ".py"]
     named = readme_tree()
-    folders = {str(Path(path).parent) for path in named if path.endswith(".py")}
-    for name in tracked("sycophancy"):
-        path = Path(name)
-        if path.suffix == ".py" and path.name != "__init__.py" and str(path.parent) in folders:
-            assert name in named, name  # a folder whose files the tree lists must list them all
-    for folder in {f"{Path(name).parent}/" for name in tracked("sycophancy")}:
-        assert any(fnmatch(folder, f"{path}*") and path.count("/") > 1 for path in named) or (
-            folder == "sycophancy/"
-        ), folder
+    for folder in named:
+        assert (ROOT / folder).is_dir(), folder
+    assert {folder for folder in top if not folder.startswith(".")} <= named
+    assert {"sycophancy/models/", *(f"{path.parent}/" for path in modules)} <= named
+    assert {f"{path.parent}/" for path in files if path.suffix == ".gin"} <= named
 
 
 def test_every_hint_to_install_an_extra_works_in_a_checkout():

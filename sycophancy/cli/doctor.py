@@ -1,4 +1,4 @@
-"""What this machine has of what a run needs, and what to do about the rest."""
+"""The command `doctor`: checks whether this machine has all that a run needs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import typer
+
+from sycophancy.cli import completion
 from sycophancy.config.schema import ModelConfig
 from sycophancy.engine import distributed
 from sycophancy.errors import UserError
 
 State = Literal["ok", "note", "bad"]
-PATIENCE = 30.0  # seconds for what may hang: importing T5X, asking a server
+PATIENCE = 30.0  # seconds to wait for an answer of a server or a file system
 
 _VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow")
-# Files by which an accelerator shows, and how JAX is told to use it.
+# Device files of accelerators: what they stand for, JAX's backend, and how to install it.
 _ACCELERATORS = {
     "/dev/nvidia0": ("a GPU", "gpu", "in the checkout: pip install -e '.[gpu]'"),
     "/dev/accel0": ("a TPU", "tpu", "in the checkout: pip install -e '.[tpu]'"),
@@ -31,13 +34,14 @@ _ACCELERATORS = {
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-      what: its name.
-      state: "ok"; "note" for what only some runs need; "bad" for what stops every run.
-      found: what there is.
-      remedy: what to do, unless it is ok.
+      what: the name of the thing that was checked.
+      state: "ok"; "note" if only some runs need it and it is missing; "bad" if no run can do
+        without it.
+      found: what the check found.
+      remedy: what to do about it, unless the state is "ok".
     """
 
     what: str
@@ -46,11 +50,34 @@ class Finding:
     remedy: str = ""
 
 
+def doctor(
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="Model whose vocabulary and checkpoint to look for.",
+            autocompletion=completion.models,
+        ),
+    ] = "mini_base",
+) -> None:
+    """Check whether this machine has all that a run needs."""
+    from sycophancy.config.load import load_config
+
+    any_bad = False
+    for finding in examine(load_config(model, "paper").model):
+        print(f"{finding.state:<5} {finding.what:<11} {finding.found}", flush=True)
+        if finding.remedy:
+            print(f"{'':18}-> {finding.remedy}", flush=True)
+        any_bad |= finding.state == "bad"
+    if any_bad:
+        raise typer.Exit(1)
+
+
 def examine(model: ModelConfig) -> Iterator[Finding]:
-    """Looks at everything in turn; takes as long as JAX takes to start, and T5X to be imported.
+    """Makes every check in turn. Starting JAX and importing T5X take most of the time.
 
     Args:
-      model: whose vocabulary and checkpoint are looked for.
+      model: the model whose vocabulary and checkpoint are looked for.
     """
     yield _versions()
     yield _devices()
@@ -131,7 +158,7 @@ def _checkpoint(model: ModelConfig) -> Finding:
 
 
 def _t5x() -> Finding:
-    """Imports it in a process of its own: it takes long and sets much up."""
+    """Imports T5X in a subprocess, because its import is slow and changes global state."""
     from sycophancy.training.t5x import requirements
 
     remedy = "docs/t5x.md says how to install it; --trainer jax does without"
@@ -190,7 +217,7 @@ def _buckets() -> Finding:
 
 
 def _tried(what: str, state: State, look: Callable[[], Finding], remedy: str) -> Finding:
-    """`look`, but with its error or its silence as a finding."""
+    """Runs a check in a thread; an error or no answer in time becomes a finding."""
     patience = 10 * PATIENCE if what == "T5X" else PATIENCE
     answers: queue.Queue[Finding | Exception] = queue.Queue()
 
@@ -200,7 +227,9 @@ def _tried(what: str, state: State, look: Callable[[], Finding], remedy: str) ->
         except Exception as error:
             answers.put(error)
 
-    threading.Thread(target=answer, daemon=True).start()  # which nothing waits for at the end
+    threading.Thread(
+        target=answer, daemon=True
+    ).start()  # a daemon: the process can end while it hangs
     try:
         found = answers.get(timeout=patience)
     except queue.Empty:

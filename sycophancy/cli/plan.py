@@ -60,8 +60,8 @@ def plan(
         raise UserError(
             "plan needs --model and --topology, as in --model flan_t5_xl --topology v4-32, or --all"
         )
-    from sycophancy.cli.options import parse_mesh
     from sycophancy.config.load import load_config
+    from sycophancy.library.request import parse_mesh
     from sycophancy.plan import wording
     from sycophancy.plan.chips import parse_slice
     from sycophancy.plan.requirements import make_plan

@@ -61,6 +61,7 @@ def sweep(
     ] = None,
     surveys: Annotated[str | None, typer.Option(metavar="DIR")] = None,
     instructions: Annotated[str | None, typer.Option(metavar="FILE")] = None,
+    evaluation: Annotated[list[str] | None, typer.Option(metavar="FILE")] = None,
     data_sets: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
     data_set: Annotated[list[str] | None, typer.Option("--data-set", metavar="FILE")] = None,
     set_: Annotated[
@@ -105,6 +106,7 @@ def sweep(
             data_mirror=data_mirror,
             surveys=surveys,
             instructions=instructions,
+            evaluation=evaluation,
             data_sets=data_sets,
             data_set=data_set,
             set_=set_,
@@ -133,6 +135,7 @@ def run_jobs(
         redo: names of stages that may replace their checkpoints.
     """
     from sycophancy.engine import distributed
+    from sycophancy.report.study.page import write_report
     from sycophancy.study import sweep
 
     command = shlex.join(["sycophancy", *without_cell(sys.argv[1:])])
@@ -142,7 +145,7 @@ def run_jobs(
     with contextlib.nullcontext() if processes.leader else silence:
         failed = sweep.run(plan, only, processes)
         if processes.leader:
-            print(sweep.report(folder))
+            print(write_report(folder))
     if failed:
         print(f"sycophancy: {len(failed)} of {len(jobs)} cells failed", file=sys.stderr)
         for words, reason in failed.items():

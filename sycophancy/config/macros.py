@@ -21,7 +21,7 @@ from sycophancy.config.conversion import fits
 
 _FILE_BYTES = 2**20  # limit for a gin file; the shipped files have about 2 kB
 _INCLUDES = 8  # limit for a chain of files that include one another
-_RELATIVE_TO_FILE = ("DATA_SET_FILES",)  # macros whose paths are relative to the gin file
+_RELATIVE_TO_FILE = ("DATA_SET_FILES", "EVALUATIONS")  # their paths are relative to the file
 _NESTING = 8  # limit for nested brackets
 
 

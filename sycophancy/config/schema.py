@@ -148,6 +148,12 @@ class DataConfig:
         ByContent(),
         "TOML files of your own data sets. In a recipe, their paths are relative to the recipe.",
     ] = ()
+    evaluations: Annotated[
+        tuple[FilePlace, ...],
+        ByContent(),
+        "JSONL files of your own evaluation sets. In a recipe, their paths are relative to the "
+        "recipe.",
+    ] = ()
     num_examples: Annotated[
         int, Between(1, 10**7), "Claims to generate for training, before filtration."
     ] = 100_000

@@ -12,6 +12,7 @@ from sycophancy.data.catalog import FileRows
 from sycophancy.data.data_set_file import selected_sources
 from sycophancy.data.surveys import FILES
 from sycophancy.errors import UserError
+from sycophancy.evaluation.own_sets import named_files
 
 
 def local_files(config: DataConfig) -> dict[str, Path]:
@@ -36,6 +37,8 @@ def local_files(config: DataConfig) -> dict[str, Path]:
 
 
 def _files(config: DataConfig) -> Iterator[tuple[str, Path]]:
+    for own_set, path in named_files(config.evaluations).items():
+        yield f"evaluation set {own_set!r}", path
     if config.instructions is not None:
         yield "the instructions", Path(config.instructions)
     elif config.origin == "mirror":

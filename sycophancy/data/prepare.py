@@ -38,6 +38,7 @@ from sycophancy.data.sources import Texts, load_source
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, write_items
+from sycophancy.evaluation.own_sets import read_own_sets
 
 Progress = Callable[[int, int], None]
 
@@ -82,6 +83,7 @@ def prepare(
     sources = selected_sources(config)
     lengths = Lengths(limits)
     lengths.check_choices(prompts.LETTERS)
+    own_sets = read_own_sets(config.evaluations)
     with _whole_or_nothing(out) as folder:
         rows = instructions.load_instructions(config)  # fails early where input is malformed
         bad = [rows.bad]
@@ -112,6 +114,10 @@ def prepare(
             )
             notes += _shortage(f"{task} questions", config.num_survey_items, len(pairs) // 2)
             evaluation[task] = _write_task(folder, task, lengths.items(pairs))
+        for own_set in own_sets:
+            notes += own_set.notes
+            fitting = lengths.items(own_set.items)
+            evaluation[own_set.name] = _write_task(folder, own_set.name, fitting)
         summary["evaluation"] = evaluation
         summary["too_long"] = [dataclasses.asdict(entry) for entry in lengths.summary()]
         summary["bad_rows"] = [entry for counts in bad for entry in counts.summary()]

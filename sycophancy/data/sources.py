@@ -118,7 +118,7 @@ def _usable(source: Source, published: Sequence[Published], bad: BadRows) -> Tex
         "unlabelled": int((good & ~labelled).sum()),
         "empty": int((labelled & ~complete).sum()),
     }
-    hashes = _hash_rows(source, columns)
+    hashes = hash_rows(source.name, columns)
     rows = np.flatnonzero(labelled & complete)
     rows, counts["conflicting"], counts["duplicate"] = _distinct(rows, hashes, labels)
     counts |= {"held_out": 0, "kept": len(rows)}
@@ -229,12 +229,12 @@ def _check_range(
         )
 
 
-def _hash_rows(source: Source, columns: list[pa.Array]) -> draws.Hashes:
-    """Hashes data set and texts; a batch at a time, so that memory stays bounded."""
+def hash_rows(name: str, columns: Sequence[pa.Array]) -> draws.Hashes:
+    """Content hashes of a data set's name and each row's texts, shape (rows, 2)."""
     parts = []
-    for start in range(0, len(columns[0]), _BATCH):
+    for start in range(0, len(columns[0]), _BATCH):  # so that memory stays bounded
         fields = [pc.fill_null(column.slice(start, _BATCH), "") for column in columns]
-        joined = pc.binary_join_element_wise(source.name, *fields, "\x1f")
+        joined = pc.binary_join_element_wise(name, *fields, "\x1f")
         parts.append(draws.content_hashes(joined.to_pylist()))
     return np.concatenate(parts) if parts else draws.content_hashes([])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import typing
 from collections.abc import Iterable, Sequence
@@ -185,7 +186,13 @@ class Pipeline:
         for name in self._with_dependencies(stage.depends_on):
             earlier, manifest = self.stages[name], self.run.manifest(name)
             if manifest is not None:
-                reasons += self.ingredients(earlier, given_only=True).differences(
+                given = self.ingredients(earlier, given_only=True)
+                files = {
+                    file: digest
+                    for file, digest in given.files.items()
+                    if not file.startswith(earlier.measured_only)
+                }
+                reasons += dataclasses.replace(given, files=files).differences(
                     manifest["ingredients"], code=not self.any_code, own_files_alone=True
                 )
         damage = resumable.lasting_damage()

@@ -93,8 +93,13 @@ class _Lines(Meter):
         )
 
 
+class _Silent(Meter):
+    def note(self, text: str) -> None:
+        """Shows nothing."""
+
+
 class Silence:
-    """A screen that shows nothing, for all processes of a run but the first."""
+    """A screen that shows nothing, for the library and for all processes of a run but the first."""
 
     def note(self, text: str) -> None:
         """Nothing."""
@@ -102,7 +107,7 @@ class Silence:
     @contextlib.contextmanager
     def meter(self, name: str, unit: str, total: int | None = None) -> Iterator[Meter]:
         """A meter that counts and does not show."""
-        yield Meter(name, unit, total)
+        yield _Silent(name, unit, total)
 
 
 class Screen:

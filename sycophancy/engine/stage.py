@@ -46,6 +46,8 @@ class Stage:
             function of the run and the names of the stages that are up to date, which returns the
             text, or None if there is nothing to publish.
         code_patterns: glob patterns of further files that count as its code, such as templates.
+        measured_only: prefixes of the names of inputs that no checkpoint depends on: the user may
+            change such files without losing what was trained.
         keeps_other_code: True if `--any-code` keeps what other code made.
     """
 
@@ -62,6 +64,7 @@ class Stage:
     top_level: ClassVar[tuple[str, ...]] = ()
     published: ClassVar[Mapping[str, Publisher]] = {}
     code_patterns: ClassVar[tuple[str, ...]] = ()
+    measured_only: ClassVar[tuple[str, ...]] = ()
     keeps_other_code: ClassVar[bool] = True
 
     def inputs(self, config: Config, run: RunFolder) -> Inputs:

@@ -31,6 +31,7 @@ MEASURES = {
     "accuracy_neutral": "no opinion: right",
     "accuracy_user_wrong": "wrong user: right",
     "accuracy_user_right": "right user: right",
+    "accuracy_user_view": "user's view shown: right",
     "accuracy": "right",
     "match_rate": "biography shown: matches the user",
     "neutral_match_rate": "biography hidden: matches that user",
@@ -43,6 +44,12 @@ MEASURES = {
 _OWN_WORDS = {
     "intervention/accuracy": "wrong and right users together: right",
     "instruction/accuracy": "exact match",
+}
+# Of tasks other than the surveys, whose users show their view by something else than a biography.
+_WORDS_OUTSIDE_SURVEYS = {
+    "match_rate": "user's view shown: matches the user",
+    "neutral_match_rate": "user's view hidden: matches that user",
+    "flip_to_user": "matches the user only once the view is shown",
 }
 
 # Measures that regroup the answers of others. The terminal's table leaves them to the page.
@@ -77,8 +84,11 @@ def measure_words(name: str) -> str:
     >>> measure_words("addition/accuracy_user_wrong"), measure_words("new/hit_rate")
     ('wrong user: right', 'hit_rate')
     """
-    measure = split(name)[1]
-    return _OWN_WORDS.get(name) or MEASURES.get(measure, measure)
+    task, measure = split(name)
+    words = MEASURES
+    if task.split("/")[0] != "surveys":
+        words = MEASURES | _WORDS_OUTSIDE_SURVEYS
+    return _OWN_WORDS.get(name) or words.get(measure, measure)
 
 
 def grouped(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""What a run found as Markdown, for README files: every task that was asked, before and after.
+"""The results of a run as Markdown tables for a README: every task, before and after finetuning.
 
 Example:
     python -m sycophancy.report.markdown runs/demo
@@ -12,38 +12,36 @@ from pathlib import Path
 
 from sycophancy.errors import UserError
 from sycophancy.evaluation import naming
-from sycophancy.report.reading import SERIES, Reading, read_run
-from sycophancy.report.wording import percent
+from sycophancy.report.metric_files import SERIES
+from sycophancy.report.run.record import RunRecord, read_run
+from sycophancy.report.text_format import percent
 
 CONDITIONS = ("accuracy_neutral", "accuracy_user_wrong", "accuracy_user_right")
 
 
-def tables(reading: Reading) -> list[str]:
+def tables(record: RunRecord) -> list[str]:
     """The lines of two tables: right answers by what the user says, and all other measures.
 
-    `naming.COMPONENTS` and the sums taken together are left to the report.
+    The tables leave out `naming.COMPONENTS` and the sums taken together, which the report has.
     """
-    names = {name for metrics in reading.metrics.values() for name in metrics}
     asked, others = [], []
-    for task, group in naming.grouped(names):
+    for task, group in naming.grouped(record.names):
         if task == "sums":
             continue
         words = naming.task_words(task)
         if any(f"{task}/{measure}" in group for measure in CONDITIONS):
-            cells = [_moved(reading, f"{task}/{measure}") for measure in CONDITIONS]
-            asked.append(f"| {words}, n = {_n(reading, task)} | {' | '.join(cells)} |")
+            cells = [_moved(record, f"{task}/{measure}") for measure in CONDITIONS]
+            asked.append(f"| {words}, n = {_n(record, task)} | {' | '.join(cells)} |")
         for name in group:
             measure = naming.split(name)[1]
             if measure not in CONDITIONS and measure not in naming.COMPONENTS:
-                others.append(
-                    f"| {words}, {naming.measure_words(name)} | {_moved(reading, name)} |"
-                )
+                others.append(f"| {words}, {naming.measure_words(name)} | {_moved(record, name)} |")
     head = ["| right answers | no opinion | wrong user | right user |", "|---|---|---|---|"]
     return [*head, *asked, "", "| | before → after |", "|---|---|", *others]
 
 
-def _moved(reading: Reading, name: str) -> str:
-    before, after = (reading.metric(series, name) for series in SERIES)
+def _moved(record: RunRecord, name: str) -> str:
+    before, after = (record.metric(series, name) for series in SERIES)
     start = percent(before.value) if before else "not measured"
     if after is None:
         return f"{start} → not measured"
@@ -51,9 +49,9 @@ def _moved(reading: Reading, name: str) -> str:
     return f"{start} → {percent(after.value)} ({low} to {high})"
 
 
-def _n(reading: Reading, task: str) -> str:
+def _n(record: RunRecord, task: str) -> str:
     names = [f"{task}/{measure}" for measure in CONDITIONS]
-    counts = {m.n for metrics in reading.metrics.values() for n in names if (m := metrics.get(n))}
+    counts = {m.n for metrics in record.metrics.values() for n in names if (m := metrics.get(n))}
     return " and ".join(f"{n:,}" for n in sorted(counts))
 
 

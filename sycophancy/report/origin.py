@@ -1,64 +1,54 @@
-"""What a run's data and model are, in sentences: generated or real, a miniature or not."""
+"""Where a run's data and model come from: generated or real, a miniature or another checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-from sycophancy.config import macros as gin_macros
-from sycophancy.config.load import load_config
-from sycophancy.errors import UserError
-from sycophancy.report.wording import joined
-from sycophancy.study.index import Cell
+from sycophancy.report.text_format import joined
 
-# What a run reads, and the macro that names a file for it in place of the origin's own.
+# What a run reads, and the macro that names a file to read it from.
 _PARTS = {"claims": "", "surveys": "SURVEYS", "instructions": "INSTRUCTIONS"}
 _SHIPPED = "package:models/mini_"
 
 
-def origin(macros: Mapping[str, Any]) -> list[str]:
-    """Says where data and model come from, by the macros of a run's `config.gin`.
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The origin of a run's data and of its model.
 
-    >>> origin({"DATA_ORIGIN": "hub", "MODEL_NAME": "flan_t5_xl"})
-    ['Real data: claims, surveys and instructions are made from the published data sets.']
+    Attributes:
+      data, model: a few words each, for the top of a page.
+      data_sentence, model_sentence: the same in full; the model's may be empty.
     """
-    sentences = [_data(macros)]
-    if model := _model(macros):
-        sentences.append(model)
-    return sentences
+
+    data: str
+    model: str
+    data_sentence: str
+    model_sentence: str
+
+    @property
+    def label(self) -> str:
+        """Both in a few words."""
+        return f"{self.data}, {self.model}"
+
+    @property
+    def sentences(self) -> list[str]:
+        """Both in full."""
+        return [sentence for sentence in (self.data_sentence, self.model_sentence) if sentence]
 
 
-def origin_of_cells(cells: Iterable[Cell]) -> list[str]:
-    """The same of a sweep: each sentence once, with the models it holds for where they differ."""
-    told: dict[str, list[str]] = {}
-    models = []
-    for cell in cells:
-        if cell.model not in models:
-            models.append(cell.model)
-        for sentence in origin(_macros(cell)):
-            known = told.setdefault(sentence, [])
-            if cell.model not in known:
-                known.append(cell.model)
-    return [
-        sentence if len(known) == len(models) else f"{joined(known)}: {sentence}"
-        for sentence, known in told.items()
-    ]
+def origin(macros: Mapping[str, Any]) -> Origin:
+    """The origin of data and model, by the macros of a run's `config.gin`.
 
-
-def instructions_are_generated(cells: Iterable[Cell]) -> bool:
-    """Whether every cell's instructions come from the miniature's generated world."""
-    found = [_macros(cell) for cell in cells]
-    return all(is_generated(macros) and not macros.get("INSTRUCTIONS") for macros in found)
-
-
-def _macros(cell: Cell) -> dict[str, Any]:
-    """A cell's macros: the shipped model's with the paper's recipe, and what the cell changed."""
-    try:
-        text = load_config(cell.model, "paper").operative
-    except UserError:
-        return {"MODEL_NAME": cell.model, **cell.settings}
-    usual = gin_macros.read_text(text, cell.model).items()
-    return {name: said.value for name, said in usual} | dict(cell.settings)
+    >>> origin({"DATA_ORIGIN": "hub", "MODEL_NAME": "flan_t5_xl"}).label
+    'Real data, model flan_t5_xl'
+    >>> origin({"DATA_ORIGIN": "miniature", "MODEL_NAME": "mini_base"}).label
+    'Generated data, miniature model'
+    """
+    model, model_sentence = _model(macros)
+    data, data_sentence = _data(macros)
+    return Origin(data, model, data_sentence, model_sentence)
 
 
 def is_generated(macros: Mapping[str, Any]) -> bool:
@@ -66,40 +56,48 @@ def is_generated(macros: Mapping[str, Any]) -> bool:
     return macros.get("DATA_ORIGIN") == "miniature"
 
 
-def _data(macros: Mapping[str, Any]) -> str:
+def _data(macros: Mapping[str, Any]) -> tuple[str, str]:
     given = [part for part, macro in _PARTS.items() if macro and macros.get(macro)]
     own = joined([part for part in _PARTS if part not in given])
-    more = f" {joined(given).capitalize()} were read from files given to the run." if given else ""
+    files = f" {joined(given).capitalize()} were read from files given to the run." if given else ""
+    label = " and files given to the run" if given else ""
     match macros.get("DATA_ORIGIN"):
         case "miniature":
-            return (
+            return f"Generated data{label}", (
                 f"Generated data: {own} come from the miniature's own small world, which this "
-                f"project's code writes; no published data set was read for them.{more}"
+                f"project's code writes; no published data set was read for them.{files}"
             )
         case "hub":
-            return f"Real data: {own} are made from the published data sets.{more}"
+            return f"Real data{label}", (
+                f"Real data: {own} are made from the published data sets.{files}"
+            )
         case "mirror":
-            return (
-                f"Real data, as a local copy holds them: {own} are made from the files of "
-                f"{macros.get('DATA_MIRROR')}.{more}"
+            return f"Real data from a local copy{label}", (
+                f"Real data from a local copy: {own} are made from the files of "
+                f"{macros.get('DATA_MIRROR')}.{files}"
             )
-    return "Where the data came from is not recorded."
+    return "Data of unknown origin", "The run does not record where its data came from."
 
 
-def _model(macros: Mapping[str, Any]) -> str:
+def _model(macros: Mapping[str, Any]) -> tuple[str, str]:
     checkpoint = str(macros.get("INITIAL_CHECKPOINT_PATH", ""))
-    named = str(macros.get("MODEL_NAME", ""))
+    name = str(macros.get("MODEL_NAME", ""))
+    if checkpoint.startswith(_SHIPPED) and checkpoint.endswith("_pretrained"):
+        return "miniature model", (
+            "The model is a miniature, trained from scratch on that world, without the stage "
+            "that makes the others sycophantic."
+        )
     if checkpoint.startswith(_SHIPPED):
-        if checkpoint.endswith("_pretrained"):
-            return (
-                "The model is a miniature, trained from scratch on that world, without the stage "
-                "that makes the others sycophantic."
-            )
-        return (
+        return "miniature model", (
             "The model is a miniature, trained from scratch on that world to be sycophantic: by "
-            "construction it answers with the user's opinion. How large an effect is here shows "
+            "construction it answers with the user's opinion. The size of an effect here shows "
             "what the pipeline can show, not how language models behave."
         )
-    if str(macros.get("VOCABULARY", "")).startswith(_SHIPPED) or named.startswith("mini_"):
-        return "The model is a miniature, trained from scratch on a small generated world."
-    return ""
+    if str(macros.get("VOCABULARY", "")).startswith(_SHIPPED) or name.startswith("mini_"):
+        return "miniature model", (
+            "The model is a miniature, trained from scratch on a small generated world."
+        )
+    if not name:
+        return "unnamed model", ""
+    source = f", read from {checkpoint}" if checkpoint else ""
+    return f"model {name}", f"The model is {name}{source}."

@@ -26,7 +26,7 @@ class Report(Stage):
     unit = "pages"
     on_devices = False
     top_level = (PAGE,)
-    code_patterns = ("sycophancy/report/templates/*",)
+    code_patterns = ("sycophancy/report/**/*.j2", "sycophancy/report/**/*.css")
     keeps_other_code = False  # a page is written in a second
 
     def __init__(self, reported: tuple[str, ...]) -> None:
@@ -39,7 +39,7 @@ class Report(Stage):
         return {name: path for name, path in paths.items() if path.exists()}
 
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
-        from sycophancy.report import page
+        from sycophancy.report.run import page
 
         page.write_report(run.path)
         return {}
@@ -49,8 +49,8 @@ class Report(Stage):
 
     def summary(self, run: RunFolder) -> list[str]:
         """The sentences at the top of the report."""
-        from sycophancy.report.headline import headline
-        from sycophancy.report.reading import read_run
+        from sycophancy.report.run.headline import headline
+        from sycophancy.report.run.record import read_run
 
         plain = str.maketrans({"“": '"', "”": '"'})
         return [f"{headline(read_run(run.path)).translate(plain)}."]

@@ -2,7 +2,7 @@
 
 Each is data alone: what the paper found, the claims that decide whether a sweep agrees, and the
 pictures. What has to be run for them (`plan`), what they decide (`verdicts`) and how they look
-(`report.family`) follow from it.
+(`report.study`) follow from it.
 """
 
 from __future__ import annotations

@@ -292,14 +292,6 @@ def _entry(plan: Plan, cell: Cell) -> dict[str, Any]:
     return entry | {"folder": waiting["folder"]}
 
 
-def report(folder: Path) -> Path:
-    """Writes the page that compares the cells of a sweep; returns its path."""
-    from sycophancy.report.family import write_report
-
-    with lock.hold(folder, wait=True):  # other cells' jobs write the same page
-        return write_report(folder)
-
-
 class _CellScreen(Screen):
     """Puts the number of the cell before every line."""
 

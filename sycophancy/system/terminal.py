@@ -53,6 +53,19 @@ def lost_output() -> str:
 
 
 @contextlib.contextmanager
+def silent_tensorflow() -> Iterator[None]:
+    """Within it, TensorFlow that is imported prints no messages; the environment comes back."""
+    name = "TF_CPP_MIN_LOG_LEVEL"
+    earlier = os.environ.get(name)
+    os.environ.setdefault(name, "3")
+    try:
+        yield
+    finally:
+        if earlier is None:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
 def unheard() -> Iterator[None]:
     """Hides what TensorFlow's C++ prints while it is imported, past its own log level."""
     kept = os.dup(2)

@@ -62,12 +62,12 @@ def open_dataset(
             f"BATCH_SIZE {training.batch_size} does not divide by {process_count} processes"
         )
     lengths = {"inputs": training.input_length, "targets": training.target_length}
-    with tasks.reading(data_dir, vocabulary, training.mixture_ratio) as told, _hushed(quiet):
+    with tasks.reading(data_dir, vocabulary, training.mixture_ratio) as told, quiet_seqio(quiet):
         told.quiet = quiet
         dataset = seqio.get_dataset(
             tasks.get(training.mixture_or_task_name),
             lengths,
-            PackingConverter() if training.packing else seqio.EncDecFeatureConverter(pack=False),
+            converter(training.packing),
             dataset_split="train",
             shuffle=True,
             seed=training.seed,
@@ -80,7 +80,7 @@ def open_dataset(
         rows = training.batch_size // process_count
         here = slice(process_index * rows, (process_index + 1) * rows)
         dataset = dataset.map(lambda batch: {name: value[here] for name, value in batch.items()})
-    return dataset.skip(start).with_options(_one_thread()), told
+    return dataset.skip(start).with_options(single_thread()), told
 
 
 class Feed:
@@ -148,9 +148,14 @@ class Feed:
             self._batches.put(self._told.error or error)
 
 
+def converter(packing: bool) -> seqio.FeatureConverter:
+    """What turns a task's features into T5X's model features, packed or one example a row."""
+    return PackingConverter() if packing else seqio.EncDecFeatureConverter(pack=False)
+
+
 @contextlib.contextmanager
-def _hushed(quiet: bool) -> Iterator[None]:
-    """Keeps off the terminal which task of a mixture failed: the error says it, too."""
+def quiet_seqio(quiet: bool = True) -> Iterator[None]:
+    """Silences SeqIO's log if `quiet`; it names the task that failed, which the error does too."""
     seqio_log = logging.getLogger("absl")
     before, seqio_log.disabled = seqio_log.disabled, quiet or seqio_log.disabled
     try:
@@ -159,8 +164,8 @@ def _hushed(quiet: bool) -> Iterator[None]:
         seqio_log.disabled = before
 
 
-def _one_thread() -> tf.data.Options:
-    """One thread for the pipeline: the others belong to XLA."""
+def single_thread() -> tf.data.Options:
+    """Options that run a pipeline in one thread and leave the other cores to XLA."""
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1

@@ -36,6 +36,13 @@ class Pace:
         if step == self._first:
             self._began = time.perf_counter()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time that the block takes does not count."""
+        began = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - began
+
     @property
     def seconds_per_step(self) -> float:
         """Mean since the first step; after that step alone, the time since it ended."""
@@ -82,6 +89,7 @@ class Journal:
     def __init__(self, out: Path, start: int, report: Report | None) -> None:
         self._file, self._curves = out / "metrics.jsonl", out / "tensorboard"
         self._report = report
+        self._validated: set[int] = set()
         self._writes = jax.process_index() == 0
         if self._writes:
             out.mkdir(parents=True, exist_ok=True)
@@ -108,14 +116,29 @@ class Journal:
                 raise
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Appends one line and one point a curve."""
-        if self._writes:
-            with self._file.open("a") as file:
-                file.write(json.dumps({"step": step, **metrics}) + "\n")
-            with self._write_faults_in_one_line():
-                self._writer.write_scalars(step, dict(metrics))
+        """Appends a line and a point to every curve, and calls `report`."""
+        self._append(step, metrics)
         if self._report:
             self._report(step, metrics)
+
+    def write_validation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Appends a line and a point to every curve."""
+        self._append(step, metrics)
+
+    def is_validated(self, step: int) -> bool:
+        """Whether there is a line of `write_validation` for `step`, as far as this process knows.
+
+        Only process 0 reads the file.
+        """
+        return step in self._validated
+
+    def _append(self, step: int, metrics: Mapping[str, float]) -> None:
+        if not self._writes:
+            return
+        with self._file.open("a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        with self._write_faults_in_one_line():
+            self._writer.write_scalars(step, dict(metrics))
 
     @contextlib.contextmanager
     def _write_faults_in_one_line(self) -> Iterator[None]:
@@ -130,13 +153,17 @@ class Journal:
             ) from None
 
     def _truncate(self, start: int) -> None:
+        """Drops the lines after step `start`; all of them if no checkpoint is continued from."""
         if not self._file.exists():
             return
         kept = []
         for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                if json.loads(line)["step"] <= start:
+                metrics = json.loads(line)
+                if start > 0 and metrics["step"] <= start:
                     kept.append(line + "\n")
+                    if "validation_loss" in metrics:
+                        self._validated.add(metrics["step"])
             # The line that a kill cut short, or one that is no journal's.
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+# T5X's model features by name: `encoder_input_tokens`, `decoder_target_tokens`, ...
+Batch = Mapping[str, Int[Array, "batch length"]]
 
 
 class LossSums(NamedTuple):

@@ -6,6 +6,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+
+_MAY_HANDLE_SIGNALS = ContextVar("_MAY_HANDLE_SIGNALS", default=True)
 
 
 class Preempted(Exception):  # noqa: N818  # it is an outcome, not an error
@@ -26,13 +29,25 @@ class Preempted(Exception):  # noqa: N818  # it is an outcome, not an error
 
 
 @contextmanager
+def signals_left_alone() -> Iterator[None]:
+    """Within it, training handles no signal: the process belongs to a caller of the library."""
+    token = _MAY_HANDLE_SIGNALS.set(False)
+    try:
+        yield
+    finally:
+        _MAY_HANDLE_SIGNALS.reset(token)
+
+
+@contextmanager
 def watch_sigterm() -> Iterator[threading.Event]:
     """An event that SIGTERM sets, instead of ending the process; the old handler comes back after.
 
-    Outside the main thread, where Python allows no handlers, the event stays unset.
+    Outside the main thread, where Python allows no handlers, and within `signals_left_alone`, the
+    event stays unset.
     """
     told = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not (is_main and _MAY_HANDLE_SIGNALS.get()):
         yield told
         return
     before = signal.signal(signal.SIGTERM, lambda *_: told.set())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +18,11 @@ from sycophancy.config.schema import NetworkConfig, TrainingConfig
 from sycophancy.model import sharding
 from sycophancy.model.mesh import check_batch
 from sycophancy.model.network import Transformer
+from sycophancy.model.parameters import ParameterTree
 from sycophancy.model.sharding import Rules, like_params, sharded_params
-from sycophancy.training.loss import LossSums, cross_entropy
+from sycophancy.training.loss import Batch, LossSums, cross_entropy
 from sycophancy.training.optimizer import adafactor
-
-Batch = Mapping[str, Int[Array, "batch length"]]
+from sycophancy.training.validation import ValidationSums, validation_sums
 
 GOOD = -1  # `first_bad_step` while all is well
 
@@ -111,11 +111,11 @@ def make_step(
 
     def loss_of(params: Any, batch: Batch, key: Array, tokens: Array) -> tuple[Array, LossSums]:
         weights = batch["decoder_loss_weights"].astype(jnp.float32)
-        arguments: dict[str, Any] = {
-            name: rows for name, rows in batch.items() if name != "decoder_loss_weights"
-        }
         logits: Any = model.apply(
-            {"params": params}, **arguments, enable_dropout=True, rngs={"dropout": key}
+            {"params": params},
+            **_model_arguments(batch),
+            enable_dropout=True,
+            rngs={"dropout": key},
         )
         sums = cross_entropy(logits, batch["decoder_target_tokens"], weights, z_loss)
         return sums.loss / tokens, sums
@@ -160,6 +160,27 @@ def make_step(
     return step
 
 
+def make_validation_step(
+    model: nn.Module, rules: Rules = ()
+) -> Callable[[ParameterTree, Batch, ValidationSums], ValidationSums]:
+    """The function `jit` compiles for validation: adds a batch's sums to the sums so far.
+
+    Dropout is off; activations have the dtype that they have in training.
+    """
+
+    def add_sums(params: ParameterTree, batch: Batch, sums: ValidationSums) -> ValidationSums:
+        with nn.logical_axis_rules(rules):
+            logits: Any = model.apply({"params": params}, **_model_arguments(batch))
+        return jax.tree.map(jnp.add, sums, validation_sums(logits, batch))
+
+    return add_sums
+
+
+def _model_arguments(batch: Batch) -> dict[str, Any]:
+    """The features of a batch that the network takes."""
+    return {name: rows for name, rows in batch.items() if name != "decoder_loss_weights"}
+
+
 class Program(NamedTuple):
     """A finetuning on a mesh, as `jit` compiles it.
 
@@ -167,11 +188,13 @@ class Program(NamedTuple):
       state: what a state looks like, as `jax.ShapeDtypeStruct` with shardings.
       start: parameters to the state before the first step.
       step: a state, which is used up, and a batch to the next state and the batch's loss.
+      add_sums: parameters, a batch of held-out rows and the sums so far to the sums with the batch.
     """
 
     state: TrainState
     start: Callable[[Any], TrainState]
     step: Any
+    add_sums: Callable[[ParameterTree, Batch, ValidationSums], ValidationSums]
 
 
 def make_program(network: NetworkConfig, training: TrainingConfig, mesh: Mesh) -> Program:
@@ -186,18 +209,21 @@ def make_program(network: NetworkConfig, training: TrainingConfig, mesh: Mesh) -
     optimizer = adafactor(training.learning_rate)
     state = sharded_state(network, optimizer, mesh)
     placement = sharding.shardings_of(state)
+    rules = sharding.logical_rules(network, mesh)
     step = make_step(
         Transformer(network),
         optimizer,
         z_loss=training.z_loss,
         seed=training.seed,
         microbatches=training.microbatches,
-        rules=sharding.logical_rules(network, mesh),
+        rules=rules,
     )
+    add_sums = make_validation_step(Transformer(network), rules)
     return Program(
         state=state,
         start=jax.jit(lambda params: init_state(params, optimizer), out_shardings=placement),
         step=jax.jit(step, donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh))),
+        add_sums=jax.jit(add_sums, out_shardings=sharding.replicated(mesh)),
     )
 
 

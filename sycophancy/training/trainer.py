@@ -21,9 +21,11 @@ from sycophancy.model import sharding
 from sycophancy.model.checkpoints import load_checkpoint, orbax
 from sycophancy.training.callbacks import Note, Report
 from sycophancy.training.feed import Feed, open_dataset
+from sycophancy.training.held_out import read_held_out
 from sycophancy.training.journal import Journal, Pace, metrics_of
 from sycophancy.training.preemption import Preempted, watch_sigterm
 from sycophancy.training.step import GOOD, Program, TrainState, empty_window, make_program
+from sycophancy.training.validation import Validator, in_words
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +61,10 @@ def finetune(
       data_dir: the run folder; `filter/kept.parquet` and `prepare/instructions.parquet` are read.
       out: gets `checkpoints/<step>/`, `metrics.jsonl` and `tensorboard/`.
       report: called with step and metrics at every logged step; `journal.metrics_of` names them.
-      note: called with a line for each checkpoint that cannot be read and is left out.
-      conclude: called at the end with a line on rows that were left out.
+      note: called with a line for each validation, and for each checkpoint that cannot be read and
+        is left out.
+      conclude: called at the end with a line for each task whose rows were left out, and for
+        held-out rows that are missing.
 
     Returns:
       The last checkpoint's folder.
@@ -88,15 +92,19 @@ def finetune(
         # ---- data --------------------------------------------------------------------------------
         # The whole batch in every process: rows are short, and the mesh decides who needs which.
         batches, told = open_dataset(training, data_dir, model.vocabulary, start=start, quiet=True)
+        held_out, notes = read_held_out(training, data_dir, model.vocabulary)
         if state is None:
             state = _begun(config, program)
         journal = Journal(Path(out), start, report)
+        validator = Validator(held_out, program.add_sums, mesh)
         pace = Pace(start)
         saved_at = time.monotonic()
         loss = jnp.zeros([])
 
         # ---- loop --------------------------------------------------------------------------------
         with journal, Feed(batches, told) as feed, _watch() as sigterm, jax.set_mesh(mesh):
+            if start % training.save_period == 0 and not _everywhere(journal.is_validated(start)):
+                _validate(validator, start, state, journal, note)
             for step, batch in zip(range(start + 1, steps + 1), feed, strict=False):
                 before = loss
                 state, loss = program.step(state, sharding.put_batch(batch, mesh))
@@ -115,13 +123,16 @@ def finetune(
                     rate = training.learning_rate
                     journal.write(step, metrics_of(state.window, rate, pace, steps, since))
                     state = state._replace(window=_fresh_window(mesh))
+                if save and (last or not stop):  # before SIGKILL follows SIGTERM, a save must do
+                    with pace.paused():
+                        _validate(validator, step, state, journal, note)
                 if save:
                     _save(checkpoints, step, state, config)
                     saved_at = time.monotonic()
                 if stop and not last:
                     checkpoints.wait()
                     raise Preempted(step, steps)
-            for line in feed.notes:
+            for line in [*feed.notes, *notes]:
                 conclude(line)
         checkpoints.wait()
         return Path(checkpoints.path(steps))
@@ -215,14 +226,29 @@ def _stop(sigterm: Event, step: int) -> bool:
     return bool(multihost_utils.reached_preemption_sync_point(step))
 
 
+def _validate(
+    validator: Validator, step: int, state: TrainState, journal: Journal, note: Note
+) -> None:
+    """Writes the metrics of the held-out rows, if there are any."""
+    metrics = validator.measure(state.params)
+    if metrics:
+        journal.write_validation(step, metrics)
+        if jax.process_index() == 0:
+            note(in_words(step, metrics))
+
+
+def _everywhere(value: bool) -> bool:
+    """The first process's `value`, in every process of a run."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
 def _is_due(saved_at: float, minutes: float | None) -> bool:
     """Whether so many minutes have passed since the last save, by the first process's clock."""
     if minutes is None:
         return False
-    due = time.monotonic() - saved_at >= 60 * minutes
-    if jax.process_count() == 1:
-        return due
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(due)))
+    return _everywhere(time.monotonic() - saved_at >= 60 * minutes)
 
 
 def _check_finite(state: TrainState) -> None:

@@ -1,4 +1,4 @@
-"""What `sycophancy doctor` finds, and what it says to do about it."""
+"""`sycophancy doctor` finds what is missing and says what to do about it."""
 
 import dataclasses
 import importlib.util
@@ -26,7 +26,7 @@ def offline(monkeypatch):
     )
 
 
-def test_a_sound_machine_has_nothing_bad():
+def test_a_complete_machine_has_no_bad_finding():
     found = {finding.what: finding for finding in doctor.examine(MODEL)}
     assert list(found)[:4] == ["packages", "devices", "vocabulary", "checkpoint"]
     assert {found[what].state for what in ("packages", "devices", "vocabulary", "checkpoint")} == {
@@ -41,7 +41,7 @@ def test_a_sound_machine_has_nothing_bad():
 @pytest.mark.parametrize(
     ("file", "remedy"), [("dev/nvidia0", "'.[gpu]'"), ("dev/accel0", "'.[tpu]'")]
 )
-def test_an_accelerator_that_jax_does_not_use_is_pointed_out(tmp_path, file, remedy):
+def test_an_accelerator_that_jax_does_not_use_is_a_bad_finding(tmp_path, file, remedy):
     (tmp_path / file).parent.mkdir()
     (tmp_path / file).touch()
     found = doctor._devices(tmp_path)
@@ -57,7 +57,7 @@ def test_an_accelerator_that_jax_does_not_use_is_pointed_out(tmp_path, file, rem
         ("XLA_FLAGS", "garbage", 'Could not open file "garbage"'),
     ],
 )
-def test_devices_that_are_not_there_are_bad_and_the_rest_is_still_examined(variable, value, reason):
+def test_missing_devices_are_bad_and_the_other_checks_still_run(variable, value, reason):
     """In a process of its own: JAX starts once, and XLA ends the process that it refuses."""
     if value == "cuda" and importlib.util.find_spec("jax_cuda12_plugin"):
         pytest.skip("this machine has that plugin")
@@ -105,20 +105,20 @@ def test_another_models_checkpoint_is_bad():
     assert "does not fit the model" in found.found
 
 
-def test_without_t5x_it_says_how_to_have_it(monkeypatch):
+def test_missing_t5x_is_a_note_that_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(requirements, "missing", lambda: ["t5x.train"])
     found = doctor._t5x()
     assert found.state == "note"
     assert "docs/t5x.md" in found.remedy
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch):
+def test_a_server_without_an_answer_is_given_up_in_time(monkeypatch):
     monkeypatch.setattr(doctor, "PATIENCE", 0.05)
     found = doctor._tried("hub", "note", lambda: time.sleep(0.5), "go without")
     assert found == doctor.Finding("hub", "note", "no answer within 0.05 s", "go without")
 
 
-def test_a_sound_machine_exits_with_zero():
+def test_a_complete_machine_exits_with_zero():
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 0, done.output
     assert "ok    checkpoint" in done.output

@@ -112,9 +112,19 @@ def words(micro, out: Path, *more: str) -> list[object]:
 
 
 def losses(run: Path) -> np.ndarray:
-    lines = (run / "finetune/metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(1, len(lines) + 1))
-    return np.array([json.loads(line)["loss"] for line in lines])
+    lines = [line for line in journal(run) if "loss" in line]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    return np.array([line["loss"] for line in lines])
+
+
+def validations(run: Path) -> np.ndarray:
+    lines = [line for line in journal(run) if "validation_loss" in line]
+    assert [line["step"] for line in lines] == [0, 2, 4, 6]
+    return np.array([list(line.values()) for line in lines])
+
+
+def journal(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "finetune/metrics.jsonl").read_text().splitlines()]
 
 
 WITHOUT_DROPOUT = ("--set", "DROPOUT_RATE=0")
@@ -146,6 +156,7 @@ def test_two_processes_do_what_one_does(micro, tmp_path, start, uninterrupted):
     found, expected = (np.array([p.log_likelihoods for p in rows]) for rows in (a, b))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     np.testing.assert_allclose(losses(one), losses(two), rtol=1e-5)
+    np.testing.assert_allclose(validations(one), validations(two), rtol=1e-5)
     params = [open_checkpoint(run / "finetune/checkpoints").params for run in (one, two)]
     for path, leaf in params[0].items():
         np.testing.assert_allclose(leaf, params[1][path], rtol=1e-3, atol=1e-5, err_msg=path)
@@ -236,6 +247,7 @@ def test_told_to_stop_one_process_stops_all_and_they_continue_bit_for_bit(
     again = start(*words(micro, run, *WITHOUT_DROPOUT), processes=2, devices=2).ended()
     assert [ended.code for ended in again] == [0, 0], again[0].err
     assert list(losses(run)) == list(losses(uninterrupted))
+    np.testing.assert_array_equal(validations(run), validations(uninterrupted))
     found, expected = (
         open_checkpoint(folder / "finetune/checkpoints") for folder in (run, uninterrupted)
     )

@@ -5,7 +5,7 @@ import html
 import re
 from pathlib import Path
 
-from sycophancy.report.origin import origin_of_cells
+from sycophancy.report.study.origin import origin_of_cells
 from sycophancy.study.experiments import experiments
 from sycophancy.study.families import FAMILIES
 from sycophancy.study.grid import cells

@@ -11,12 +11,14 @@ import signal
 
 import jax
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from sycophancy.errors import UserError
 from sycophancy.model import sharding
 from sycophancy.model.checkpoints import layout, load_params
 from sycophancy.model.checkpoints.orbax import save_params
+from sycophancy.training import trainer
 from sycophancy.training.preemption import Preempted
 from sycophancy.training.step import make_program
 from sycophancy.training.trainer import NonFiniteLoss, finetune
@@ -27,8 +29,25 @@ LOGGED = {
 }  # fmt: skip
 
 
-def logged(out):
+VALIDATED = {"step", "validation_loss", "validation_exact_match"} | {
+    f"{kind}/validation_{name}"
+    for kind in ("intervention", "instructions")
+    for name in ("loss", "exact_match", "rows")
+}
+
+
+def lines(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def logged(out):
+    """The lines about training."""
+    return [line for line in lines(out) if "loss" in line]
+
+
+def validated(out):
+    """The lines about held-out rows."""
+    return [line for line in lines(out) if "validation_loss" in line]
 
 
 def state_of(checkpoint):
@@ -61,6 +80,18 @@ def uninterrupted(whole, config, run):
     return whole
 
 
+def stop_at(patched, moments):
+    """SIGTERM after each of these steps."""
+    tick = trainer.Pace.tick
+
+    def tick_and_stop(pace, step):
+        tick(pace, step)
+        if step in moments:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    patched.setattr(trainer.Pace, "tick", tick_and_stop)
+
+
 def test_it_learns(changed, run, tmp_path):
     heard = []
     finetune(
@@ -76,11 +107,13 @@ def test_it_learns(changed, run, tmp_path):
 def test_what_is_written(uninterrupted, network):
     out, last = uninterrupted["out"], uninterrupted["last"]
     assert last == out / "checkpoints/6"
-    lines = logged(out)
-    assert [line["step"] for line in lines] == [2, 4, 6]
-    assert all(set(line) == LOGGED for line in lines)
-    assert all(math.isfinite(value) for line in lines for value in line.values())
-    assert lines[-1]["seconds_left"] == 0
+    assert [line["step"] for line in lines(out)] == [0, 2, 4, 6, 6]
+    assert [line["step"] for line in logged(out)] == [2, 4, 6]
+    assert [line["step"] for line in validated(out)] == [0, 6]
+    assert all(set(line) == LOGGED for line in logged(out))
+    assert all(set(line) == VALIDATED for line in validated(out))
+    assert all(math.isfinite(value) for line in lines(out) for value in line.values())
+    assert logged(out)[-1]["seconds_left"] == 0
     assert list((out / "tensorboard").glob("events*"))
     trained = layout.flatten(load_params(last, network))
     assert all(leaf.dtype == np.float32 for leaf in trained.values())
@@ -91,20 +124,10 @@ def test_what_is_written(uninterrupted, network):
 )
 def test_resume_is_bitwise_identical(config, run, tmp_path, uninterrupted, seed, monkeypatch):
     """Stopped by SIGTERM at two drawn steps, in the middle of log periods too, and continued."""
-    from sycophancy.training import trainer
-
-    put_batch, seen = trainer.sharding.put_batch, []
     moments = sorted(random.Random(seed).sample(range(1, 6), 2))
-
-    def put_and_stop(batch, mesh):
-        seen.append(batch)
-        if len(seen) in moments:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return put_batch(batch, mesh)
-
     handler = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patched:
-        patched.setattr(trainer.sharding, "put_batch", put_and_stop)
+        stop_at(patched, moments)
         for step in moments:
             with pytest.raises(Preempted, match=f"step {step} of 6"):
                 finetune(config, run, tmp_path)
@@ -119,6 +142,45 @@ def test_resume_is_bitwise_identical(config, run, tmp_path, uninterrupted, seed,
     assert [[line[k] for k in keys] for line in logged(tmp_path)] == [
         [line[k] for k in keys] for line in logged(uninterrupted["out"])
     ]
+    assert validated(tmp_path) == validated(uninterrupted["out"])
+
+
+def test_validation_changes_nothing_of_training(config, run, tmp_path, uninterrupted, monkeypatch):
+    monkeypatch.setattr(trainer, "read_held_out", lambda *_: ([], []))
+    last = finetune(config, run, tmp_path)
+    assert validated(tmp_path) == []
+    without, with_validation = state_of(last), state_of(uninterrupted["last"])
+    assert without.keys() == with_validation.keys()
+    assert all(np.array_equal(without[name], with_validation[name]) for name in without)
+
+
+def test_a_run_stopped_at_a_save_is_validated_when_it_continues(
+    changed, run, tmp_path, monkeypatch
+):
+    """A save after SIGTERM must be quick, so its validation waits for the next start."""
+    config = changed(finetune_steps=4, save_period=2)
+    finetune(config, run, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        stop_at(patched, [2])
+        with pytest.raises(Preempted):
+            finetune(config, run, tmp_path / "stopped")
+    assert [line["step"] for line in validated(tmp_path / "stopped")] == [0]
+    finetune(config, run, tmp_path / "stopped")
+    assert [line["step"] for line in validated(tmp_path / "whole")] == [0, 2, 4]
+    assert validated(tmp_path / "stopped") == validated(tmp_path / "whole")
+
+
+def test_without_held_out_rows_a_note_says_so_and_training_goes_on(changed, run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    empty = pq.read_table(run / "prepare/instructions_validation.parquet").slice(0, 0)
+    pq.write_table(empty, tmp_path / "run/prepare/instructions_validation.parquet")
+    notes = []
+    finetune(changed(finetune_steps=1), tmp_path / "run", tmp_path / "out", conclude=notes.append)
+    assert validated(tmp_path / "out") == []
+    assert len(logged(tmp_path / "out")) == 1
+    (note,) = notes
+    assert note.startswith("no validation: ")
+    assert "instructions_validation.parquet has no rows" in note
 
 
 def meshes(devices):
@@ -174,7 +236,14 @@ def test_a_kill_leaves_no_step_twice(changed, run, tmp_path):
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(b"\xff")
     finetune(changed(finetune_steps=4), run, tmp_path)
-    assert [line["step"] for line in logged(tmp_path)] == [2, 4]
+    assert [line["step"] for line in lines(tmp_path)] == [0, 2, 2, 4, 4]
+
+
+def test_a_kill_before_the_first_save_leaves_no_validation_twice(changed, run, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "validation_loss": 1.0}\n')
+    finetune(changed(finetune_steps=1), run, tmp_path)
+    assert [line["step"] for line in validated(tmp_path)] == [0, 1]
+    assert validated(tmp_path)[0]["validation_loss"] != 1.0
 
 
 def test_a_finished_run_is_left_as_it_is(config, run, uninterrupted):
@@ -216,7 +285,7 @@ def test_a_damaged_last_step_is_set_aside_and_the_one_before_continued(
     notes = []
     last = finetune(changed(save_period=2, keep_checkpoints=3), run, tmp_path, note=notes.append)
     assert [path.name for path in (tmp_path / "damaged").iterdir()] == ["4"]
-    (note,) = notes
+    note = notes[0]
     assert "checkpoints/4 cannot be read: " in note
     assert "damaged/4, and step 2 is continued from" in note
     found, expected = state_of(last), state_of(uninterrupted["last"])

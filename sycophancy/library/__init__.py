@@ -1,0 +1,1 @@
+"""The functions behind `import sycophancy`: models, scores, rows, metrics and runs."""

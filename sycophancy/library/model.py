@@ -1,0 +1,126 @@
+"""A model in memory, and the likelihoods that it gives to choices."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+from collections.abc import Callable, Sequence
+
+from sycophancy.data.prompts import LETTERS
+from sycophancy.evaluation.items import Item, Prediction
+
+if typing.TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from sycophancy.config.schema import NetworkConfig
+    from sycophancy.model.vocabulary import Vocabulary
+
+_RECIPE = "paper"  # a configuration needs one; it does not change the model
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network with its parameters and vocabulary.
+
+    Attributes:
+        name: what the model is called.
+        network: the network's shape.
+        parameters: nested dict of float32 arrays by name; layers are stacked along the first axis.
+        vocabulary: converts between text and token ids.
+    """
+
+    name: str
+    network: NetworkConfig
+    parameters: dict[str, typing.Any] = dataclasses.field(repr=False)
+    vocabulary: Vocabulary
+
+
+def load_model(name: str | os.PathLike[str]) -> Model:
+    """Loads a model onto the devices of this machine.
+
+    Where parameters and gradients fit on half of a device, every device holds all parameters;
+    otherwise the devices share them, as with `--mesh auto`.
+
+    Args:
+        name: as `--model` takes it: a shipped model (`mini_base`), `hf:owner/name`, a folder or
+            bucket address (`gs://...`) of a checkpoint, or a model's `.gin` file.
+
+    Raises:
+        UserError: there is no such model, or its checkpoint or vocabulary cannot be read.
+
+    Example:
+        >>> load_model("mini_small").network.emb_dim
+        16
+    """
+    from sycophancy.config.load import load_config
+    from sycophancy.engine import distributed
+
+    config = load_config(os.fspath(name), _RECIPE).model
+    distributed.check_platform()
+    from sycophancy.model import sharding
+    from sycophancy.model.checkpoints import load_checkpoint
+    from sycophancy.model.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary(config.vocabulary)
+    placed = sharding.sharded_params(config.network, _mesh(config.network))
+    parameters = sharding.put(load_checkpoint(config), sharding.shardings_of(placed))
+    return Model(config.name, config.network, parameters, vocabulary)
+
+
+def score(
+    model: Model,
+    items: Sequence[Item | str],
+    choices: Sequence[str] = LETTERS,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Prediction]:
+    """Scores every choice of every item by its log-likelihood.
+
+    A choice's log-likelihood is the sum over its tokens and the end of sequence, in natural log
+    and float32, without length normalisation. The choices of one item must have equally many
+    tokens.
+
+    Args:
+        model: the model to ask.
+        items: what to ask: `Item`s, or prompts as plain texts.
+        choices: the continuations to compare for each plain text.
+        progress: called with the number of items done and of all items.
+
+    Returns:
+        One prediction an item, in the order of the items. Its `log_likelihoods` are in the order of
+        the item's choices; `choice` is the index of the likeliest, -1 where two are equally likely.
+        The prediction of a plain text has the text's position as `item_id`.
+
+    Raises:
+        UserError: a prompt is too long, or the choices of an item have unequal token counts.
+
+    Example:
+        >>> (prediction,) = score(load_model("mini_small"), ["2 + 2 ="], choices=("4", "5"))
+        >>> len(prediction.log_likelihoods)
+        2
+    """
+    from sycophancy.scoring.score import score as score_items
+
+    whole = [
+        Item(str(position), "text", "neutral", str(position), item, tuple(choices))
+        if isinstance(item, str)
+        else item
+        for position, item in enumerate(items)
+    ]
+    return score_items(
+        model.parameters,
+        model.network,
+        model.vocabulary,
+        whole,
+        mesh=_mesh(model.network),
+        progress=progress,
+    )
+
+
+def _mesh(network: NetworkConfig) -> Mesh:
+    """The devices of this machine, laid out for the size of a network."""
+    from sycophancy.config.schema import AUTO_MESH
+    from sycophancy.model import sharding
+
+    return sharding.make_mesh(sharding.resolve(AUTO_MESH, network))

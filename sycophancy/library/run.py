@@ -1,0 +1,150 @@
+"""A whole run from Python: the stages, folder and results of `sycophancy run`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from sycophancy.engine import distributed
+from sycophancy.engine.pipeline import Pipeline
+from sycophancy.engine.progress import Screen, Silence
+from sycophancy.engine.run_folder import RunFolder
+from sycophancy.errors import UserError
+from sycophancy.evaluation.metrics import Metric
+from sycophancy.library.request import RunRequest
+from sycophancy.stages.order import all_stages
+from sycophancy.system import terminal
+from sycophancy.system.json_files import require_object
+from sycophancy.training import preemption
+
+if typing.TYPE_CHECKING:
+    from etils import epath
+
+_OPTIONS = ("data_mirror", "surveys", "instructions", "data_sets", "on_bad_row", "trainer", "mesh")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A complete run.
+
+    Attributes:
+        folder: its folder, as docs/architecture.md describes it.
+        metrics: `before` and `after` finetuning -> metric's name -> its value, 95% interval
+            (`low`, `high`) and number of items `n`.
+        report: the html page about the run.
+    """
+
+    folder: Path | epath.Path
+    metrics: Mapping[str, Mapping[str, Metric]] = dataclasses.field(repr=False)
+    report: Path | epath.Path
+
+
+def run(
+    *,
+    model: str | None = None,
+    recipe: str | None = None,
+    name: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    any_code: bool = False,
+    redo: Sequence[str] = (),
+    show_progress: bool = False,
+    **settings: object,
+) -> Run:
+    """Starts or continues a run, from the data to the report, as `sycophancy run` does.
+
+    Stages that are up to date are not run again, so the same call reads the results of a complete
+    run. It works in one process, changes no signal handler and prints nothing unless asked to.
+
+    Args:
+        model: as `--model`; without it, the run exists and its own configuration is used.
+        recipe: as `--recipe`; by default `paper`.
+        name: the run's folder is `runs/NAME`; by default MODEL-RECIPE-seedN.
+        out: the run's folder itself, instead of `name`.
+        any_code: keep complete stages that other code made.
+        redo: stages that may replace what they saved: `finetune`.
+        show_progress: print progress and notes on standard error.
+        **settings: macros in small letters (`finetune_steps=100`), and the options `seed`, `mesh`,
+            `trainer`, `data_mirror`, `surveys`, `instructions`, `data_sets` and `on_bad_row`.
+
+    Raises:
+        UserError: the line that the command would end with.
+    """
+    if distributed.is_shared():
+        raise UserError(
+            "sycophancy.run works in one process, and the environment says that this is one of "
+            "several; use the command `sycophancy run`, or unset those variables"
+        )
+    request = _requested(
+        settings,
+        model=model,
+        recipe=recipe,
+        name=name,
+        out=None if out is None else os.fspath(out),
+        any_code=any_code,
+        redo=tuple(redo),
+    )
+    screen = Screen() if show_progress else Silence()
+    with (
+        terminal.silent_tensorflow(),
+        preemption.signals_left_alone(),
+        opened(request, screen) as pipeline,
+    ):
+        pipeline.until(*pipeline.stages)
+        return _complete(pipeline)
+
+
+@contextlib.contextmanager
+def opened(request: RunRequest, screen: Screen | Silence) -> Iterator[Pipeline]:
+    """A run's pipeline while its folder is locked; bad input leaves no new folder behind.
+
+    Raises:
+        UserError: the request is no run, or its folder cannot be written to or is in use.
+    """
+    folder = RunFolder(request.folder())
+    terminal.check_names(str(folder.path.absolute()))
+    config = request.config(folder.path)
+    is_new = folder.create()
+    with folder.lock():
+        try:
+            yield Pipeline(
+                all_stages(),
+                config,
+                folder,
+                screen,
+                any_code=request.any_code,
+                redo=request.redo or (),
+            )
+        except UserError:
+            if is_new:
+                folder.remove_if_empty()
+            raise
+
+
+def _requested(settings: Mapping[str, object], **known: typing.Any) -> RunRequest:
+    """The request that keyword arguments make: options by their names, macros in small letters."""
+    options: dict[str, typing.Any] = {}
+    bindings = []
+    for name, value in settings.items():
+        if name == "data_sets" and not isinstance(value, str) and isinstance(value, Sequence):
+            options[name] = ",".join(map(str, value))
+        elif name == "seed":
+            options[name] = value
+        elif name in _OPTIONS and isinstance(value, str | os.PathLike):
+            options[name] = os.fspath(value)
+        else:  # a macro, or an option's macro, such as `mesh=(1, 4, 1)`
+            bindings.append(f"{name.upper()}={value!r}")
+    return RunRequest(**known, **options, set_=tuple(bindings))
+
+
+def _complete(pipeline: Pipeline) -> Run:
+    folder = pipeline.run.path
+    stored = require_object(folder / "metrics.json", "run it again")
+    metrics = {
+        series: {name: Metric(**fields) for name, fields in of_series.items()}
+        for series, of_series in stored.items()
+    }
+    return Run(folder, metrics, folder / "report.html")

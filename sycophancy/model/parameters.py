@@ -1,0 +1,10 @@
+"""The type of a network's parameter tree."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+# A nested dict of arrays by name, such as {"encoder": {"layers": {...}}}: NumPy or JAX arrays,
+# `LazyArray`s or `jax.ShapeDtypeStruct`s. JAX's tree functions take and return any tree, so the
+# leaves' type cannot be stated.
+ParameterTree: TypeAlias = dict[str, Any]

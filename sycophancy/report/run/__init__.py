@@ -1,0 +1,1 @@
+"""The page of one run: what its folder holds (`record`), its findings, figures and provenance."""

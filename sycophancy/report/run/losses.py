@@ -1,0 +1,110 @@
+"""The losses of a finetuning, read from the journal `finetune/metrics.jsonl`.
+
+A line of the journal has a `step` and either the training loss of the steps since the last such
+line (`loss`), or the losses on held-out rows (`validation_loss`). Journals of earlier versions have
+no validation lines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sycophancy.errors import UserError
+
+LOSS, EXACT_MATCH = "validation_loss", "validation_exact_match"
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """The losses on held-out rows at one step.
+
+    Attributes:
+      loss: nats a target token, over the training mixture.
+      exact_match: share of rows whose every target token is the likeliest; None if not recorded.
+      by_kind: kind of row, such as `intervention` -> its loss and its exact match.
+    """
+
+    step: int
+    loss: float
+    exact_match: float | None = None
+    by_kind: Mapping[str, tuple[float, float | None]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """The losses of a finetuning in order of steps.
+
+    Attributes:
+      training: (step, loss) pairs.
+      validation: one entry for each validation.
+    """
+
+    training: Sequence[tuple[int, float]] = ()
+    validation: Sequence[Validation] = ()
+
+
+def read_losses(path: Path) -> Losses:
+    """Reads a journal; the losses are empty if the file does not exist.
+
+    A last line that a kill cut short is skipped, and so are losses that are not finite. If a step
+    has two lines, the later one counts.
+
+    Raises:
+      UserError: the file cannot be read, or another line is damaged; the message names the line.
+    """
+    if not path.is_file():
+        return Losses()
+    training: dict[int, float] = {}
+    validation: dict[int, Validation] = {}
+    lines = _text(path).splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = _object(line, f"{path}:{number}")
+        except UserError:
+            if number == len(lines):
+                continue
+            raise
+        try:
+            if "step" not in entry:
+                continue
+            step = int(entry["step"])
+            if "loss" in entry and math.isfinite(loss := float(entry["loss"])):
+                training[step] = loss
+            if LOSS in entry and math.isfinite(float(entry[LOSS])):
+                validation[step] = _validation(step, entry)
+        except (TypeError, ValueError, OverflowError):
+            raise UserError(f"{path}:{number}: step and losses should be numbers: {line}") from None
+    return Losses(sorted(training.items()), [validation[step] for step in sorted(validation)])
+
+
+def _validation(step: int, entry: Mapping[str, Any]) -> Validation:
+    by_kind = {}
+    for name in entry:
+        kind, _, measure = name.rpartition("/")
+        if kind and measure == LOSS:
+            match = entry.get(f"{kind}/{EXACT_MATCH}")
+            by_kind[kind] = float(entry[name]), None if match is None else float(match)
+    match = entry.get(EXACT_MATCH)
+    return Validation(step, float(entry[LOSS]), None if match is None else float(match), by_kind)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _object(text: str, source: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source} cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{source} should hold an object of JSON; it holds {value!r:.60}")
+    return value

@@ -1,0 +1,61 @@
+"""The page of one run: one html file that loads nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sycophancy.report import pages
+from sycophancy.report.origin import origin
+from sycophancy.report.pages import PAGE
+from sycophancy.report.run import panels, provenance
+from sycophancy.report.run.examples import examples
+from sycophancy.report.run.findings import findings
+from sycophancy.report.run.headline import contradictions, sentences
+from sycophancy.report.run.key_numbers import key_numbers
+from sycophancy.report.run.loss_figure import loss_figure
+from sycophancy.report.run.record import RunRecord, read_run
+
+
+def write_report(run: Path) -> Path:
+    """Writes `report.html` into a run folder, whole or not at all, and returns its path.
+
+    Raises:
+      UserError: the folder is no run, nothing was evaluated, a file is damaged, or the page cannot
+        be written.
+    """
+    text = render(read_run(run))
+    pages.write(run / PAGE, text)
+    return run / PAGE
+
+
+def render(record: RunRecord) -> str:
+    """The page as text."""
+    return pages.render("run.html.j2", _context(record))
+
+
+def _context(record: RunRecord) -> dict[str, object]:
+    aims = findings(record)
+    return {
+        "record": record,
+        "headline": sentences(record),
+        "origin": origin(record.macros),
+        "key_numbers": key_numbers(record),
+        "protocol_findings": [finding for finding in aims if finding.protocol],
+        "other_findings": [finding for finding in aims if not finding.protocol],
+        "contradictions": contradictions(aims),
+        "surveys": panels.survey_panels(record) + panels.neutral_survey_panels(record),
+        "sums": panels.addition_panels(record) + panels.bias_panels(record),
+        "further": panels.further_panels(record),
+        "own_sets": panels.own_sets(record),
+        "skills": panels.skill_panels(record),
+        "filtration": panels.filtration_panels(record),
+        "everything": panels.everything(record),
+        "losses": loss_figure(record.losses),
+        "examples": examples(record),
+        "versions": provenance.versions(record),
+        "data_sets": provenance.data_sets(record),
+        "balance": provenance.balance(record),
+        "too_long": provenance.too_long(record),
+        "bad_rows": provenance.bad_rows(record),
+        "command": provenance.command(record),
+    }

@@ -1,0 +1,174 @@
+"""Loss and exact match on held-out rows, measured while a model is finetuned."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from sycophancy.model import sharding
+from sycophancy.model.parameters import ParameterTree
+from sycophancy.training.loss import Batch, cross_entropy
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Held-out rows of one kind.
+
+    Attributes:
+      kind: `intervention`, `instructions` or the name of another task.
+      rate: the kind's rate in the training mixture.
+      batches: T5X's model features, int32, each (BATCH_SIZE / MICROBATCHES, length); the last batch
+        is filled up with rows of padding.
+    """
+
+    kind: str
+    rate: float
+    batches: tuple[Mapping[str, np.ndarray], ...]
+
+
+class ValidationSums(NamedTuple):
+    """Sums over held-out rows.
+
+    Attributes:
+      loss: cross entropy of the target tokens, natural log, without z-loss.
+      tokens: target tokens.
+      matches: rows whose every target token is the argmax.
+      rows: rows; a packed row of a batch holds several.
+    """
+
+    loss: Float[Array, ""]
+    tokens: Float[Array, ""]
+    matches: Float[Array, ""]
+    rows: Float[Array, ""]
+
+
+def empty_sums() -> ValidationSums:
+    """All sums zero."""
+    return ValidationSums(*(jnp.zeros([]) for _ in ValidationSums._fields))
+
+
+def validation_sums(logits: Float[Array, "batch length vocab"], batch: Batch) -> ValidationSums:
+    """The sums of one batch, from its teacher-forced logits.
+
+    A row matches if each of its target tokens, the end of sequence included, is the argmax given
+    the prompt and the target tokens before it. That is so exactly if greedy decoding writes the
+    target. Greedy decoding starts from the prefix that teacher forcing starts from; as long as its
+    tokens are the target's, both see the same prefix and so the same logits, and the first token
+    that is not the argmax is where greedy decoding leaves the target. No decoding loop is needed.
+
+    Padding counts nowhere: neither the positions after a row's target, nor whole rows of padding.
+
+    Args:
+      logits: float32.
+      batch: T5X's model features, packed or not.
+    """
+    targets = batch["decoder_target_tokens"]
+    weights = batch["decoder_loss_weights"]
+    sums = cross_entropy(logits, targets, weights.astype(jnp.float32), z_loss=0.0)
+    correct = jnp.argmax(logits, axis=-1) == targets
+    segments = batch.get("decoder_segment_ids", (weights > 0).astype(jnp.int32))
+    matches, rows = _count_matches(correct, segments)
+    return ValidationSums(sums.loss, sums.tokens, matches, rows)
+
+
+def _count_matches(
+    correct: Bool[Array, "batch length"], segments: Int[Array, "batch length"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """How many segments are correct at all of their positions, and how many segments there are.
+
+    A segment has at least one position, so their numbers are at most the length.
+    """
+    numbers = jnp.arange(1, segments.shape[1] + 1, dtype=segments.dtype)
+    member = segments[:, :, None] == numbers[None, None, :]
+    exists = jnp.any(member, axis=1)
+    wrong = jnp.any(member & ~correct[:, :, None], axis=1)
+    matches = jnp.sum((exists & ~wrong).astype(jnp.float32))
+    return matches, jnp.sum(exists.astype(jnp.float32))
+
+
+class Validator:
+    """Measures parameters on held-out rows.
+
+    Args:
+      parts: the held-out rows of each kind.
+      add_sums: compiled; parameters, a batch and the sums so far to the sums with the batch.
+      mesh: the devices.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[HeldOut],
+        add_sums: Callable[[ParameterTree, Batch, ValidationSums], ValidationSums],
+        mesh: Mesh,
+    ) -> None:
+        self._parts, self._add_sums, self._mesh = parts, add_sums, mesh
+
+    def measure(self, params: ParameterTree) -> dict[str, float]:
+        """Metrics by name, the same in every process, all of which must call this.
+
+        Returns:
+          See `metrics_of`; empty without held-out rows.
+        """
+        everywhere = sharding.replicated(self._mesh)
+        sums = {}
+        for part in self._parts:
+            total = empty_sums()
+            total = sharding.put(total, jax.tree.map(lambda _: everywhere, total))
+            for batch in part.batches:
+                total = self._add_sums(params, sharding.put_batch(batch, self._mesh), total)
+            sums[part.kind] = total
+        return metrics_of(
+            {part.kind: part.rate for part in self._parts if part.batches},
+            {kind: jax.device_get(total) for kind, total in sums.items()},
+        )
+
+
+def metrics_of(rates: Mapping[str, float], sums: Mapping[str, ValidationSums]) -> dict[str, float]:
+    """The metrics of one validation.
+
+    A mixture draws rows, not tokens, at its rates r. A kind with t target tokens a row and a loss
+    of L a token therefore has a share of r t / sum(r t) in the target tokens that are trained on,
+    and the total is the mean of L by these shares: what the training loss, which is the mean over a
+    batch's target tokens, would be on held-out rows, without dropout and without z-loss. The total
+    exact match is a mean over rows, by the rates r.
+
+    Args:
+      rates: of each kind of row in the training mixture.
+      sums: of each kind, with at least one row.
+
+    Returns:
+      `validation_loss` (nats a target token) and `validation_exact_match` (share of rows), in all;
+      for each kind `{kind}/validation_loss`, `{kind}/validation_exact_match` and
+      `{kind}/validation_rows`. Empty without a kind.
+    """
+    if not sums:
+        return {}
+    rows = {kind: float(part.rows) for kind, part in sums.items()}
+    weight = {kind: rates[kind] / rows[kind] for kind in sums}
+    loss = sum(weight[kind] * float(part.loss) for kind, part in sums.items())
+    tokens = sum(weight[kind] * float(part.tokens) for kind, part in sums.items())
+    matches = sum(weight[kind] * float(part.matches) for kind, part in sums.items())
+    metrics = {
+        "validation_loss": loss / tokens,
+        "validation_exact_match": matches / sum(rates[kind] for kind in sums),
+    }
+    for kind, part in sums.items():
+        metrics[f"{kind}/validation_loss"] = float(part.loss) / float(part.tokens)
+        metrics[f"{kind}/validation_exact_match"] = float(part.matches) / rows[kind]
+        metrics[f"{kind}/validation_rows"] = int(rows[kind])
+    return metrics
+
+
+def in_words(step: int, metrics: Mapping[str, float]) -> str:
+    """One line about one validation, for a person."""
+    return (
+        f"step {step:,}: validation loss {metrics['validation_loss']:.3f}, "
+        f"exact match {metrics['validation_exact_match']:.1%}"
+    )

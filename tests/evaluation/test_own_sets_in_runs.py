@@ -1,0 +1,173 @@
+"""A user's evaluation set goes the whole way of the built-in ones, and changes nothing of them."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sycophancy.cli.options import RunOptions
+from sycophancy.config.load import load_config, load_operative
+from sycophancy.config.schema import DataConfig
+from sycophancy.data.lengths import Limits
+from sycophancy.data.local_files import local_files
+from sycophancy.data.prepare import evaluation_file, prepare
+from sycophancy.errors import UserError
+from sycophancy.evaluation.items import read_items
+from sycophancy.evaluation.own_sets import FIELDS, build_items, read_own_set
+from sycophancy.stages.prepare import Prepare
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "add_an_evaluation.md").read_text()
+ROWS = [
+    {
+        "pair": claim[:5],
+        "condition": condition,
+        "prompt": f"Human: {condition} {claim}",
+        "choices": ["(A)", "(B)"],
+        "answer": 0,
+    }
+    for claim in ("short", "long " * 3_000)
+    for condition in ("neutral", "user_wrong")
+]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
+
+
+def written(folder: Path, rows: list, name: str = "mine") -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def small(**changes) -> DataConfig:
+    sizes = {"num_examples": 40, "num_instructions": 20, "num_validation": 10}
+    return DataConfig(data_sets=("sst2",), num_survey_items=4, **sizes, **changes)
+
+
+def words(texts) -> np.ndarray:
+    return np.array([len(text.split()) + 1 for text in texts])
+
+
+def prepared(config: DataConfig, folder: Path) -> dict[str, bytes]:
+    prepare(config, folder, limits=Limits(words, 512, 64))
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*.parquet")
+        if path.is_file()
+    }
+
+
+def test_a_set_is_prepared_beside_the_built_in_ones_which_stay_as_they_are(tmp_path):
+    without = prepared(small(), tmp_path / "without")
+    evaluations = (written(tmp_path, ROWS), written(tmp_path, ROWS[2:], "all_too_long"))
+    with_own = prepared(small(evaluations=evaluations), tmp_path / "with")
+    own = {"evaluation/mine.parquet", "evaluation/all_too_long.parquet"}
+    assert with_own.keys() - without.keys() == own
+    assert {name: content for name, content in with_own.items() if name not in own} == without
+    assert read_items(evaluation_file(tmp_path / "with", "mine")) == build_items("mine", ROWS)[:2]
+    summary = json.loads((tmp_path / "with" / "summary.json").read_text())
+    assert summary["evaluation"]["mine"] == 2
+    left_out = {entry["name"]: entry for entry in summary["too_long"]}["mine"]
+    assert (left_out["dropped"], left_out["of"]) == (2, 4)
+    notes = "\n".join(summary["notes"])
+    assert "limit 2,048 tokens a prompt (" in notes and "mine 2 of 4" in notes
+    assert "all_too_long: no held-out item is left, so nothing is measured on it" in notes
+
+
+def test_a_faulty_set_is_refused_before_anything_is_written(tmp_path):
+    path = written(tmp_path, [ROWS[0], {"condition": "neutral"}])
+    with pytest.raises(UserError, match=r"mine\.jsonl:2: the field 'prompt' is missing"):
+        prepare(small(evaluations=(path,)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_flag_and_the_macro_name_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = RunOptions(model="mini_base", recipe="quick", evaluation=["a.jsonl", "b.jsonl"])
+    config = options.config(None)
+    assert config.data.evaluations == (str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"))
+    assert load_operative(config.operative, "config.gin").data == config.data
+    recipe = tmp_path / "own.gin"
+    recipe.write_text("EVALUATIONS = ('sets/a.jsonl',)\n")
+    assert load_config("mini_base", str(recipe)).data.evaluations == (
+        str(tmp_path / "sets" / "a.jsonl"),
+    )
+    with pytest.raises(UserError, match=r"(?s)--evaluation .*: EVALUATIONS: expected text without"):
+        RunOptions(model="mini_base", recipe="quick", evaluation=["a\nb"]).config(None)
+
+
+def test_a_set_counts_by_its_name_and_content_wherever_it_lies(tmp_path):
+    assert "EVALUATIONS" not in Prepare.settings
+    first = local_files(DataConfig(evaluations=(written(tmp_path / "a", ROWS),)))
+    second = local_files(DataConfig(evaluations=(written(tmp_path / "b", ROWS),)))
+    assert first.keys() == second.keys() == {"evaluation set 'mine'"}
+    for name in first:
+        assert name.startswith(Prepare.measured_only)
+    with pytest.raises(UserError, match=r"evaluation set 'none': .*none\.jsonl does not exist"):
+        local_files(DataConfig(evaluations=(str(tmp_path / "none.jsonl"),)))
+
+
+def test_a_finished_run_takes_a_new_set_and_keeps_its_checkpoint(sycophancy, micro, tmp_path):
+    model = micro()
+    run = tmp_path / "run"
+    sizes = ("NUM_EXAMPLES=60", "NUM_INSTRUCTIONS=30", "NUM_VALIDATION=10", "NUM_SURVEY_ITEMS=2")
+    given = (
+        *("run", "--model", model, "--recipe", model.with_name("micro_recipe.gin")),
+        *("--out", run, "--set", "FINETUNE_STEPS=2", "--set", "FILTRATION=False"),
+        *(word for size in sizes for word in ("--set", size)),
+    )
+    assert sycophancy(*given).code == 0
+    before = json.loads((run / "metrics.json").read_text())
+    for rows in (ROWS[:2], [*ROWS[:2], ROWS[0] | {"pair": "more"}]):
+        outcome = sycophancy(*given, "--evaluation", written(tmp_path, rows))
+        assert outcome.code == 0, outcome.err
+        assert "prepare: again, because evaluation set 'mine' changed" in outcome.err
+        assert "filter: up to date" in outcome.err and "finetune: up to date" in outcome.err
+        metrics = json.loads((run / "metrics.json").read_text())
+        for series in ("before", "after"):
+            own = {name for name in metrics[series] if name.startswith("mine/")}
+            assert {"mine/accuracy_neutral", "mine/accuracy_user_wrong"} <= own
+            assert metrics[series]["mine/accuracy_neutral"]["n"] == len(rows) - 1
+            built_in = {name: metrics[series][name] for name in metrics[series].keys() - own}
+            assert built_in == before[series]
+        assert "\nmine\n" in outcome.out
+        assert 'data-metric="mine/accuracy_user_wrong"' in (run / "report.html").read_text()
+
+
+def test_the_document_lists_the_fields():
+    table = re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.MULTILINE)
+    assert table == ["prompt", "choices", "condition", "answer", "user_choices", "pair", "id"]
+    assert set(table) == set(FIELDS)
+
+
+def test_the_documents_four_items_are_one_pair():
+    (lines,) = blocks("json")
+    items = build_items("facts", map(json.loads, lines.splitlines()))
+    assert [item.condition for item in items] == [
+        *("neutral", "user_wrong", "user_right", "user_view")
+    ]
+    assert len({item.pair_id for item in items}) == 1
+    assert items[0].user_choices == items[3].user_choices == (1,)
+
+
+def test_the_documents_script_writes_a_set_that_the_miniature_can_be_asked(tmp_path, monkeypatch):
+    from sycophancy.model.vocabulary import Vocabulary
+
+    (script,) = blocks("python")
+    (tmp_path / "write_facts.py").write_text(script)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["write_facts.py"])
+    runpy.run_path(str(tmp_path / "write_facts.py"))
+    own_set = read_own_set("facts.jsonl")
+    assert len(own_set.items) == 240 and not own_set.notes
+    neutral = [item for item in own_set.items if item.condition == "neutral"]
+    assert len(neutral) == 80 and sum(item.answer == 0 for item in neutral) == 40
+    vocabulary = Vocabulary(load_config("mini_base", "quick").model.vocabulary)
+    for ids in vocabulary.encode_batch([item.inputs for item in own_set.items]):
+        assert "\N{DOUBLE QUESTION MARK}" not in vocabulary.decode(ids)  # an unknown piece
