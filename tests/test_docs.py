@@ -255,6 +255,14 @@ def test_every_link_within_the_documents_resolves(page):
             assert fragment in map(anchor, headings), target
 
 
+def test_the_reference_has_every_name_of_the_library():
+    tree = ast.parse(source(ROOT / "sycophancy" / "__init__.py"))
+    (checking,) = (node for node in tree.body if isinstance(node, ast.If))
+    names = {node.name for node in ast.walk(checking) if isinstance(node, ast.alias)}
+    described = re.findall(r"^::: sycophancy\.(\w+)$", source(ROOT / "docs/api.md"), re.MULTILINE)
+    assert sorted(described) == sorted(names)
+
+
 def test_every_page_is_in_the_navigation_of_the_site():
     navigation = source(ROOT / "mkdocs.yml").partition("\nnav:")[2].partition("\n\n")[0]
     listed = set(re.findall(r": (\S+\.md)", navigation))
