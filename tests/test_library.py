@@ -106,7 +106,8 @@ def test_bad_settings_raise_the_line_of_the_command(settings, sycophancy, tmp_pa
         if name in ("finetune_step", "finetune_steps"):
             words += ["--set", f"{name.upper()}={value}"]
         else:
-            words += [f"--{name.replace('_', '-')}", *([value] if name != "data_sets" else value)]
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}", *values]
     done = sycophancy("run", "--out", tmp_path / "one", *words)
     with pytest.raises(syc.UserError) as raised:
         syc.run(out=tmp_path / "one", **settings)

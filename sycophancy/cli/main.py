@@ -1,4 +1,4 @@
-"""The command line: one command a stage; it parses, prints, and does nothing else."""
+"""The command line: its commands, and what an error or a signal prints and returns."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import typer
 
 from sycophancy import __version__
 from sycophancy.cli import completion
+from sycophancy.cli.convert import convert
+from sycophancy.cli.doctor import doctor
 from sycophancy.cli.launch import app as launch
 from sycophancy.cli.plan import plan
 from sycophancy.cli.reproduce import reproduce
 from sycophancy.cli.settings import settings
 from sycophancy.cli.stages import add_commands
 from sycophancy.cli.sweep import sweep
-from sycophancy.config.bounds import Place, check, shortened, shown
+from sycophancy.config.bounds import shortened, shown
 from sycophancy.engine import distributed, supervision
 from sycophancy.errors import UserError, did_you_mean
 from sycophancy.system import compile_cache, home, terminal
@@ -33,15 +35,15 @@ app = typer.Typer(
 )
 app.add_typer(launch, name="launch")
 
-# Click's class of wrong usage; typer may bring a click of its own, which has no public name.
+# Click's error about wrong usage. Typer may use its own copy of click, which has no public name.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 _NAME = "sycophancy"  # also under `python -m sycophancy`
 _UNKNOWN = re.compile(r"No such (?P<kind>option: |command )['\"]?(?P<name>.*?)['\"]?(\.| \(|$)")
-_LONGEST_WORD = 500  # characters, in a message
+_LONGEST_WORD = 500  # most characters of a word in a message
 
 
 class _Stopped(BaseException):
-    """Ctrl-C or SIGTERM, as an exception that nothing but `main` catches."""
+    """Ctrl-C or SIGTERM, as an exception that only `main` catches."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -51,91 +53,8 @@ class _Stopped(BaseException):
 add_commands(app)
 
 
-@app.command()
-def convert(
-    source: Annotated[str, typer.Argument(help="A folder, gs://... or hf:owner/name.")],
-    destination: Annotated[str, typer.Argument(help="The folder to write; must not exist.")],
-    to: Annotated[str, typer.Option(metavar="hf|t5x|orbax", help="The format to write.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Refuse a checkpoint whose shape is not this model's.",
-            autocompletion=completion.models,
-        ),
-    ] = None,
-    step: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=2**31 - 1, metavar="N", help="Training step to store [the source's]."
-        ),
-    ] = None,
-    vocabulary: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="SentencePiece model for a Hugging Face folder."),
-    ] = None,
-) -> None:
-    """Write a checkpoint anew in another format."""
-    if to not in (formats := ("hf", "t5x", "orbax")):
-        raise UserError(f"--to {shown(to)}: expected one of {', '.join(formats)}")
-    for said, path in (
-        ("the source", source),
-        ("the destination", destination),
-        ("--vocabulary", vocabulary),
-    ):
-        if path is not None:
-            check(said, path, Place())
-    distributed.check_platform()
-    network = None
-    if model is not None:
-        from sycophancy.config.load import load_config
-
-        known = load_config(model, "paper").model
-        network, vocabulary = known.network, vocabulary or known.vocabulary
-    from sycophancy.engine.progress import Screen
-    from sycophancy.model.checkpoints.convert import convert as convert_checkpoint
-
-    screen = Screen()
-    with screen.meter("convert", "bytes") as meter:
-        done = convert_checkpoint(
-            source,
-            destination,
-            typing.cast(typing.Any, to),
-            network=network,
-            step=step,
-            vocabulary=vocabulary,
-            report=meter,
-        )
-    for note in done.notes:
-        screen.note(f"convert: {note}")
-    print(done.path)
-
-
-@app.command()
-def doctor(
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="MODEL",
-            help="Model whose vocabulary and checkpoint to look for.",
-            autocompletion=completion.models,
-        ),
-    ] = "mini_base",
-) -> None:
-    """Say what this machine has of what a run needs."""
-    from sycophancy.cli import doctor as examination
-    from sycophancy.config.load import load_config
-
-    bad = False
-    for finding in examination.examine(load_config(model, "paper").model):
-        print(f"{finding.state:<5} {finding.what:<11} {finding.found}", flush=True)
-        if finding.remedy:
-            print(f"{'':18}-> {finding.remedy}", flush=True)
-        bad |= finding.state == "bad"
-    if bad:
-        raise typer.Exit(1)
-
-
+app.command()(convert)
+app.command()(doctor)
 app.command()(plan)
 app.command()(sweep)
 app.command()(reproduce)
@@ -154,14 +73,14 @@ def _main(
 
 
 def main() -> None:
-    """Runs the command line; bad input ends in one line on standard error and exit code 2."""
-    if completion.VARIABLE in os.environ:  # a shell asks for completions and waits
+    """Runs the command line; bad input prints one line on standard error, with exit code 2."""
+    if completion.VARIABLE in os.environ:  # a shell waits for completions: set nothing else up
         _call_app()
         return
     from sycophancy.training.preemption import Preempted
 
     terminal.take_any_text()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at every import
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs at import
     home.provide()
     compile_cache.mend_when_damaged(compile_cache.keep())
     if distributed.is_shared():
@@ -183,8 +102,8 @@ def main() -> None:
         _fail(f"{shown(error.filename)}: {error.strerror}", 2)
     except ImportError as error:
         _fail(
-            f"{error}: the installation is not complete, or a module of yours has the name of one "
-            "that is needed and comes first on PYTHONPATH",
+            f"{error}: the installation is incomplete, or a module of yours on PYTHONPATH has the "
+            "name of a module that is needed",
             2,
         )
     except Preempted as stopped:
@@ -192,12 +111,12 @@ def main() -> None:
         code = 0
     except _Stopped as stopped:
         print(
-            "sycophancy: stopped; what is complete is kept, and the same command continues from "
+            "sycophancy: stopped; complete stages are kept, and the same command continues from "
             "there",
             file=sys.stderr,
             flush=True,
         )
-        os._exit(stopped.code)  # at once: tearing XLA down while it compiles can crash
+        os._exit(stopped.code)  # at once: XLA can crash when it ends while it compiles
     except Exception as error:
         if supervision.link:
             supervision.fail_with(error)

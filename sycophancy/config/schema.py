@@ -214,7 +214,7 @@ class TrainingConfig:
         tuple[float, float],
         Rates(1e-6, 10**6),
         "Claims to instructions in sycophancy_mix.",
-    ] = (5.0, 1.0)
+    ] = (5.0, 1.0)  # Wei et al. 2023, section 4.2
     save_period: Annotated[Steps, Operational(), "Steps between checkpoints."] = 250
     save_minutes: Annotated[
         Annotated[float, Between(0, 10**6)] | None,

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from sycophancy.config import macros
+from sycophancy.config.declarations import NETWORK_SHAPE
 from sycophancy.config.macros import Setting
 from sycophancy.config.schema import PACKAGE, NetworkConfig, inside_package
 from sycophancy.model import locations
@@ -19,17 +20,6 @@ T5_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 _EMBEDDING = "token_embedder/embedding"
 _ALIKE = 0.5  # cosine of two embeddings; unrelated ones have about 0
 _STANDARD = "flan_t5_base"  # how to finetune a model of a shape that no shipped file has
-_SHAPE = {
-    "VOCAB_SIZE": "vocab_size",
-    "EMBED_DIM": "emb_dim",
-    "NUM_HEADS": "num_heads",
-    "HEAD_DIM": "head_dim",
-    "MLP_DIM": "mlp_dim",
-    "NUM_ENCODER_LAYERS": "num_encoder_layers",
-    "NUM_DECODER_LAYERS": "num_decoder_layers",
-    "LOGITS_VIA_EMBEDDING": "logits_via_embedding",
-    "MLP_ACTIVATIONS": "mlp_activations",
-}
 
 
 def is_checkpoint(name: str) -> bool:
@@ -84,7 +74,7 @@ def settings(name: str) -> dict[str, Setting]:
     own = next((twin for twin in twins if _came_of(contents, twin)), None)
     twin = own or next(iter(twins), None)
     found = macros.read_file(macros.find("model", twin or _STANDARD))
-    said = {macro: getattr(network, field) for macro, field in _SHAPE.items()}
+    said = {macro: getattr(network, field) for field, macro in NETWORK_SHAPE.items()}
     if own and contents.network is None:
         del said["MLP_ACTIVATIONS"]  # T5X does not store them
     step = contents.step
@@ -107,7 +97,7 @@ def _twins(network: NetworkConfig, *, sure: bool) -> list[str]:
         said = macros.read_file(path)
         other = {
             field: said[macro].value
-            for macro, field in _SHAPE.items()
+            for field, macro in NETWORK_SHAPE.items()
             if sure or macro != "MLP_ACTIVATIONS"
         }
         if other == {field: getattr(network, field) for field in other}:

@@ -1,1 +1,1 @@
-"""Files, locks, the terminal and the home folder: what every layer uses of the machine."""
+"""Files, locks, the terminal, the home folder and the compile cache of this machine."""

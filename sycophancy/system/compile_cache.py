@@ -1,7 +1,7 @@
-"""Where compiled programs are kept, so that a run that continues need not compile again.
+"""JAX's cache of compiled programs: where it lies, and repair of damaged entries.
 
-JAX does it; this says where, by environment, which reaches every process of a run, and keeps the
-folder usable. Imports no JAX.
+JAX keeps the cache; this module sets its folder through environment variables, which reach every
+process of a run, and removes damaged entries. It does not import JAX.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
-_MAX_BYTES = 4 * 2**30  # the least recently used goes first
+_MAX_BYTES = 4 * 2**30  # JAX then removes the least recently used programs
 
-# An entry is two files: the program, and when it was last read.
+# An entry has two files: the program, and the time when it was last read.
 _HALVES = ("-cache", "-atime")
 _LOCK = ".lockfile"
 _LOCK_SECONDS = 1.0
@@ -29,40 +29,41 @@ _WARNING = re.compile(
     r"(?P<reason>(?P<kind>\w+).*)",
     re.DOTALL,
 )
-# What zlib, zstandard and XLA raise on a damaged program. Other errors are the folder's.
+# Errors of zlib, zstandard and XLA about a damaged program; other errors concern the folder.
 _DAMAGE = re.compile(r"error|\w*(?:Zstd|Runtime|Value|EOF)Error")
 
 
 def keep(environment: MutableMapping[str, str] = os.environ) -> Path | None:
-    """Tells JAX, which must not be imported yet, to keep what it compiles.
+    """Makes JAX keep compiled programs. Call it before JAX is imported.
 
-    What the user has set stays; an empty JAX_COMPILATION_CACHE_DIR keeps nothing. Our own folder is
-    cleaned of half written entries; where it cannot be written to, JAX is told nothing.
+    Variables that the user has set stay; an empty JAX_COMPILATION_CACHE_DIR switches the cache off.
+    The default folder is cleaned of half-written entries. If it cannot be written, JAX gets no
+    folder.
 
     Args:
-      environment: gets JAX's own variables.
+      environment: the environment to change.
 
     Returns:
-      Our own folder, if JAX uses it.
+      The default folder if JAX uses it, otherwise None.
     """
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     folder = _own_folder(environment)
-    # Another folder may be shared with programs that do not limit its size, and write no times.
+    # Programs that share another folder may set no limit, and then write no times into it.
     if folder is None or environment.setdefault(FOLDER, str(folder)) != str(folder):
         return None
     if environment.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_MAX_BYTES)) != "-1":
-        clean(folder)  # without a limit, JAX writes no times
+        clean(folder)  # without a limit, JAX writes no times, and all entries would look damaged
     return folder
 
 
 def clean(folder: Path) -> int:
-    """Removes entries that are not whole; a folder in the place of a file is renamed.
+    """Removes incomplete entries, and renames folders that stand where a file should be.
 
-    JAX reads the time of every entry before each write, so one half entry, as a process leaves it
-    that is killed while it writes, fails all writes after it.
+    A process that is killed while it writes leaves half an entry. JAX reads the times of all
+    entries before each write, so half an entry makes all later writes fail.
 
     Returns:
-      How many files and folders went.
+      The number of removed files and renamed folders.
     """
     lock = folder / _LOCK
     gone = int(os.path.lexists(lock) and not lock.is_file() and _remove(lock))
@@ -71,19 +72,25 @@ def clean(folder: Path) -> int:
     import filelock
 
     try:
-        with filelock.FileLock(lock, timeout=_LOCK_SECONDS):  # JAX's own: nobody is writing now
+        with filelock.FileLock(
+            lock, timeout=_LOCK_SECONDS
+        ):  # JAX's own lock: no process is writing now
             return gone + sum(_remove(path) for path in list(_damaged(folder)))
-    except (filelock.Timeout, OSError, NotImplementedError):  # the last: no locks here
+    except (
+        filelock.Timeout,
+        OSError,
+        NotImplementedError,
+    ):  # NotImplementedError: a file system without locks
         return gone
 
 
 def mend_when_damaged(folder: Path | None) -> None:
-    """Lets JAX's warnings about the cache mend it; they become one line, once a process.
+    """Repairs the cache when JAX warns about it, and prints one line per process in its place.
 
-    JAX compiles a program anew whenever the cache fails.
+    JAX compiles a program again whenever the cache fails.
 
     Args:
-      folder: our own, which may be mended; None if the cache is somebody else's.
+      folder: the default folder, which may be repaired; None if the user chose another one.
     """
     show = warnings.showwarning
     lines = iter([True])
@@ -110,13 +117,13 @@ def mend_when_damaged(folder: Path | None) -> None:
 
 
 def _own_folder(environment: MutableMapping[str, str]) -> Path | None:
-    """Our folder below the user's cache, unless it cannot be made or written to."""
+    """The default folder below the user's cache folder; None if it cannot be created or written."""
     home = environment.get("XDG_CACHE_HOME", "")
-    if not Path(home).is_absolute():  # to be ignored, says the XDG Base Directory Specification
+    if not Path(home).is_absolute():  # the XDG Base Directory Specification says to ignore it
         home = str(Path("~", ".cache").expanduser()) if _has_home() else ""
     folder = Path(home) / "sycophancy" / "compiled" / _processor()
-    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
-    usable = folder.is_absolute() and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    existing = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    usable = folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     return folder if usable and _is_unicode(folder) else None
 
 
@@ -128,7 +135,7 @@ def _has_home() -> bool:
 
 
 def _is_unicode(folder: Path) -> bool:
-    """Whether XLA, which wants UTF-8, can be told this path."""
+    """Whether a path is UTF-8, as XLA needs it."""
     try:
         return bool(str(folder).encode())
     except UnicodeEncodeError:
@@ -136,10 +143,10 @@ def _is_unicode(folder: Path) -> bool:
 
 
 def _damaged(folder: Path) -> Iterator[Path]:
-    """The files of entries that are not two readable, writable files with something in them."""
+    """The files of entries that are not two readable, writable files with content."""
     try:
         names = sorted(path.name for path in folder.iterdir())
-    except OSError:  # not there yet, or not ours to read
+    except OSError:  # the folder is missing or may not be read
         return
     keys = {name[: -len(half)] for name in names for half in _HALVES if name.endswith(half)}
     for key in sorted(keys):
@@ -156,7 +163,7 @@ def _is_good(path: Path) -> bool:
 
 
 def _remove(path: Path) -> bool:
-    """Whether the path is free now."""
+    """Removes a file or renames a folder; returns whether the path is free now."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             path.replace(path.with_name(f"{path.name}.aside"))
@@ -166,19 +173,29 @@ def _remove(path: Path) -> bool:
 
 
 def _remove_last_read(folder: Path) -> int:
-    """Removes the entry that was read last: JAX notes the time before it looks into the program."""
-    with contextlib.suppress(OSError, ValueError):  # another process was quicker; none is there
+    """Removes the entry that was read last, which is the damaged one.
+
+    JAX writes an entry's time before it reads the program.
+    """
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # another process removed it, or there is no entry
         last = max(folder.glob("*-atime"), key=lambda path: path.stat().st_mtime_ns)
         return _remove(last) + _remove(last.with_name(f"{last.name.removesuffix('-atime')}-cache"))
     return 0
 
 
 def _processor() -> str:
-    """Names this kind of processor: code for one may use what another, of the same home, lacks."""
+    """A name of this kind of processor.
+
+    Machines that share a home may differ in the instructions that compiled programs use.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
         lines = [platform.processor()]
-    told = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
-    digest = hashlib.blake2b("\n".join(told or lines[:1]).encode(), digest_size=4).hexdigest()
+    traits = sorted(
+        {line for line in lines if line.startswith(("flags", "Features", "model name"))}
+    )
+    digest = hashlib.blake2b("\n".join(traits or lines[:1]).encode(), digest_size=4).hexdigest()
     return f"{platform.machine()}-{digest}"

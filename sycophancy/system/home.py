@@ -1,4 +1,4 @@
-"""A home folder for the caches of libraries, where the machine gives none. Imports no library."""
+"""Provides a home folder for the caches of libraries where the machine has none."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from pathlib import Path
 
 
 def provide(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Sets HOME, TMPDIR and USER to what libraries can use, where they are missing or unusable.
+    """Sets HOME, TMPDIR and USER if they are missing or if libraries could not use them.
 
-    Containers often run under a user id that has no passwd entry and no home, or one that cannot be
-    written. HOME then becomes `sycophancy-<user id>` in the folder for temporary files, so that
-    compiled programs and what the hub sent are kept from one run to the next. What can be used
-    stays as it is.
+    Containers often run under a user id without a passwd entry, without a home, or with a home that
+    cannot be written. HOME then becomes `sycophancy-<user id>` in the folder for temporary files,
+    which keeps compiled programs and downloads from one run to the next. Usable values stay.
 
     Args:
-      environment: gets the three variables.
+      environment: the environment to change.
     """
     try:
         temporary = tempfile.gettempdir()
-    except FileNotFoundError:  # none can be written; what needs one says so
+    except FileNotFoundError:  # no folder can be written: the library that needs one reports it
         return
     if environment.get("TMPDIR", temporary) != temporary:
         environment["TMPDIR"] = temporary
     if not _has_names():
         environment.setdefault("USER", f"user-{os.getuid()}")  # for getpass
-        # To limit its cache, JAX has etils look at each file, which asks for the owner's name.
+        # A limited cache makes JAX ask etils for the owner's name of each file, which would fail.
         environment.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", "-1")
     if not _is_usable(environment):
-        with contextlib.suppress(OSError):  # a full disk: what needs a home says so
+        with contextlib.suppress(OSError):  # a full disk: the library that needs a home reports it
             environment["HOME"] = str(_substitute(Path(temporary)))
 
 
@@ -56,7 +55,7 @@ def _is_usable(environment: MutableMapping[str, str]) -> bool:
 
 
 def _substitute(temporary: Path) -> Path:
-    """A folder that this user alone can write, as others may write beside it."""
+    """A folder that only this user can write, in the temporary folder that all users share."""
     folder = temporary / f"sycophancy-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)

@@ -1,6 +1,7 @@
-"""One process writes a folder at a time: a POSIX lock on a small file in that folder.
+"""Locks a folder, so that one process at a time writes it.
 
-The operating system frees the lock when its holder ends, however it ends, so no lock is ever stale.
+The lock is a POSIX lock on a small file in the folder. The operating system frees it when the
+process that holds it ends for any reason, so no lock outlives its holder.
 """
 
 from __future__ import annotations
@@ -17,34 +18,34 @@ from pathlib import Path
 
 from sycophancy.errors import UserError
 
-_HELD = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}  # what POSIX has for a lock that is taken
-_HOLDER = re.compile(rb"[\0\s]*|(T5X, )?process \d+ on [^\n]*")  # what a holder writes
+_HELD = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}  # POSIX's errors for a lock that is held
+_HOLDER = re.compile(rb"[\0\s]*|(T5X, )?process \d+ on [^\n]*")  # the text of a lock file
 _ours: set[tuple[int, int]] = set()  # device and inode of the lock files that this process holds
 _warned: set[Path] = set()
-_TRIES = 100  # to lock a file that others remove at the same time
+_TRIES = 100  # attempts to lock a file that other processes remove at the same time
 
 
 @contextlib.contextmanager
 def hold(
     folder: Path, name: str = ".lock", *, who: str = "process", wait: bool = False
 ) -> Iterator[None]:
-    """Holds a folder against other processes.
+    """Locks a folder while the context is open.
 
-    On a file system without locks it warns in one line and goes on.
+    On a file system without locks, it prints a warning of one line and continues.
 
     Args:
-        folder: what is written; it must exist, and may be a link to a folder.
-        name: of the lock file in it.
-        who: what the file calls the holder.
-        wait: wait for another holder, and write no name into the file.
+        folder: the folder to lock; it must exist, and may be a link to a folder.
+        name: the name of the lock file in the folder.
+        who: the holder's name in the lock file and in messages to other processes.
+        wait: wait until another holder frees the lock, and write no name into the file.
 
     Raises:
-        UserError: another process holds it, or the lock file is no plain file of ours, or it
-            cannot be opened.
+        UserError: another process holds the lock, or the lock file cannot be opened, or the file
+            was not written by this function.
     """
     path = folder / name
     file = _open_locked(folder, path, wait)
-    if file is None:  # another thread or block of this process holds it, and was asked to wait
+    if file is None:  # another thread or context of this process holds the lock
         yield
         return
     status = os.fstat(file)
@@ -62,11 +63,11 @@ def hold(
 
 
 def _open_locked(folder: Path, path: Path, wait: bool) -> int | None:
-    """The lock file's descriptor, once the lock is ours."""
+    """The descriptor of the locked file; None if this process holds the lock and `wait` is set."""
     import fcntl
 
     for _ in range(_TRIES):
-        # POSIX frees the lock of a process when it closes any descriptor of the file: look first.
+        # Closing any descriptor of the file would free this process's lock, so look before opening.
         if _key(path) in _ours:
             if wait:
                 return None
@@ -81,10 +82,13 @@ def _open_locked(folder: Path, path: Path, wait: bool) -> int | None:
                 raise refusal from None
             _warn(folder, error.strerror or str(error))
         status = os.fstat(file)
-        if _key(path) == (status.st_dev, status.st_ino):  # else the last holder removed it
+        if _key(path) == (
+            status.st_dev,
+            status.st_ino,
+        ):  # else the file was removed
             return file
         os.close(file)
-    raise UserError(f"{path} is made anew again and again by other processes; wait for them")
+    raise UserError(f"{path}: other processes replace it again and again; wait for them")
 
 
 def _warn(folder: Path, reason: str) -> None:
@@ -99,7 +103,7 @@ def _warn(folder: Path, reason: str) -> None:
 
 
 def _open(path: Path) -> int:
-    """A descriptor of the lock file, which is made where it is missing; nothing is written."""
+    """A descriptor of the lock file, which is created empty if it is missing."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         file = os.open(path, flags, 0o666)
@@ -145,7 +149,7 @@ def _held(folder: Path, path: Path, written: bytes | None = None) -> UserError:
 
 
 def _write(file: int, text: str) -> None:
-    """Replaces what the file says; its lock holds whether or not the disk has room for that."""
+    """Replaces the text of the lock file, if the disk has room; the lock does not depend on it."""
     with contextlib.suppress(OSError):
         os.ftruncate(file, 0)
         os.pwrite(file, text.encode(), 0)

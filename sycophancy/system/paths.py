@@ -1,4 +1,4 @@
-"""Files and folders of a run, on a disk or in a bucket."""
+"""Paths on disks and in buckets: opening, atomic writing, removing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import os
 import shutil
 import typing
 from pathlib import Path
-from typing import Any
 
 if typing.TYPE_CHECKING:
     from etils import epath
 
 
 def open_path(path: str | os.PathLike[str]) -> Path | epath.Path:
-    """A local path, or a bucket's (`gs://...`) through etils."""
+    """A local path, or through etils the path of an object in a bucket (`gs://...`)."""
     if "://" not in os.fspath(path):
         return Path(path)
     from etils import epath
@@ -22,9 +21,9 @@ def open_path(path: str | os.PathLike[str]) -> Path | epath.Path:
 
 
 def write_atomically(path: Path | epath.Path, text: str) -> None:
-    """Writes a file that appears whole or not at all, also when the machine stops."""
+    """Writes a file so that it appears whole or not at all, even if the machine stops meanwhile."""
     if not isinstance(path, Path):
-        path.write_text(text)  # a bucket shows an object only once it is complete
+        path.write_text(text)  # an object appears in a bucket when it is complete
         return
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
@@ -37,13 +36,13 @@ def write_atomically(path: Path | epath.Path, text: str) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def is_link(path: Any) -> bool:
-    """Whether a path is a symbolic link; buckets have none."""
+def is_link(path: Path | epath.Path) -> bool:
+    """Whether a path is a symbolic link. Buckets have none."""
     return isinstance(path, Path) and path.is_symlink()
 
 
-def remove(path: Any) -> None:
-    """Removes a file, a link or a folder; nothing if there is none."""
+def remove(path: Path | epath.Path) -> None:
+    """Removes a file, a link or a folder with its files, if it exists."""
     if is_link(path) or (path.exists() and not path.is_dir()):
         path.unlink()
     elif path.exists():

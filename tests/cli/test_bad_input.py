@@ -1,6 +1,10 @@
 """Bad input of every kind: one clear line, exit code 2, nothing half-written."""
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +21,7 @@ SURVEYS = {
 
 
 def mirror_of(folder: Path, columns: dict[str, list], rows: int | None = None) -> Path:
-    """A data mirror with sst2 alone, its label names in the metadata as `datasets` writes them."""
+    """A data mirror with only sst2; its label names are metadata, as `datasets` writes them."""
     table = pa.table(columns).slice(0, rows)
     features = {"label": {"names": ["negative", "positive"], "_type": "ClassLabel"}}
     table = table.replace_schema_metadata(
@@ -42,7 +46,7 @@ def mirror_of(folder: Path, columns: dict[str, list], rows: int | None = None) -
 
 
 def given(folder: Path) -> list[object]:
-    """What makes up the data of a run, beside the data sets."""
+    """The options that give a run all its data as local files."""
     return [
         *("--data-mirror", folder / "mirror"),
         *("--surveys", folder / "surveys"),
@@ -52,7 +56,7 @@ def given(folder: Path) -> list[object]:
 
 @pytest.fixture
 def refused(sycophancy, tmp_path):
-    """Calls the command line and returns its one line, having checked that nothing was written."""
+    """Calls the command line, checks that it wrote nothing, and returns its one line of error."""
 
     def call(command: str, *words: object, model: object = "mini_base", out: object = None):
         out = out or tmp_path / "run"
@@ -94,13 +98,13 @@ def test_empty_split(refused, tmp_path):
     assert "sst2" in line
 
 
-def test_a_data_set_that_the_mirror_lacks(refused, tmp_path):
+def test_a_data_set_missing_from_the_mirror(refused, tmp_path):
     mirror_of(tmp_path, {"sentence": TEXTS, "label": LABELS})
     line = refused("prepare", "--data-sets", "snli", *given(tmp_path))
     assert "snli" in line
 
 
-def test_a_mirror_that_is_no_folder(refused, tmp_path):
+def test_a_mirror_that_is_not_a_folder(refused, tmp_path):
     assert str(tmp_path / "none") in refused("prepare", "--data-mirror", tmp_path / "none")
 
 
@@ -119,7 +123,7 @@ def test_malformed_instructions(refused, tmp_path, text, word):
     assert word in line
 
 
-def test_surveys_that_are_not_there(refused, tmp_path):
+def test_missing_surveys(refused, tmp_path):
     assert str(tmp_path / "none") in refused("prepare", "--surveys", tmp_path / "none")
 
 
@@ -138,7 +142,7 @@ def test_unwritable_output(refused, tmp_path):
     assert "cannot write the run to" in refused("prepare", out=tmp_path / "file")
 
 
-def test_a_bucket_is_refused_while_stages_write_to_disks_alone(refused):
+def test_a_bucket_is_refused_because_stages_write_only_to_disks(refused):
     assert "gs://bucket/run" in refused("prepare", out="gs://bucket/run")
 
 
@@ -154,16 +158,52 @@ def test_value_of_the_wrong_type(refused):
     assert "--seed" in refused("prepare", "--seed", "one")
 
 
-@pytest.mark.parametrize("words", [["--model", "mini_bse"], ["--recipe", "papr"]])
-def test_unknown_model_or_recipe(refused, words):
-    assert "did you mean" in refused("prepare", *words)
+MISSPELT = [
+    (["prepare", "--model", "mini_bse"], "mini_base"),
+    (["prepare", "--model", "mini_base", "--recipe", "papr"], "paper"),
+    (["prepare", "--model", "mini_base", "--recipe", "ablations/no_filtratoin"],
+     "ablations/no_filtration"),
+    (["prepare", "--model", "mini_base", "--set", "BATCHSIZE=4"], "BATCH_SIZE"),
+    (["prepare", "--model", "mini_base", "--set", "batch_size=4"], "BATCH_SIZE"),
+    (["prepare", "--model", "mini_base", "--data-sets", "sst"], "sst2"),
+    (["prepare", "--modle", "mini_base"], "--model"),
+    (["--versoin"], "--version"),
+    (["prepair"], "prepare"),
+    (["launch", "slrum"], "slurm"),
+    (["sweep", "--models", "mini_bas", "--name", "x"], "mini_base"),
+    (["plan", "--model", "flan_t5_xll", "--topology", "v4-32"], "flan_t5_xl"),
+]  # fmt: skip
 
 
-def test_unknown_option_and_command(sycophancy):
-    for words in (["prepare", "--modle", "mini_base"], ["prepair"]):
-        outcome = sycophancy(*words)
-        assert outcome.code == 2
-        assert len(outcome.err.splitlines()) == 1
+@pytest.mark.parametrize(("words", "name"), MISSPELT)
+def test_a_misspelt_name_gets_the_nearest_one(sycophancy, tmp_path, monkeypatch, words, name):
+    monkeypatch.chdir(tmp_path)
+    outcome = sycophancy(*words)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert f"did you mean '{name}'?" in line
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_command_itself_names_the_nearest_name(tmp_path):
+    """As one script of the shell, so that each word passes through a real command line."""
+    lines = [shlex.join([sys.executable, "-m", "sycophancy", *words]) for words, _ in MISSPELT[::3]]
+    done = subprocess.run(["sh", "-c", "\n".join(lines)], cwd=tmp_path, env=os.environ | {
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }, capture_output=True, text=True)  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    for line, (_, name) in zip(done.stderr.splitlines(), MISSPELT[::3], strict=True):
+        assert line.startswith("sycophancy: ")
+        assert f"did you mean '{name}'?" in line
+
+
+def test_a_name_without_a_similar_one_gets_the_way_to_the_list(sycophancy):
+    assert sycophancy("xyz").err == (
+        "sycophancy: no such command xyz; `sycophancy --help` lists them\n"
+    )
+    assert sycophancy("prepare", "--xyz").err == (
+        "sycophancy: no such option --xyz; `sycophancy prepare --help` lists them\n"
+    )
 
 
 def test_no_model_and_no_run(sycophancy, tmp_path):
@@ -174,7 +214,7 @@ def test_no_model_and_no_run(sycophancy, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_report_of_nothing(sycophancy, tmp_path):
+def test_a_report_of_a_run_without_stages(sycophancy, tmp_path):
     outcome = sycophancy("report", "--model", "mini_base", "--out", tmp_path / "run")
     assert outcome.code == 2
     assert len(outcome.err.splitlines()) == 1
@@ -186,7 +226,7 @@ SMALL = ["--data-sets", "sst2", "--set", "NUM_EXAMPLES=20", "--set", "NUM_SURVEY
 
 @pytest.fixture
 def prepared(sycophancy, micro, tmp_path):
-    """A run of the micro model that is prepared; what follows must not touch it."""
+    """The options of a prepared run of the micro model, whose files must not change."""
     words = ["--model", micro(), "--recipe", "quick", "--out", tmp_path / "run", *SMALL]
     assert sycophancy("prepare", *words).code == 0
     return words
@@ -209,25 +249,25 @@ def test_a_checkpoint_of_another_size(sycophancy, micro, prepared, tmp_path):
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_a_checkpoint_that_is_not_there(sycophancy, prepared, tmp_path):
+def test_a_missing_checkpoint(sycophancy, prepared, tmp_path):
     before = set(tmp_path.rglob("*"))
     line = one_line(sycophancy("evaluate", *prepared, "--checkpoint", tmp_path / "none"))
     assert str(tmp_path / "none") in line
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_a_vocabulary_that_is_none(sycophancy, prepared, tmp_path):
+def test_a_file_that_is_not_a_vocabulary(sycophancy, prepared, tmp_path):
     (tmp_path / "words.model").write_text("not a model")
     for name in ("words.model", "none.model"):
         words = ["--set", f"VOCABULARY={tmp_path / name}"]
         assert name in one_line(sycophancy("filter", *prepared, *words))
 
 
-def test_a_model_without_a_checkpoint_is_refused_before_anything_is_prepared(refused):
+def test_a_model_without_a_checkpoint_is_refused_before_preparing(refused):
     line = refused("run", "--set", "INITIAL_CHECKPOINT_PATH='package:models/none'")
     assert "models/none" in line
 
 
-def test_a_checkpoint_of_another_size_is_refused_before_anything_is_prepared(refused):
+def test_a_checkpoint_of_another_size_is_refused_before_preparing(refused):
     line = refused("filter", "--set", "MLP_DIM=64")
     assert "mlp/wi_0/kernel is (96, 192) in the checkpoint, (96, 64) in the model" in line

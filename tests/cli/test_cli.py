@@ -1,4 +1,4 @@
-"""The command line starts fast, says what it does, and stops so that it can go on."""
+"""The command line starts fast, describes its commands, and can continue after it was stopped."""
 
 import resource
 import signal
@@ -25,9 +25,9 @@ def test_help_loads_none_of_the_heavy_packages():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_help_is_there_at_once():
+def test_help_takes_less_than_half_a_second_of_processor_time():
     def used() -> float:
-        """Seconds of processor time of children: waiting for a busy machine is no fault."""
+        """Processor seconds of child processes; waiting on a busy machine does not count."""
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
 
@@ -45,7 +45,7 @@ def test_help_names_every_command(sycophancy):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_says_what_it_takes(sycophancy, command):
+def test_the_help_of_every_command_lists_the_run_options(sycophancy, command):
     outcome = sycophancy(command, "--help")
     assert outcome.code == 0
     for option in ("--model", "--recipe", "--name", "--data-mirror", "--set", "--seed"):
@@ -68,7 +68,7 @@ def test_prepare_writes_and_shows_rows(sycophancy, tmp_path):
     assert (again.code, again.err) == (0, "prepare: up to date\n")
 
 
-def test_a_run_is_kept_under_its_name(sycophancy, tmp_path, monkeypatch):
+def test_a_run_lies_in_the_folder_of_its_name(sycophancy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["--set", "NUM_EXAMPLES=50", "--data-sets", "sst2", "--recipe", "quick"]
     assert (
@@ -79,7 +79,7 @@ def test_a_run_is_kept_under_its_name(sycophancy, tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "x" / "config.gin").exists()
 
 
-def test_a_relative_path_is_kept_absolute(sycophancy, tmp_path, monkeypatch):
+def test_relative_paths_are_stored_as_absolute_paths(sycophancy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text(
         "".join(f'{{"inputs": "say {n}", "targets": "{n}", "task": "t"}}\n' for n in range(100))
@@ -110,7 +110,7 @@ main.main()
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_told_to_stop_it_says_how_to_go_on(tmp_path, name, code):
+def test_a_stopped_command_says_how_to_continue(tmp_path, name, code):
     done = subprocess.run(
         [sys.executable, "-c", SLEEPS.replace("NAME", repr(name)), str(tmp_path / "run")],
         capture_output=True,
@@ -118,7 +118,7 @@ def test_told_to_stop_it_says_how_to_go_on(tmp_path, name, code):
     )
     assert done.returncode == code
     assert done.stderr.splitlines() == [
-        "sycophancy: stopped; what is complete is kept, and the same command continues from there"
+        "sycophancy: stopped; complete stages are kept, and the same command continues from there"
     ]
     assert signal.Signals[name]
     assert not list((tmp_path / "run").glob(".prepare*"))
@@ -140,7 +140,7 @@ def test_told_to_stop_it_says_how_to_go_on(tmp_path, name, code):
         ("prepare", "--model", "mini_base", "--show", "9" * 30),
     ],
 )  # fmt: skip
-def test_words_that_nothing_can_be_called_end_in_one_line(sycophancy, tmp_path, monkeypatch, words):
+def test_impossible_names_are_refused_in_one_line(sycophancy, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     outcome = sycophancy(*words)
     assert outcome.code == 2

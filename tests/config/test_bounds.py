@@ -1,4 +1,4 @@
-"""Limits of settings: what they let pass, and that each says what it expects."""
+"""Limits of settings: which values they accept, and how they state their expectation."""
 
 import typing
 
@@ -21,30 +21,30 @@ from sycophancy.model import network
         (Rates(1e-6, 1e6), ((5, 1), (0, 1)), ((0, 0), (-1, 2), (1e308, 1e-308), (1, float("nan")))),
     ],
 )
-def test_a_limit_lets_pass_what_fits_and_says_what_it_expects_of_the_rest(limit, fits, refused):
+def test_a_limit_accepts_fitting_values_and_states_its_expectation_of_others(limit, fits, refused):
     assert [limit.problem(value) for value in fits] == [None] * len(fits)
     for value in refused:
         assert limit.problem(value), value
         assert limit.problem(value).isascii()
 
 
-def test_a_value_in_a_message_is_short_whatever_it_is():
+def test_any_value_is_short_in_a_message():
     for value in ("a" * 10**6, 10**5000, (10**5000,), "\udcff" * 200, list(range(10**4))):
         assert len(bounds.shown(value)) <= 120
 
 
-def test_every_limit_stands_in_the_words_for_its_type():
+def test_the_description_of_a_type_includes_its_limits():
     assert (
         conversion.describe(load.macro_types()["BATCH_SIZE"]) == "a whole number from 1 to 65,536"
     )
     assert conversion.describe(load.macro_types()["SAVE_MINUTES"]).endswith("1,000,000 or None")
 
 
-def test_the_activations_are_those_of_the_network():
+def test_the_allowed_activations_are_those_of_the_network():
     assert set(typing.get_args(schema.Activation)) == set(network._ACTIVATIONS)
 
 
-def test_two_seeds_within_the_bound_never_draw_the_same():
+def test_different_seeds_within_the_limit_draw_differently():
     """JAX keeps 32 bits of a seed, TensorFlow its remainder by 2^31 - 1."""
     import jax
     from tensorflow.python.framework import random_seed

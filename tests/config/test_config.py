@@ -1,4 +1,4 @@
-"""Gin macros become a configuration, and bad ones a line that says where they stand."""
+"""Gin macros become a configuration; a bad macro is refused with the place that set it."""
 
 import gin
 import pytest
@@ -32,7 +32,7 @@ def test_every_shipped_model_and_recipe_loads(model, recipe):
     assert load_operative(loaded.operative, "config.gin") == loaded
 
 
-def test_the_paper_recipe_is_the_papers():
+def test_the_paper_recipe_has_the_papers_values():
     loaded = load_config("flan_t5_xl", "paper")
     assert loaded.training.finetune_steps == 1000
     assert loaded.training.mixture_ratio == (5.0, 1.0)
@@ -65,7 +65,7 @@ def test_flan_t5_has_its_published_shape(model, shape):
     assert (network.vocab_size, network.head_dim) == (32128, 64)
 
 
-def test_recipe_beats_model_and_flag_beats_recipe(tmp_path):
+def test_a_recipe_overrides_a_model_and_a_flag_overrides_a_recipe(tmp_path):
     recipe = tmp_path / "mine.gin"
     recipe.write_text("include 'recipes/paper.gin'\nBATCH_SIZE = 7\nSEED = 1\n")
     overrides = {"SEED": macros.Setting(2, "--seed 2")}
@@ -76,13 +76,13 @@ def test_recipe_beats_model_and_flag_beats_recipe(tmp_path):
     assert loaded.recipe == "mine"
 
 
-def test_a_macro_may_refer_to_one_above_it(tmp_path):
+def test_a_macro_may_refer_to_an_earlier_macro(tmp_path):
     recipe = tmp_path / "mine.gin"
     recipe.write_text("FINETUNE_STEPS = 30\nSAVE_PERIOD = %FINETUNE_STEPS\n")
     assert load_config("mini_base", str(recipe)).training.save_period == 30
 
 
-def test_an_unknown_macro_in_a_file_is_named_with_file_line_and_remedy(tmp_path):
+def test_the_message_about_an_unknown_macro_has_file_line_and_a_similar_name(tmp_path):
     recipe = tmp_path / "mine.gin"
     recipe.write_text("# a comment\nBATCH_SIZE = 4\nFINETUNE_STEP = 10\n")
     message = error_of("mini_base", str(recipe))
@@ -139,7 +139,7 @@ def test_an_unknown_macro_in_a_file_is_named_with_file_line_and_remedy(tmp_path)
         ("MICROBATCHES=5", ("MICROBATCHES = 5", "BATCH_SIZE")),
     ],
 )
-def test_a_bad_flag_is_one_line_that_names_it(binding, words):
+def test_a_bad_flag_is_refused_in_one_line_that_names_it(binding, words):
     message = error_of("mini_base", "paper", [binding])
     for word in words:
         assert word in message
@@ -148,7 +148,7 @@ def test_a_bad_flag_is_one_line_that_names_it(binding, words):
 @pytest.mark.parametrize(
     "name", ["sycophancy_mix_7to3", "sycophancy_mix_0to1", "sycophancy_intervention"]
 )
-def test_a_mixture_that_passes_can_be_trained_on(name):
+def test_an_accepted_mixture_has_a_training_split(name):
     import tasks
 
     load_config("mini_base", "paper", [f"MIXTURE_OR_TASK_NAME={name}"])
@@ -156,19 +156,19 @@ def test_a_mixture_that_passes_can_be_trained_on(name):
     assert all("train" in task.splits for task in getattr(found, "tasks", [found]))
 
 
-def test_t5x_may_know_other_mixtures():
+def test_the_t5x_trainer_accepts_other_mixtures():
     said = ["MIXTURE_OR_TASK_NAME=my_task", "TRAINER=t5x"]
     assert load_config("mini_base", "paper", said).training.mixture_or_task_name == "my_task"
 
 
-def test_a_batch_that_no_memory_holds_is_refused():
+def test_a_batch_with_too_many_tokens_is_refused():
     said = ["BATCH_SIZE=65536", "TASK_FEATURE_LENGTHS={'inputs': 4096, 'targets': 64}"]
     message = error_of("mini_base", "paper", said)
     assert message.startswith("BATCH_SIZE = 65536 rows of TASK_FEATURE_LENGTHS")
     assert "at most 67,108,864" in message
 
 
-def test_text_needs_no_quotes_and_booleans_no_capitals():
+def test_flags_take_text_without_quotes_and_constants_in_lower_case():
     said = ["CLAIM_MODE=balanced", "FILTRATION=false", "REMAT_POLICY=none", "KEEP_PERIOD=none"]
     loaded = load_config("mini_base", "paper", said)
     assert loaded.data.claim_mode == "balanced"
@@ -191,7 +191,7 @@ def test_text_needs_no_quotes_and_booleans_no_capitals():
         "TASK_FEATURE_LENGTHS = {'inputs': 1\n",
     ],
 )
-def test_a_recipe_holds_macros_alone(tmp_path, text):
+def test_a_recipe_may_hold_only_macros_and_includes(tmp_path, text):
     recipe = tmp_path / "mine.gin"
     recipe.write_text(f"BATCH_SIZE = 4\n{text}")
     assert str(recipe) in error_of("mini_base", str(recipe))
@@ -206,7 +206,7 @@ def test_files_that_include_each_other_are_refused(tmp_path, path):
     assert "includes" in error_of("mini_base", str(tmp_path / "a.gin"))
 
 
-def test_a_chain_of_includes_may_not_be_long(tmp_path):
+def test_a_long_chain_of_includes_is_refused(tmp_path):
     for number in range(50):
         (tmp_path / f"{number}.gin").write_text(f"include '{number + 1}.gin'\n")
     assert "chain of includes" in error_of("mini_base", str(tmp_path / "0.gin"))
@@ -214,7 +214,7 @@ def test_a_chain_of_includes_may_not_be_long(tmp_path):
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_files_of_other_editors_are_read(tmp_path, mark, end):
+def test_files_with_byte_order_marks_and_crlf_are_read(tmp_path, mark, end):
     text = end.join(["include 'inner.gin'", "SEED = 3", ""])
     (tmp_path / "mine.gin").write_bytes(mark + text.encode())
     (tmp_path / "inner.gin").write_bytes(mark + f"BATCH_SIZE = 6{end}".encode())
@@ -239,7 +239,7 @@ def test_files_of_other_editors_are_read(tmp_path, mark, end):
         (2**20 * b"#\n", "too large"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path, content, said):
+def test_the_message_about_an_unreadable_file_names_it(tmp_path, content, said):
     path = tmp_path / "mine.gin"
     path.write_bytes(content)
     message = error_of("mini_base", str(path))
@@ -248,7 +248,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, said):
     assert len(message) < 500
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_paths_that_name_no_file_are_refused(tmp_path):
     (tmp_path / "folder.gin").mkdir()
     assert "is not a file" in error_of("mini_base", str(tmp_path / "folder.gin"))
     assert "255 bytes" in error_of("mini_base", 300 * "a" + ".gin")
@@ -256,7 +256,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     assert "expected a path" in error_of("", "paper")
 
 
-def test_a_damaged_config_file_of_a_run_is_named(tmp_path):
+def test_the_message_about_a_damaged_config_file_names_it(tmp_path):
     (tmp_path / "config.gin").write_bytes(b"SEED = 3 # \xe9")
     with pytest.raises(UserError, match=r"config\.gin: byte 11 is not UTF-8"):
         RunOptions(name="x").config(tmp_path)
@@ -265,7 +265,7 @@ def test_a_damaged_config_file_of_a_run_is_named(tmp_path):
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "../x", "a/../b", "/x", "a//b", "a" * 300, "\udcff", "a\nb", "a\0"]
 )
-def test_a_name_leads_nowhere_but_below_runs(name):
+def test_a_run_name_cannot_leave_the_folder_runs(name):
     with pytest.raises(UserError, match="--name") as caught:
         RunOptions(name=name).folder()
     assert "\n" not in str(caught.value)
@@ -278,19 +278,19 @@ def test_an_output_folder_must_be_a_path(out):
         RunOptions(out=out).folder()
 
 
-def test_unknown_names_come_with_the_closest_one():
+def test_the_message_about_an_unknown_name_has_a_similar_one():
     assert "'mini_base'" in error_of("mini_bas", "paper")
     assert "'balanced'" in error_of("mini_base", "balancd")
     assert "does not exist" in error_of("nowhere/model.gin", "paper")
 
 
-def test_a_model_must_say_its_shape(tmp_path):
+def test_a_model_without_its_shape_is_refused(tmp_path):
     model = tmp_path / "half.gin"
     model.write_text("VOCAB_SIZE = 10\n")
     assert "EMBED_DIM is not set" in error_of(str(model), "paper")
 
 
-def test_gins_own_state_is_neither_read_nor_changed():
+def test_gins_global_configuration_is_neither_read_nor_changed():
     try:
         gin.parse_config("BATCH_SIZE = 3\nMINE = 5")
         before = gin.config_str()
@@ -344,7 +344,7 @@ def test_the_operative_text_parses_back_to_the_same_run(
         ("data=2, model=4", (2, 1, 4)),
     ],
 )
-def test_a_mesh_is_said_by_axis(said, mesh):
+def test_a_mesh_is_given_by_axis(said, mesh):
     config = RunOptions(model="mini_base", mesh=said).config(None)
     assert config.training.mesh == mesh
 
@@ -353,11 +353,11 @@ def test_a_mesh_is_said_by_axis(said, mesh):
     "said",
     ["4,2,1", "data=0", "pipe=2", "data=4,", "data=x", "", f"data={'9' * 5000}", "data=\u0663"],
 )
-def test_another_mesh_is_refused(said):
+def test_a_malformed_mesh_is_refused(said):
     with pytest.raises(UserError, match="expected auto, or sizes as in data=4,fsdp=2,model=1"):
         RunOptions(model="mini_base", mesh=said).config(None)
 
 
-def test_an_axis_of_a_mesh_is_said_once():
+def test_an_axis_given_twice_is_refused():
     with pytest.raises(UserError, match="--mesh data=1,data=2: data is given twice"):
         RunOptions(model="mini_base", mesh="data=1,data=2").config(None)

@@ -78,9 +78,13 @@ def test_the_settings_that_decide_how_a_run_proceeds_are_these():
         "RECIPE",
     }
     by_content = {macro for macro, declared in ALL.items() if declared.has(ByContent)}
-    assert by_content == {
-        *("DATA_MIRROR", "SURVEYS", "INSTRUCTIONS", "INITIAL_CHECKPOINT_PATH", "VOCABULARY")
+    places = {
+        macro
+        for macro, declared in ALL.items()
+        if "a file, a folder or an address" in conversion.describe(declared.annotation)
     }
+    assert by_content == places
+    assert {"DATA_MIRROR", "SURVEYS", "INSTRUCTIONS", "VOCABULARY"} < places
     deciding = frozenset().union(*map(result_settings, GROUPS.values()))
     assert deciding == ALL.keys() - OPERATIONAL_SETTINGS - by_content - {"MODEL_NAME", "RECIPE"}
 

@@ -1,7 +1,7 @@
-"""Whatever a setting is given: a configuration that reads back as itself, or a line that names it.
+"""Any value of any setting gives a configuration that reads back unchanged, or a refusal by name.
 
-Values are drawn by each macro's own type and limits, within and beyond them, and of every other
-type. The long form of each test is run by `make faults`.
+The values are within and beyond each macro's type and limits, and of every other type.
+`make faults` runs the long form of each test.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ gin_like = st.text(
 
 
 def fitting(annotation: Any) -> st.SearchStrategy[Any]:
-    """Values of a type within its limits, its edges among them."""
+    """Values of a type within its limits; the limits themselves are among them."""
     arguments = typing.get_args(annotation)
     origin = typing.get_origin(annotation)
     limits = []
@@ -112,7 +112,7 @@ def _limited(base: Any, limits: list[bounds.Limit]) -> st.SearchStrategy[Any]:
 
 
 def as_gin(value: Any) -> str:
-    """A value as one would write it in a gin file."""
+    """A value as a user would write it in a gin file."""
     match value:
         case int() if abs(value) > 10**4_000:
             return hex(value)
@@ -132,7 +132,7 @@ def macro_and_text(draw: st.DrawFn) -> tuple[str, str]:
     return name, value
 
 
-def check_loads_or_is_named(load: typing.Callable[[], Any], *names: str) -> None:
+def check_loads_or_names(load: typing.Callable[[], Any], *names: str) -> None:
     try:
         loaded = load()
     except UserError as error:
@@ -179,7 +179,7 @@ NASTY = [
 
 
 @pytest.mark.parametrize("name", MACROS)
-def test_a_nasty_value_is_taken_whole_or_named(name):
+def test_an_extreme_value_is_accepted_or_refused_by_name(name):
     for text in NASTY:
         try:
             check_flags([f"{name}={text}"], {})
@@ -188,11 +188,11 @@ def test_a_nasty_value_is_taken_whole_or_named(name):
             assert len(str(error)) < 1_500
             continue
         load = functools.partial(load_config, "mini_base", "quick", [f"{name}={text}"])
-        check_loads_or_is_named(load, name)
+        check_loads_or_names(load, name)
 
 
 def numeric(annotation: Any, limit: bounds.Between | None = None) -> Any:
-    """(type, limit) of a macro that takes a number, perhaps or None; else None."""
+    """The type and the limit of a macro whose value is a number or None; None for other macros."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is Annotated:
         found = [item for item in arguments[1:] if isinstance(item, bounds.Between)]
@@ -204,7 +204,7 @@ def numeric(annotation: Any, limit: bounds.Between | None = None) -> Any:
 
 @pytest.mark.parametrize("examples", SHORT_AND_LONG)
 @pytest.mark.parametrize("name", [name for name in MACROS if numeric(macro_types()[name])])
-def test_a_number_is_taken_exactly_within_its_bounds(name, examples):
+def test_a_number_is_accepted_exactly_within_its_limits(name, examples):
     kind, limit = numeric(macro_types()[name])
     edges = [edge + step for edge in (limit.least, limit.most) for step in (-1, 0, 1)]
 
@@ -227,19 +227,19 @@ def test_a_number_is_taken_exactly_within_its_bounds(name, examples):
 
 
 @pytest.mark.parametrize("examples", SHORT_AND_LONG)
-def test_a_flag_is_taken_whole_or_named(examples):
+def test_any_flag_is_accepted_or_refused_by_name(examples):
     @settings(max_examples=examples, derandomize=True, deadline=None)
     @given(macro_and_text())
     def holds(said):
         name, text = said
         load = lambda: load_config("mini_base", "quick", [f"{name}={text}"])  # noqa: E731
-        check_loads_or_is_named(load, name)
+        check_loads_or_names(load, name)
 
     holds()
 
 
 @pytest.mark.parametrize("examples", SHORT_AND_LONG)
-def test_a_value_within_its_limits_is_taken_unless_another_setting_forbids_it(examples):
+def test_a_value_within_its_limits_is_accepted_unless_another_setting_forbids_it(examples):
     @settings(max_examples=examples, derandomize=True, deadline=None)
     @given(st.data(), st.sampled_from(MACROS))
     def holds(data, name):
@@ -257,7 +257,7 @@ def test_a_value_within_its_limits_is_taken_unless_another_setting_forbids_it(ex
 
 
 @pytest.mark.parametrize("examples", SHORT_AND_LONG)
-def test_a_gin_file_is_read_whole_or_named(examples, tmp_path):
+def test_any_gin_file_is_read_or_refused_by_name(examples, tmp_path):
     path = tmp_path / "mine.gin"
     encodings = ["utf-8", "utf-8-sig", "utf-16", "latin-1"]
 
@@ -272,26 +272,26 @@ def test_a_gin_file_is_read_whole_or_named(examples, tmp_path):
         said = ["include 'recipes/quick.gin'", *(f"{name} = {text}" for name, text in lines), rest]
         path.write_bytes(newline.join(said).encode(encoding, "replace"))
         load = lambda: load_config("mini_base", str(path))  # noqa: E731
-        check_loads_or_is_named(load, "mine.gin", *MACROS)
+        check_loads_or_names(load, "mine.gin", *MACROS)
 
     holds()
 
 
 @pytest.mark.parametrize("examples", SHORT_AND_LONG)
-def test_bytes_instead_of_a_gin_file_are_read_or_named(examples, tmp_path):
+def test_any_bytes_are_read_as_gin_or_refused_by_name(examples, tmp_path):
     path = tmp_path / "mine.gin"
 
     @settings(max_examples=examples, derandomize=True, deadline=None)
     @given(st.binary(max_size=200) | gin_like.map(lambda text: text.encode("utf-8", "replace")))
     def holds(content):
         path.write_bytes(content)
-        check_loads_or_is_named(lambda: load_config("mini_base", str(path)), "mine.gin", *MACROS)
+        check_loads_or_names(lambda: load_config("mini_base", str(path)), "mine.gin", *MACROS)
 
     holds()
 
 
 @pytest.mark.parametrize("examples", SHORT_AND_LONG)
-def test_a_run_lies_below_runs_whatever_its_name(examples):
+def test_a_run_with_any_name_lies_below_runs(examples):
     pieces = st.sampled_from(["..", ".", "/", "a", "ü", "\0", "\n", "a" * 256, "\udcff"])
     names = st.lists(pieces, max_size=6).map("".join) | any_text
 

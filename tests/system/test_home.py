@@ -22,7 +22,7 @@ def temporary(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_home_that_can_be_written_stays(tmp_path):
+def test_a_writable_home_stays(tmp_path):
     environment = {"HOME": str(tmp_path), "TMPDIR": tempfile.gettempdir(), "USER": "me"}
     before = dict(environment)
     home.provide(environment)
@@ -31,7 +31,7 @@ def test_a_home_that_can_be_written_stays(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["missing", "a file", "not writable", "unknown"])
-def test_another_home_is_given_and_kept(temporary, monkeypatch, kind):
+def test_a_substitute_home_is_the_same_at_the_next_start(temporary, monkeypatch, kind):
     given = temporary / "given"
     environment = {"HOME": str(given)}
     if kind == "a file":
@@ -55,7 +55,7 @@ def _raise():
 
 
 @pytest.mark.parametrize("kind", ["link", "open to others", "file"])
-def test_what_others_may_have_put_there_is_not_trusted(temporary, kind):
+def test_a_folder_that_others_may_have_put_there_is_not_used(temporary, kind):
     planted = temporary / f"sycophancy-{os.getuid()}"
     if kind == "link":
         (temporary / "theirs").mkdir()
@@ -72,7 +72,7 @@ def test_what_others_may_have_put_there_is_not_trusted(temporary, kind):
     assert Path(environment["HOME"]).is_dir()
 
 
-def test_a_tmpdir_that_cannot_be_written_is_replaced(tmp_path, monkeypatch):
+def test_an_unwritable_tmpdir_is_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     environment = {"HOME": str(tmp_path), "TMPDIR": "/proc/nowhere"}
     monkeypatch.setenv("TMPDIR", environment["TMPDIR"])
@@ -93,7 +93,7 @@ def start_nameless(*words: str, **more: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_without_a_home_and_a_name_commands_work(tmp_path):
+def test_commands_work_without_a_home_and_a_user_name(tmp_path):
     version = start_nameless("--version", TMPDIR=str(tmp_path))
     assert (version.returncode, version.stderr) == (0, "")
     assert start_nameless("--help", TMPDIR=str(tmp_path)).returncode == 0
@@ -106,7 +106,7 @@ def test_without_a_home_and_a_name_commands_work(tmp_path):
         pytest.param("run", "report.html", marks=pytest.mark.faults),
     ],
 )
-def test_without_a_home_and_a_name_a_run_is_made(micro, tmp_path, command, made):
+def test_a_run_works_without_a_home_and_a_user_name(micro, tmp_path, command, made):
     model = micro()
     recipe = model.with_name("micro_recipe.gin")
     words = ["--model", str(model), "--recipe", str(recipe), "--out", str(tmp_path / "run")]

@@ -1,4 +1,4 @@
-"""What may stand where the lock file should be, and what the file system may answer."""
+"""The lock of a folder: odd files in place of the lock file, and odd file systems."""
 
 import errno
 import fcntl
@@ -62,7 +62,7 @@ def make(kind: str, path: Path) -> None:
     "kind",
     ["link", "dangling", "link to a lock", "hard link", "directory", "fifo", "socket", "notes"],
 )
-def test_what_is_no_lock_file_is_refused_and_kept(tmp_path, kind):
+def test_anything_else_in_place_of_the_lock_file_is_refused_and_kept(tmp_path, kind):
     folder = tmp_path / "run"
     folder.mkdir()
     make(kind, folder / ".lock")
@@ -85,7 +85,7 @@ def test_a_run_folder_may_be_a_link(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o200])
-def test_a_lock_file_without_permissions_is_said_to_be_one(mode):
+def test_the_message_about_a_lock_file_without_permissions_says_so(mode):
     with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to nobody
         Path(folder).chmod(0o777)
         (Path(folder) / ".lock").touch()
@@ -95,7 +95,7 @@ def test_a_lock_file_without_permissions_is_said_to_be_one(mode):
 
 
 @pytest.mark.parametrize("number", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL", "EIO"])
-def test_a_file_system_without_locks_is_warned_of_and_used(tmp_path, monkeypatch, capsys, number):
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, capsys, number):
     def refuse(*_):
         raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
 
@@ -109,7 +109,7 @@ def test_a_file_system_without_locks_is_warned_of_and_used(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK])
-def test_what_posix_has_for_a_lock_that_is_taken_is_another_holder(tmp_path, monkeypatch, number):
+def test_posix_errors_of_a_held_lock_mean_another_holder(tmp_path, monkeypatch, number):
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
@@ -123,7 +123,7 @@ def test_what_posix_has_for_a_lock_that_is_taken_is_another_holder(tmp_path, mon
     assert (tmp_path / ".lock").read_text() == "process 7 on other-host"
 
 
-def test_a_second_try_of_the_same_process_does_not_free_the_lock(tmp_path):
+def test_a_second_attempt_of_the_same_process_does_not_free_the_lock(tmp_path):
     with lock.hold(tmp_path):
         with pytest.raises(UserError, match=f"process {os.getpid()} on "), lock.hold(tmp_path):
             pass
@@ -134,15 +134,15 @@ def test_a_second_try_of_the_same_process_does_not_free_the_lock(tmp_path):
 
 
 @pytest.mark.parametrize("left", [b"", b"process 7 on a", b"T5X, process 7 on a", b"\0\0"])
-def test_what_a_killed_holder_left_is_written_over(tmp_path, left):
+def test_the_text_of_a_killed_holder_is_overwritten(tmp_path, left):
     (tmp_path / ".lock").write_bytes(left)
     with lock.hold(tmp_path):
         assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
     assert (tmp_path / ".lock").read_bytes() == b""
 
 
-def test_a_lock_file_that_its_holder_removed_is_made_anew(tmp_path, monkeypatch):
-    """Between opening and locking it, as when another process ends and removes an empty run."""
+def test_a_lock_file_that_its_holder_removed_is_created_again(tmp_path, monkeypatch):
+    """It is removed between opening and locking, as when another process removes an empty run."""
     real, removals = fcntl.lockf, []
 
     def lockf(file, operation):

@@ -1,4 +1,4 @@
-"""Any text is printed on any terminal, and a terminal that goes away ends no work."""
+"""Any text prints on any terminal, and work continues when the terminal goes away."""
 
 import os
 import subprocess
@@ -55,7 +55,7 @@ def test_text_is_printed_in_every_encoding_and_files_are_utf8(tmp_path, env, pri
 
 
 @pytest.mark.parametrize("env", ["", ASCII])
-def test_a_reader_that_has_left_ends_nothing(tmp_path, env):
+def test_output_without_a_reader_does_not_end_the_process(tmp_path, env):
     readable, writable = os.pipe()
     os.close(readable)
     with os.fdopen(writable, "w") as pipe:
@@ -65,7 +65,7 @@ def test_a_reader_that_has_left_ends_nothing(tmp_path, env):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
-def test_a_full_disk_behind_standard_output_is_told(tmp_path):
+def test_a_full_disk_behind_standard_output_is_reported(tmp_path):
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = start(PROGRAM, str(tmp_path / "file"), stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 0
@@ -73,7 +73,7 @@ def test_a_full_disk_behind_standard_output_is_told(tmp_path):
     assert (tmp_path / "file").exists()
 
 
-def test_closed_streams_are_not_taken_by_the_next_file(tmp_path):
+def test_the_next_file_does_not_take_the_number_of_a_closed_stream(tmp_path):
     program = f"import os\nos.closerange(0, 3)\nos.execv({sys.executable!r}, {{}})".format
     words = [sys.executable, "-c", PROGRAM, str(tmp_path / "file")]
     done = start(program(words))
@@ -81,7 +81,7 @@ def test_closed_streams_are_not_taken_by_the_next_file(tmp_path):
     assert (tmp_path / "file").read_text() == "→"
 
 
-def test_names_that_are_no_text_are_refused():
+def test_names_that_are_not_utf8_are_refused():
     terminal.check_names("run", "café →")
     with pytest.raises(UserError, match="must be UTF-8"):
         terminal.check_names("run", os.fsdecode(b"a\xff"))
@@ -102,7 +102,7 @@ def test_the_command_prints_rows_and_paths_in_latin_1(tmp_path):
     assert (out / "prepare" / "manifest.json").is_file()
 
 
-def test_the_command_without_a_reader_does_its_work(tmp_path):
+def test_the_command_finishes_without_a_reader(tmp_path):
     readable, writable = os.pipe()
     os.close(readable)
     words = ["prepare", "--model", "mini_base", "--recipe", "quick", "--show", "2000"]

@@ -1,4 +1,4 @@
-"""Compiled programs are kept, where and as far as the user says; a damaged cache mends itself."""
+"""The compile cache: its place, the user's choices, and repair of damage."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ FOLDER = "sycophancy/compiled/*/"
 
 
 def run_programs(home, **settings):
-    """What six programs print on standard error; JAX and what they import are new each time."""
+    """The standard error of six programs, each in a new process that imports JAX."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("JAX_")},
         "XDG_CACHE_HOME": str(home),
@@ -55,7 +55,7 @@ def filled(tmp_path_factory):
 
 @pytest.fixture
 def home(filled):
-    """A whole cache, always at the same place, which JAX makes part of the entries' names."""
+    """An intact cache, always at the same path, because JAX makes the path part of entry names."""
     if filled.is_dir():
         shutil.rmtree(filled)
     filled.unlink(missing_ok=True)
@@ -68,15 +68,15 @@ def half(home, power, name):
     return path
 
 
-def test_what_the_user_said_stays():
+def test_variables_that_the_user_set_stay():
     said = {"JAX_COMPILATION_CACHE_DIR": "", "JAX_COMPILATION_CACHE_MAX_SIZE": "7"}
     environment = dict(said)
     assert compile_cache.keep(environment) is None
     assert said.items() <= environment.items()
 
 
-def test_a_folder_of_the_users_is_neither_limited_nor_cleaned(tmp_path):
-    """Other programs without a limit keep programs there, and write no times."""
+def test_a_folder_that_the_user_chose_is_neither_limited_nor_cleaned(tmp_path):
+    """Other programs may use that folder without a limit, and then write no times."""
     (tmp_path / "other-cache").write_bytes(b"x")
     environment = {compile_cache.FOLDER: str(tmp_path)}
     assert compile_cache.keep(environment) is None
@@ -84,8 +84,8 @@ def test_a_folder_of_the_users_is_neither_limited_nor_cleaned(tmp_path):
     assert (tmp_path / "other-cache").exists()
 
 
-def test_damage_is_mended_with_one_line_at_most(home):
-    """Half entries, an empty file and a folder at the start; damaged bytes once they are read."""
+def test_damage_is_repaired_with_at_most_one_line(home):
+    """Incomplete entries, an empty file and a folder go at the start, damaged bytes at reading."""
     half(home, 2, "atime").unlink()
     half(home, 3, "cache").unlink()
     half(home, 4, "cache").write_bytes(b"")
@@ -108,7 +108,7 @@ def test_damage_is_mended_with_one_line_at_most(home):
 
 
 @pytest.mark.parametrize("damage", ["lock", "file"])
-def test_a_folder_that_cannot_be_used_costs_no_run(home, damage):
+def test_a_run_continues_without_a_usable_cache_folder(home, damage):
     (folder,) = home.glob(FOLDER)
     if damage == "lock":
         (folder / ".lockfile").unlink()
@@ -122,14 +122,14 @@ def test_a_folder_that_cannot_be_used_costs_no_run(home, damage):
         assert home.read_text() == "no folder"
 
 
-def test_a_folder_that_cannot_be_made_is_told_once(tmp_path):
+def test_a_folder_that_cannot_be_created_is_reported_once(tmp_path):
     lines = run_programs("/proc/none")
     assert len(lines) == 1
     assert lines[0].startswith("note: the compile cache fails (")
 
 
 @pytest.mark.parametrize("limit", ["-1", str(2**20)])
-def test_programs_kept_without_a_limit_are_no_half_entries(home, limit):
+def test_programs_kept_without_a_limit_are_not_incomplete_entries(home, limit):
     for path in home.glob(f"{FOLDER}*-atime"):
         path.unlink()
     compile_cache.keep({"XDG_CACHE_HOME": str(home), "JAX_COMPILATION_CACHE_MAX_SIZE": limit})
@@ -139,27 +139,28 @@ def test_programs_kept_without_a_limit_are_no_half_entries(home, limit):
 @pytest.mark.parametrize(
     "value", ["relative", "/dev/null", "/dev/null/deeper", "s3://bucket", os.fsdecode(b"/tmp/\xff")]
 )
-def test_odd_cache_homes_are_gone_without(value, tmp_path, monkeypatch):
+def test_unusable_cache_homes_switch_the_cache_off(value, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/dev/null")
     environment = {"XDG_CACHE_HOME": value}
     assert compile_cache.keep(environment) is None
     assert compile_cache.FOLDER not in environment
 
 
-def test_no_home_is_gone_without(monkeypatch):
+def test_a_missing_home_switches_the_cache_off(monkeypatch):
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("none")))
     assert compile_cache.keep({}) is None
 
 
-def test_what_another_process_is_writing_is_left_alone(home):
+def test_an_entry_that_another_process_writes_is_not_removed(home):
     import filelock
 
     half(home, 2, "atime").unlink()
     (folder,) = home.glob(FOLDER)
     with filelock.FileLock(folder / ".lockfile"):
         done = subprocess.run(
-            [sys.executable, "-c", f"from pathlib import Path; from sycophancy import compiled; "
+            [sys.executable, "-c", "from pathlib import Path\n"
+             "from sycophancy.system import compile_cache\n"
              f"print(compile_cache.clean(Path({str(folder)!r})))"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
