@@ -145,9 +145,7 @@ class Resumable:
         """After a start that failed before its first checkpoint: restores what was set aside."""
         if self.folder.exists() and not self.saved():
             written = [path.name for path in self.folder.iterdir()]
-            if self._all_set_aside() or written == [
-                _BEGUN
-            ]:  # else keep its log
+            if self._all_set_aside() or written == [_BEGUN]:  # else keep its log
                 paths.remove(self.folder)
             self._restore()
 
