@@ -70,6 +70,11 @@ def test_every_path_that_a_document_names_exists(page):
 
 
 @pytest.mark.parametrize("page", everywhere())
+def test_no_document_holds_marks_of_an_unfinished_merge(page):
+    assert not re.search(r"^(?:<{7}|={7}|>{7})(?: |$)", source(page), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", everywhere())
 def test_every_make_target_that_a_document_names_exists(page):
     targets = set(re.findall(r"^([\w-]+)(?: [\w-]+)*:", source(ROOT / "Makefile"), re.MULTILINE))
     targets |= set(re.findall(r"^[\w-]+ ([\w-]+):", source(ROOT / "Makefile"), re.MULTILINE))
