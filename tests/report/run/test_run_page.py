@@ -442,7 +442,10 @@ MINIATURE = "INITIAL_CHECKPOINT_PATH = 'package:models/mini_base'\nDATA_ORIGIN =
         ),
         (
             MINIATURE + "DATA_SET_FILES = ('/my/set.toml',)\n",
-            ("Generated data and files given to the run", "Claims are made from data sets given to the run, too"),
+            (
+                "Generated data and files given to the run",
+                "Claims are made from data sets given to the run, too",
+            ),
             ("Real data",),
         ),
         (
