@@ -134,7 +134,7 @@ def _vocabulary(model: ModelConfig) -> Finding:
 
 def _checkpoint(model: ModelConfig) -> Finding:
     from sycophancy.model import locations
-    from sycophancy.model.checkpoints import open_checkpoint
+    from sycophancy.model.checkpoints.formats import open_checkpoint
 
     try:
         distributed.check_platform()

@@ -136,7 +136,8 @@ class DataConfig:
     instructions: Annotated[
         FilePlace | None,
         ByContent(),
-        "A .jsonl or .parquet file of instruction rows; None: the instructions of DATA_ORIGIN.",
+        "File of instruction rows (.jsonl, .csv, .tsv or .parquet); None: the instructions of "
+        "DATA_ORIGIN.",
     ] = None
     data_sets: Annotated[
         tuple[str, ...],
