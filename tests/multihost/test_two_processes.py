@@ -1,4 +1,4 @@
-"""Two real processes with two devices each, on loopback, against one process with four."""
+"""Two processes with two devices each, against one process with four devices."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from sycophancy.model.checkpoints.formats import open_checkpoint
 SECONDS = 400  # on a busy machine
 
 
-# The mistake is made by process 1 alone, in the midst of a run.
+# A program in which only process 1 makes a mistake, in the middle of a run.
 MAIN = """
 import os
 from sycophancy.cli.main import main
 from sycophancy.engine.distributed import _Many
 from sycophancy.errors import UserError
-agree = _Many.agree
-def agree_or_fail(self, decide):
+broadcast = _Many.broadcast
+def broadcast_or_fail(self, decide):
     if not self.leader:
         MISTAKE
-    return agree(self, decide)
-_Many.agree = agree_or_fail
+    return broadcast(self, decide)
+_Many.broadcast = broadcast_or_fail
 main()
 """
 
@@ -49,7 +49,7 @@ class Ended:
 
 
 class Processes:
-    """Processes of one command, each with its share of the devices."""
+    """Processes that run one command together, each with its own devices."""
 
     def __init__(self, words: list[str], processes: int, devices: int, mistake: str = "") -> None:
         with socket.socket() as free:
@@ -105,7 +105,7 @@ def start() -> Iterator[Callable[..., Processes]]:
 
 
 def words(micro, out: Path, *more: str) -> list[object]:
-    """Data, filtration and six steps; what evaluates is what filters."""
+    """Prepares, filters and trains six steps; filtration uses the same scorer as evaluation."""
     model = micro()
     recipe = model.with_name("micro_recipe.gin")
     return ["finetune", "--model", model, "--recipe", recipe, "--out", out, *more]
@@ -132,12 +132,12 @@ WITHOUT_DROPOUT = ("--set", "DROPOUT_RATE=0")
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
-    """The run of two processes that the first test makes; the last one stops on its way there."""
+    """The run of two processes that the first test makes and the last test compares with."""
     return tmp_path_factory.mktemp("two") / "run"
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(micro, tmp_path, start, uninterrupted):
+def test_two_processes_give_the_result_of_one(micro, tmp_path, start, uninterrupted):
     one, two = tmp_path / "one", uninterrupted
     (alone,) = start(*words(micro, one, *WITHOUT_DROPOUT), processes=1, devices=4).ended()
     assert alone.code == 0, alone.err
@@ -163,7 +163,7 @@ def test_two_processes_do_what_one_does(micro, tmp_path, start, uninterrupted):
 
 
 @pytest.mark.slow
-def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, start):
+def test_when_one_process_is_killed_the_other_ends_and_names_it(micro, tmp_path, start):
     processes = start(
         *words(micro, tmp_path / "run", "--set", "FINETUNE_STEPS=100000"), processes=2, devices=1
     )
@@ -191,8 +191,10 @@ def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, 
         ("os.kill(os.getpid(), 9)", "sycophancy: process 1 on HOST was killed by SIGKILL"),
     ],
 )
-def test_what_ends_one_process_alone_is_told_by_the_other(micro, tmp_path, start, mistake, line):
-    """Process 1 ends where the stage begins, while the leader works alone."""
+def test_a_process_that_ends_alone_is_named_by_the_other_with_its_error(
+    micro, tmp_path, start, mistake, line
+):
+    """Process 1 ends at the start of the stage, while process 0 prepares alone."""
     words = ["prepare", "--model", micro(), "--recipe", micro().with_name("micro_recipe.gin")]
     processes = start(*words, "--out", tmp_path / "run", processes=2, devices=1, mistake=mistake)
     leader, other = processes.ended()
@@ -224,10 +226,10 @@ def test_bad_input_ends_every_process_with_the_same_line(micro, tmp_path, start)
 
 
 @pytest.mark.slow
-def test_told_to_stop_one_process_stops_all_and_they_continue_bit_for_bit(
+def test_sigterm_to_one_process_stops_all_and_they_continue_bit_for_bit(
     micro, tmp_path, start, uninterrupted
 ):
-    """SIGTERM reaches one host, as when it is preempted, long before training: while JAX starts."""
+    """SIGTERM reaches one host before training, while JAX starts there."""
     if not uninterrupted.exists():
         pytest.skip("the test that makes the run to compare with was left out")
     run = tmp_path / "run"
