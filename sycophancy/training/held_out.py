@@ -102,6 +102,8 @@ def _read(
         verbose=False,
     )
     rows = list(dataset.take(most * batch_size).with_options(single_thread()).as_numpy_iterator())
+    if not rows:
+        raise UserError(f"the task {task} has no held-out rows")
     return tuple(
         _filled(rows[start : start + batch_size], batch_size)
         for start in range(0, len(rows), batch_size)

@@ -134,14 +134,15 @@ def metrics_of(rates: Mapping[str, float], sums: Mapping[str, ValidationSums]) -
     """The metrics of one validation.
 
     A mixture draws rows, not tokens, at its rates r. A kind with t target tokens for each row and a
-    loss of L for each token therefore has a share of r t / sum(r t) of the target tokens in training,
-    and the total is the mean of L with these weights. The training loss is the mean over a batch's
-    target tokens, so the total equals the training loss that held-out rows would have, without
-    dropout and without z-loss. The total exact match is the mean over rows, weighted by r.
+    loss of L for each token therefore has a share of r t / sum(r t) of the target tokens that are
+    trained on, and the total is the mean of L with these weights. The training loss is the mean
+    over a batch's target tokens, so the total equals the training loss that held-out rows would
+    have, without dropout and without z-loss. The total exact match is the mean over rows, weighted
+    by r.
 
     Args:
-      rates: of each kind of row in the training mixture.
-      sums: of each kind, with at least one row.
+      rates: the rate of each kind of row in the training mixture.
+      sums: the sums of each kind, over at least one row.
 
     Returns:
       `validation_loss` (nats a target token) and `validation_exact_match` (share of rows), in all;
