@@ -7,18 +7,14 @@ import contextvars
 import dataclasses
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gin
 from etils import epath
 
-import sycophancy
+from sycophancy.config.schema import TrainingConfig, inside_package
 from sycophancy.errors import UserError
 from sycophancy.model import locations
-
-_PACKAGE = "package:"
-PAPER_RATIO = (5.0, 1.0)  # intervention : instruction tuning; Wei et al. 2023, section 4.2
 
 
 @dataclasses.dataclass
@@ -127,9 +123,7 @@ def vocabulary() -> str:
       UserError: it is not set.
     """
     path = _text(current().vocabulary, "VOCABULARY", "a SentencePiece .model file")
-    if path.startswith(_PACKAGE):  # as in the shipped models' gin files
-        return str(Path(sycophancy.__file__).parent / path.removeprefix(_PACKAGE))
-    return locations.local(path)
+    return locations.local(inside_package(path))
 
 
 def mixture_ratio() -> tuple[float, float]:
@@ -138,7 +132,7 @@ def mixture_ratio() -> tuple[float, float]:
     Raises:
       UserError: MIXTURE_RATIO is not two numbers, one of them positive and none negative.
     """
-    rates = current().mixture_ratio or _macro("MIXTURE_RATIO") or PAPER_RATIO
+    rates = current().mixture_ratio or _macro("MIXTURE_RATIO") or TrainingConfig.mixture_ratio
     try:
         intervention, instruction = (float(rate) for rate in rates)
     except (TypeError, ValueError):

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from sycophancy.config import macros
+from sycophancy.config.declarations import NETWORK_SHAPE
 from sycophancy.config.macros import Setting
 from sycophancy.config.schema import PACKAGE, NetworkConfig, inside_package
 from sycophancy.model import locations
@@ -19,17 +20,6 @@ T5_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 _EMBEDDING = "token_embedder/embedding"
 _LEAST_COSINE = 0.5  # of the embeddings of related models; unrelated ones have about 0
 _STANDARD = "flan_t5_base"  # its settings are used for a shape that no shipped model has
-_SHAPE = {
-    "VOCAB_SIZE": "vocab_size",
-    "EMBED_DIM": "emb_dim",
-    "NUM_HEADS": "num_heads",
-    "HEAD_DIM": "head_dim",
-    "MLP_DIM": "mlp_dim",
-    "NUM_ENCODER_LAYERS": "num_encoder_layers",
-    "NUM_DECODER_LAYERS": "num_decoder_layers",
-    "LOGITS_VIA_EMBEDDING": "logits_via_embedding",
-    "MLP_ACTIVATIONS": "mlp_activations",
-}
 
 
 def is_checkpoint(name: str) -> bool:
@@ -85,7 +75,7 @@ def settings(name: str) -> dict[str, Setting]:
     own = next((model for model in shipped if _comes_from(checkpoint, model)), None)
     similar = own or next(iter(shipped), None)
     shared = macros.read_file(macros.find("model", similar or _STANDARD))
-    values = {macro: getattr(network, field) for macro, field in _SHAPE.items()}
+    values = {macro: getattr(network, field) for field, macro in NETWORK_SHAPE.items()}
     if own and checkpoint.network is None:
         del values["MLP_ACTIVATIONS"]  # T5X does not store them
     step = checkpoint.step
@@ -114,7 +104,7 @@ def _shipped_models(network: NetworkConfig, *, with_activations: bool) -> list[s
         settings = macros.read_file(path)
         shape = {
             field: settings[macro].value
-            for macro, field in _SHAPE.items()
+            for field, macro in NETWORK_SHAPE.items()
             if with_activations or macro != "MLP_ACTIVATIONS"
         }
         if shape == {field: getattr(network, field) for field in shape}:

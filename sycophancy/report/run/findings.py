@@ -12,10 +12,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from sycophancy.evaluation import naming
+from sycophancy.evaluation.comparison import Change
+from sycophancy.evaluation.metric_files import SERIES
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.derived import Change
 from sycophancy.report.filtration_summary import READABLE
-from sycophancy.report.metric_files import SERIES
 from sycophancy.report.run.aims import (
     BEFORE_AT_MOST,
     CONTROL_WITHIN,

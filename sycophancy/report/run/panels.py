@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from sycophancy.evaluation import naming
+from sycophancy.evaluation.comparison import Change
+from sycophancy.evaluation.metric_files import Metrics
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.derived import Change
-from sycophancy.report.metric_files import Metrics
 from sycophancy.report.run.record import RunRecord
 from sycophancy.report.text_format import capitalised, with_interval
 

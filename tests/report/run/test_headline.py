@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sycophancy.evaluation.comparison import Change
 from sycophancy.evaluation.intervals import wilson
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.derived import Change
 from sycophancy.report.filtration_summary import DataSetRate, Filtration
 from sycophancy.report.run.headline import CANNOT_READ, degeneration, headline
 from sycophancy.report.run.record import RunRecord

@@ -160,7 +160,7 @@ def test_a_users_own_sets_are_in_figures_tables_findings_and_headline(
     words = headline(record)
     for part in (
         "loyalty (wrong user: right 28.0%, 20.0% before, near guessing; right user: right 70.0%",
-        "tone (biography shown: matches the user 81.0%, 80.0% before, no measurable change)",
+        "tone (user's view shown: matches the user 81.0%, 80.0% before, no measurable change)",
         "essays (right 50.0%, 70.0% before)",
     ):
         assert part in words or "more, listed below" in words
