@@ -148,7 +148,7 @@ def test_bad_input_is_refused():
         filter_rows(table, [*made, made[0]])
     with pytest.raises(UserError, match="no intervention rows"):
         filter_rows(table.slice(0, 0), [])
-    with pytest.raises(UserError, match="judges none of 2 claims rightly"):
+    with pytest.raises(UserError, match="judges none of 2 claims correctly"):
         filter_rows(table, predictions(table, lambda row: False))
     with pytest.raises(UserError, match="no column 'answer'"):
         filter_rows(table.drop_columns("answer"), made)
