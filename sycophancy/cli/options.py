@@ -52,7 +52,7 @@ class RunOptions(RunRequest):
     ] = None
     instructions: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Instruction-tuning rows: a .jsonl or .parquet file."),
+        typer.Option(metavar="FILE", help="Instruction rows: .jsonl, .csv, .tsv or .parquet."),
     ] = None
     evaluation: Annotated[
         list[str] | None,

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from sycophancy.engine.stage import Check, Counts, Inputs, Stage
 from sycophancy.stages.checks import check_mesh, check_model, check_platform
 from sycophancy.stages.finetune import finetuned_model
-from sycophancy.stages.models import model_files, score_items, token_counter
+from sycophancy.stages.models import model_files, token_counter
+from sycophancy.stages.scores import score_items
 from sycophancy.stages.settings import NETWORK
 from sycophancy.system import json_files, paths
 

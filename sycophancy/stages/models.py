@@ -1,4 +1,4 @@
-"""What several stages do with a run's model: its files, its token counts, its scores."""
+"""The model of a run as several stages need it: its files and its token counts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ if typing.TYPE_CHECKING:
     import numpy as np
     from etils import epath
 
-    from sycophancy.config.schema import Config, ModelConfig
-    from sycophancy.engine.progress import Meter
-    from sycophancy.evaluation.items import Item, Prediction
+    from sycophancy.config.schema import ModelConfig
 
 TokenCounter = Callable[[Sequence[str]], "np.ndarray"]
 
@@ -48,24 +46,3 @@ def token_counter(model: ModelConfig) -> TokenCounter:
 
     vocabulary = Vocabulary(model.vocabulary)
     return lambda texts: np.array([len(ids) + 1 for ids in vocabulary.encode_batch(texts)], int)
-
-
-def score_items(
-    config: Config, model: ModelConfig, items: Sequence[Item], meter: Meter
-) -> list[Prediction]:
-    """Loads a checkpoint and scores the choices of every item on the run's mesh.
-
-    Raises:
-        UserError: the checkpoint cannot be read, or the devices run out of memory.
-    """
-    from sycophancy.model import sharding
-    from sycophancy.model.checkpoints import load_checkpoint
-    from sycophancy.model.vocabulary import Vocabulary
-    from sycophancy.scoring.score import score
-    from sycophancy.stages.memory import enough_memory
-
-    vocabulary = Vocabulary(model.vocabulary)
-    params = load_checkpoint(model)
-    mesh = sharding.make_mesh(sharding.resolve(config.training.mesh, model.network))
-    with enough_memory():
-        return score(params, model.network, vocabulary, items, mesh=mesh, progress=meter)

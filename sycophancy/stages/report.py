@@ -26,7 +26,7 @@ class Report(Stage):
     unit = "pages"
     on_devices = False
     top_level = (PAGE,)
-    code_patterns = ("sycophancy/report/templates/*",)
+    code_patterns = ("sycophancy/report/**/*.j2", "sycophancy/report/**/*.css")
     keeps_other_code = False  # a page is written in a second
 
     def __init__(self, reported: tuple[str, ...]) -> None:

@@ -118,7 +118,7 @@ def test_a_stopped_command_says_how_to_continue(tmp_path, name, code):
     )
     assert done.returncode == code
     assert done.stderr.splitlines() == [
-        "sycophancy: stopped; what is complete is kept, and the same command continues from there"
+        "sycophancy: stopped; complete stages are kept, and the same command continues from there"
     ]
     assert signal.Signals[name]
     assert not list((tmp_path / "run").glob(".prepare*"))

@@ -325,12 +325,14 @@ def test_the_code_of_a_stage_is_what_its_module_imports():
     assert {f"sycophancy/{name}.py" for name in wanted} <= code["finetune"]
     assert "sycophancy/scoring/batching.py" in code["evaluate_after"]
     assert "sycophancy/evaluation/intervals.py" in code["filter"]
-    assert "sycophancy/report/templates/page.html.j2" in code["report"]
+    assert any(file.endswith(".html.j2") for file in code["report"])
+    assert any(file.endswith(".css") for file in code["report"])
     for name, files in code.items():
         assert f"sycophancy/stages/{name.partition('_')[0]}.py" in files
         assert not any("/cli/" in file for file in files)
         assert any("/report/" in file for file in files) == (name == "report")
         assert any("training/step" in file for file in files) == (name == "finetune")
+        assert any("/scoring/" in file for file in files) == (name[:4] in ("filt", "eval"))
 
 
 def test_the_code_of_finetuning_is_that_of_its_trainer():
@@ -404,7 +406,8 @@ def test_the_stages_of_a_run_and_the_macros_they_depend_on():
     assert "DROPOUT_RATE" not in stages["evaluate_after"].settings
     # Everything that can be set changes some stage, or else says only where and how.
     every = {name for stage in stages.values() for name in stage.settings}
-    places = {"DATA_MIRROR", "SURVEYS", "INSTRUCTIONS", "INITIAL_CHECKPOINT_PATH", "VOCABULARY"}
+    places = {"DATA_MIRROR", "SURVEYS", "INSTRUCTIONS", "DATA_SET_FILES", "EVALUATIONS"}
+    places |= {"INITIAL_CHECKPOINT_PATH", "VOCABULARY"}
     manner = {
         *("MESH", "LOG_PERIOD", "REMAT_POLICY"),
         *("SAVE_PERIOD", "SAVE_MINUTES", "KEEP_CHECKPOINTS", "KEEP_PERIOD"),

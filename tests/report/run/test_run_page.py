@@ -447,6 +447,16 @@ MINIATURE = "INITIAL_CHECKPOINT_PATH = 'package:models/mini_base'\nDATA_ORIGIN =
             ("Generated data", "/data/<b>"),
         ),
         (
+            MINIATURE + "DATA_SET_FILES = ('a.toml',)\n",
+            ("Claims are made from data sets given to the run, too", "claims, surveys"),
+            (),
+        ),
+        (
+            MINIATURE + "DATA_SET_FILES = ('a.toml',)\nDATA_SETS = ('own',)\n",
+            ("Claims were read from files given to the run", "surveys and instructions come from"),
+            ("claims, surveys",),
+        ),
+        (
             "MODEL_NAME = 'own'\n",
             ("The run does not record where its data came from",),
             ("Generated",),
