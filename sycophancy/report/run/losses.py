@@ -8,13 +8,13 @@ no validation lines.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sycophancy.errors import UserError
+from sycophancy.system import json_files
 
 LOSS, EXACT_MATCH = "validation_loss", "validation_exact_match"
 
@@ -63,12 +63,11 @@ def read_losses(path: Path) -> Losses:
     validation: dict[int, Validation] = {}
     lines = _text(path).splitlines()
     for number, line in enumerate(lines, 1):
-        try:
-            entry = _object(line, f"{path}:{number}")
-        except UserError:
+        entry, reason = json_files.parse_object(line.encode())
+        if entry is None:
             if number == len(lines):
                 continue
-            raise
+            raise UserError(f"{path}:{number} {reason}")
         try:
             if "step" not in entry:
                 continue
@@ -98,13 +97,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-
-
-def _object(text: str, source: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{source} cannot be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{source} should hold an object of JSON; it holds {value!r:.60}")
-    return value
