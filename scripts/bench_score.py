@@ -3,8 +3,8 @@
     python scripts/bench_score.py --prompts 20000
 
 The network has random parameters. The prompts are random words in the lengths of the miniature's
-prompts (median 45 tokens, 95 % below 120), tokenised by a SentencePiece model trained on them.
-"Shared" scores both choices of a prompt against one encoding of it; "separate" scores the two choices
+prompts (median 45 tokens, 95 % below 120), tokenised by a SentencePiece model trained on them. The
+line "shared" scores both choices of a prompt against one encoding; "separate" scores the choices
 one after the other. Each round measures both, so that a busy machine slows both; the ratio printed
 is the median of the rounds' ratios.
 """
