@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from sycophancy.config.load import load_config
-from sycophancy.model.checkpoints import convert, open_checkpoint
+from sycophancy.model.checkpoints import convert
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
+from sycophancy.model.checkpoints.formats import open_checkpoint
 from sycophancy.model.checkpoints.lazy_array import LazyArray
 
 

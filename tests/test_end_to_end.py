@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from sycophancy.model.checkpoints import open_checkpoint
+from sycophancy.model.checkpoints.formats import open_checkpoint
 
 pytestmark = pytest.mark.timeout(1200)
 

@@ -123,3 +123,11 @@ def _metadata(annotation: Any) -> tuple[Any, ...]:
 OPERATIONAL_SETTINGS = frozenset(
     macro for macro, declared in declarations().items() if declared.has(Operational)
 )
+
+# The macro of each field of the network's shape, which a checkpoint determines; the others concern
+# training.
+NETWORK_SHAPE = {
+    field: macro
+    for field, macro in macros_by_field(NetworkConfig).items()
+    if macro not in {"DROPOUT_RATE", "DTYPE", "REMAT_POLICY"}
+}

@@ -136,7 +136,8 @@ class DataConfig:
     instructions: Annotated[
         FilePlace | None,
         ByContent(),
-        "A .jsonl or .parquet file of instruction rows; None: the instructions of DATA_ORIGIN.",
+        "File of instruction rows (.jsonl, .csv, .tsv or .parquet); None: the instructions of "
+        "DATA_ORIGIN.",
     ] = None
     data_sets: Annotated[
         tuple[str, ...],
@@ -214,7 +215,7 @@ class TrainingConfig:
         tuple[float, float],
         Rates(1e-6, 10**6),
         "Claims to instructions in sycophancy_mix.",
-    ] = (5.0, 1.0)
+    ] = (5.0, 1.0)  # Wei et al. 2023, section 4.2
     save_period: Annotated[Steps, Operational(), "Steps between checkpoints."] = 250
     save_minutes: Annotated[
         Annotated[float, Between(0, 10**6)] | None,

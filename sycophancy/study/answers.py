@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sycophancy.errors import UserError
+from sycophancy.evaluation.guessing import guessing
 from sycophancy.evaluation.intervals import Sample
 from sycophancy.evaluation.items import Item, read_items, read_predictions
-from sycophancy.evaluation.measures import samples
+from sycophancy.evaluation.measures import SURVEYS, samples
+from sycophancy.evaluation.metric_files import read_evaluation, read_series
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.derived import survey_chance
 from sycophancy.study.claims import Side
 from sycophancy.study.index import Cell, Sweep
-from sycophancy.system import json_files
 
 PAPER_STEPS = 1000  # what a cell's settings leave out: they hold what differs from the paper
 
@@ -85,7 +83,7 @@ class Answers:
         """What a model that ignores the user scores on the surveys of this side's cells."""
         for cell in self._cells(side).values():
             try:
-                return survey_chance(self._asked(cell.folder)[1]).get("surveys")
+                return guessing(self._asked(cell.folder)[1]).match.get(SURVEYS)
             except UserError:
                 continue
         return None
@@ -117,9 +115,10 @@ class Answers:
                 series, folder = "after", cell.folder / "evaluate_after"
             else:
                 return f"step {step} was not evaluated"
+        metrics = read_series(cell.folder).get(series) if series else read_evaluation(folder)
         found = {
             name: Measured(metric)
-            for name, metric in _metrics(cell.folder, folder, series).items()
+            for name, metric in (metrics or {}).items()
             if name in self._measures
         }
         if (folder / "predictions.parquet").is_file():
@@ -164,25 +163,6 @@ class Answers:
 
 def _when(when: str) -> str:
     return f"at {when}" if when.startswith("step ") else f"{when} finetuning"
-
-
-def _metrics(run: Path, evaluation: Path, series: str) -> dict[str, Metric]:
-    whole = _json(run / "metrics.json").get(series) if series else None
-    found = whole or _json(evaluation / "metrics.json")
-    metrics = {}
-    for name, entry in found.items():
-        try:
-            value, low, high = (float(entry[key]) for key in ("value", "low", "high"))
-            metric = Metric(value, low, high, int(entry["n"]))
-        except (KeyError, TypeError, ValueError):
-            raise UserError(f"{name} should have value, low, high and n; it is {entry!r}") from None
-        if math.isfinite(value + low + high):
-            metrics[name] = metric
-    return metrics
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json_files.require_object(path, "run the sweep again") if path.exists() else {}
 
 
 def _digest(path: Path) -> str:

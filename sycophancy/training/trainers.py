@@ -35,7 +35,7 @@ class Finetune(Protocol):
           config: the run.
           data_dir: the run folder.
           out: gets the checkpoints, `metrics.jsonl` and `tensorboard/`.
-          report: called after each logged step and after each validation.
+          report: called with step and metrics after each logged step.
           note: called with a line while training runs.
           conclude: called at the end with a line for the stage's manifest.
 
@@ -72,7 +72,7 @@ class Trainer:
           run_path: the run folder.
 
         Raises:
-          UserError: the run folder's name, a setting or the trainer's installation does not do.
+          UserError: the trainer cannot use the run folder's name or a setting, or is not installed.
         """
         from sycophancy.model import locations
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sycophancy.model.checkpoints import open_checkpoint
+from sycophancy.model.checkpoints.formats import open_checkpoint
 
 DRAWS = int(os.environ.get("FAULT_DRAWS", 500))
 PARTS = 4  # so that several processes share the draws

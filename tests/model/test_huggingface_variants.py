@@ -16,7 +16,8 @@ from hf_folders import NETWORK
 
 from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import huggingface, layout, load_params, open_checkpoint
+from sycophancy.model.checkpoints import huggingface, layout
+from sycophancy.model.checkpoints.formats import load_params, open_checkpoint
 from sycophancy.model.network import _ACTIVATIONS, Transformer
 
 UNGATED = dataclasses.replace(NETWORK, mlp_activations=("relu",))
@@ -172,8 +173,8 @@ def test_a_fresh_model_of_transformers_has_its_logits_here(tmp_path, texts):
 def refused(folder) -> str:
     """The one line with which a folder is refused, before or while it is checked."""
     with pytest.raises(UserError) as error:
-        contents = open_checkpoint(folder)
-        contents.check(contents.shape())
+        checkpoint = open_checkpoint(folder)
+        checkpoint.check(checkpoint.shape())
     message = str(error.value)
     assert "\n" not in message
     assert len(message) < 1000
@@ -267,8 +268,8 @@ def test_tensors_that_no_t5_uses_do_no_harm(tmp_path):
 
     hf_folders.make(tmp_path / "hf", tensors=old)
     found = layout.flatten(load_params(tmp_path / "hf", NETWORK))
-    for path, leaf in layout.flatten(hf_folders.draw(NETWORK)).items():
-        np.testing.assert_array_equal(found[path], leaf, err_msg=path)
+    for path, array in layout.flatten(hf_folders.draw(NETWORK)).items():
+        np.testing.assert_array_equal(found[path], array, err_msg=path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -342,8 +343,8 @@ def whole(folder, seed):
 def test_one_file_and_an_index_that_agree_are_read(sharded):
     whole(sharded, seed=0)
     found = layout.flatten(load_params(sharded, NETWORK))
-    for path, leaf in layout.flatten(hf_folders.draw(NETWORK)).items():
-        np.testing.assert_array_equal(found[path], leaf, err_msg=path)
+    for path, array in layout.flatten(hf_folders.draw(NETWORK)).items():
+        np.testing.assert_array_equal(found[path], array, err_msg=path)
 
 
 def test_one_file_and_an_index_that_disagree_are_refused(sharded):

@@ -25,7 +25,7 @@ NETWORK = NetworkConfig(
 def params():
     rng = np.random.default_rng(0)
     tree = nn.unbox(abstract_params(NETWORK))
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), tree)
+    return jax.tree.map(lambda array: rng.normal(size=array.shape).astype(array.dtype), tree)
 
 
 def test_round_trip_is_exact(params):

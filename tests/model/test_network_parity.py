@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sycophancy.config.schema import NetworkConfig
-from sycophancy.model.checkpoints import huggingface, layout, load_params
+from sycophancy.model.checkpoints import huggingface, layout
+from sycophancy.model.checkpoints.formats import load_params
 from sycophancy.model.network import RELPOS_MAX_DISTANCE, Transformer, relative_position_bucket
 
 SHAPES = {
@@ -80,8 +81,8 @@ def test_hugging_face_round_trip_is_exact(network, tmp_path):
     params = hf_folders.draw(network)
     huggingface.save(tmp_path / "hf", params, network, None)
     again = layout.flatten(load_params(tmp_path / "hf", network))
-    for path, leaf in layout.flatten(params).items():
-        np.testing.assert_array_equal(again[path], leaf, err_msg=path)
+    for path, array in layout.flatten(params).items():
+        np.testing.assert_array_equal(again[path], array, err_msg=path)
 
 
 def test_packed_examples_do_not_see_each_other(network):

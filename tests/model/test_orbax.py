@@ -13,7 +13,8 @@ from flax import linen as nn
 
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import folders, load_params, open_checkpoint, orbax, trees
+from sycophancy.model.checkpoints import folders, orbax, trees
+from sycophancy.model.checkpoints.formats import load_params, open_checkpoint
 from sycophancy.model.sharding import abstract_params
 
 NETWORK = NetworkConfig(
@@ -31,7 +32,7 @@ NETWORK = NetworkConfig(
 def params():
     rng = np.random.default_rng(0)
     tree = nn.unbox(abstract_params(NETWORK))
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), tree)
+    return jax.tree.map(lambda array: rng.normal(size=array.shape).astype(array.dtype), tree)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,9 @@ def test_round_trip_is_exact(saved, params):
     found = load_params(saved, NETWORK)
     assert jax.tree.all(jax.tree.map(np.array_equal, found, params))
     assert all(
-        isinstance(leaf, np.ndarray) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(found)
+        isinstance(array, np.ndarray) and array.dtype == np.float32
+        for array in jax.tree.leaves(found)
+        for array in jax.tree.leaves(found)
     )
 
 
@@ -63,7 +66,7 @@ def test_a_relative_path_will_do(saved, monkeypatch):
 
 def test_a_folder_of_steps_stands_for_its_latest(tmp_path, params):
     for step in (9, 10):
-        shifted = jax.tree.map(lambda leaf, by=step: leaf + by, params)
+        shifted = jax.tree.map(lambda array, by=step: array + by, params)
         orbax.save_params(tmp_path / str(step), shifted, NETWORK, step)
     (tmp_path / "11").mkdir()  # begun, not complete
     found = load_params(tmp_path, NETWORK)

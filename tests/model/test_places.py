@@ -19,8 +19,9 @@ from sycophancy.config.load import load_config
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model import locations, references
-from sycophancy.model.checkpoints import layout, load_params, open_checkpoint
+from sycophancy.model.checkpoints import layout
 from sycophancy.model.checkpoints.convert import convert
+from sycophancy.model.checkpoints.formats import load_params, open_checkpoint
 from sycophancy.model.sharding import abstract_params
 
 MINI = load_config("mini_base", "paper").model
@@ -122,7 +123,7 @@ def test_a_legacy_checkpoint_is_read_from_a_bucket(tmp_path, bucket, style):
     )
     rng = np.random.default_rng(0)
     params = jax.tree.map(
-        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32),
+        lambda array: rng.normal(size=array.shape).astype(np.float32),
         nn.unbox(abstract_params(network)),
     )
     folder = tmp_path / "weights/flan"
@@ -170,7 +171,7 @@ def test_a_checkpoint_of_a_shipped_models_shape_is_finetuned_like_it(tmp_path, t
 def scrambled(params):
     """Other weights of the same shape."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params)
+    return jax.tree.map(lambda array: rng.normal(size=array.shape).astype(np.float32), params)
 
 
 @pytest.mark.parametrize("to", ["hf", "t5x", "orbax"])
@@ -206,7 +207,7 @@ def test_weights_that_were_finetuned_from_a_shipped_model_are_known(tmp_path):
     params = load_params(MINI.checkpoint, MINI.network)
     rng = np.random.default_rng(0)
     moved = jax.tree.map(
-        lambda leaf: leaf * (1 + 0.1 * rng.normal(size=leaf.shape).astype(np.float32)), params
+        lambda array: array * (1 + 0.1 * rng.normal(size=array.shape).astype(np.float32)), params
     )
     orbax.save_params(tmp_path / "it", moved, MINI.network)
     assert load_config(str(tmp_path / "it"), "demo").model.vocabulary == MINI.vocabulary
@@ -262,7 +263,7 @@ def test_another_shape_is_finetuned_as_a_flan_t5_and_needs_a_vocabulary(tmp_path
         mlp_dim=24,
     )
     params = jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, np.float32), nn.unbox(abstract_params(network))
+        lambda array: np.zeros(array.shape, np.float32), nn.unbox(abstract_params(network))
     )
     huggingface.save(tmp_path / "with", params, network, MINI.vocabulary)
     found = load_config(str(tmp_path / "with"), "paper")

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sycophancy.evaluation.items import read_predictions
-from sycophancy.model.checkpoints import open_checkpoint
+from sycophancy.model.checkpoints.formats import open_checkpoint
 
 SECONDS = 400  # on a busy machine
 
@@ -177,8 +177,8 @@ def test_two_processes_do_what_one_does(micro, tmp_path, start, uninterrupted):
     np.testing.assert_allclose(losses(one), losses(two), rtol=1e-5)
     np.testing.assert_allclose(validations(one), validations(two), rtol=1e-5)
     params = [open_checkpoint(run / "finetune/checkpoints").params for run in (one, two)]
-    for path, leaf in params[0].items():
-        np.testing.assert_allclose(leaf, params[1][path], rtol=1e-3, atol=1e-5, err_msg=path)
+    for path, array in params[0].items():
+        np.testing.assert_allclose(array, params[1][path], rtol=1e-3, atol=1e-5, err_msg=path)
 
 
 @pytest.mark.slow
@@ -271,5 +271,5 @@ def test_told_to_stop_one_process_stops_all_and_they_continue_bit_for_bit(
         open_checkpoint(folder / "finetune/checkpoints") for folder in (run, uninterrupted)
     )
     for kind in ("params", "moments"):
-        for path, leaf in getattr(expected, kind).items():
-            np.testing.assert_array_equal(getattr(found, kind)[path], leaf, err_msg=path)
+        for path, array in getattr(expected, kind).items():
+            np.testing.assert_array_equal(getattr(found, kind)[path], array, err_msg=path)

@@ -76,7 +76,7 @@ def test_put_keeps_the_values():
 def test_auto_splits_parameters_only_where_they_must_be(network, memory, expected):
     """Memory in units of parameters and gradients."""
     leaves = jax.tree.leaves(nn.unbox(sharding.abstract_params(network)))
-    needed = 8 * sum(leaf.size for leaf in leaves)
+    needed = 8 * sum(array.size for array in leaves)
     limit = None if memory is None else int(memory * needed)
     assert sharding.resolve((-1, -1, 1), network, memory=limit) == expected
     assert sharding.resolve((2, 2, 2), network, memory=limit) == (2, 2, 2)

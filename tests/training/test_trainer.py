@@ -16,7 +16,8 @@ import pytest
 
 from sycophancy.errors import UserError
 from sycophancy.model import sharding
-from sycophancy.model.checkpoints import layout, load_params
+from sycophancy.model.checkpoints import layout
+from sycophancy.model.checkpoints.formats import load_params
 from sycophancy.model.checkpoints.orbax import save_params
 from sycophancy.training import trainer
 from sycophancy.training.preemption import Preempted
@@ -63,7 +64,7 @@ def state_of(checkpoint):
         )
         tree = handler.restore(folder, args=ocp.args.PyTreeRestore(restore_args=args))
         handler.close()
-        found |= {f"{item}/{name}": leaf for name, leaf in layout.flatten(tree).items()}
+        found |= {f"{item}/{name}": array for name, array in layout.flatten(tree).items()}
     return found
 
 
@@ -116,7 +117,7 @@ def test_what_is_written(uninterrupted, network):
     assert logged(out)[-1]["seconds_left"] == 0
     assert list((out / "tensorboard").glob("events*"))
     trained = layout.flatten(load_params(last, network))
-    assert all(leaf.dtype == np.float32 for leaf in trained.values())
+    assert all(array.dtype == np.float32 for array in trained.values())
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,10 @@ def test_checking_a_trainer_imports_neither_jax_nor_tensorflow(tmp_path):
 @pytest.mark.parametrize(
     ("bindings", "folder", "words"),
     [
-        ([], "a[b]", "takes *, ? and [ in a folder's name for a pattern"),
+        *(
+            ([], name, "takes *, ? and [ in a folder's name for a pattern")
+            for name in ("a[b]", "a*b", "a?")
+        ),
         (["MLP_ACTIVATIONS=('gelu_exact', 'linear')"], "run", "T5X has no gelu_exact"),
         ([], "run", "no_such_package"),
     ],
