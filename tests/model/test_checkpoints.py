@@ -73,7 +73,7 @@ def params(network) -> dict:
 def moments(params) -> dict:
     """Adafactor's state after a step, in T5X's names."""
     optimizer = adafactor(1e-3)
-    _, state = optimizer.update(params, optimizer.init(params), params)
+    _, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
     return {
         f"{path}/{moment}": np.asarray(value)
         for moment in ("v_row", "v_col", "v")

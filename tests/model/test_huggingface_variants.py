@@ -133,7 +133,7 @@ def test_variants_give_the_logits_of_transformers(tmp_path, texts, name):
 
 @pytest.mark.torch
 @pytest.mark.parametrize("activation", sorted(_ACTIVATIONS))
-@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("gated", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_transformers_computes_our_logits_from_what_we_write(tmp_path, texts, activation, gated):
     activations = (activation, "linear") if gated else (activation,)
     network = dataclasses.replace(NETWORK, mlp_activations=activations)
