@@ -32,8 +32,6 @@ LAYERS = (
     "sycophancy.training.optimizer",
     "sycophancy.model.checkpoints.convert",  # which writes T5X's optimizer state too
     "sycophancy.config.load",  # which opens a checkpoint that --model names
-    "sycophancy.plan.chips",  # these two are tables and arithmetic, which stages check before a run
-    "sycophancy.plan.work",
     "tasks",
     "sycophancy.scoring",
     "sycophancy.training",

@@ -16,9 +16,12 @@ import pytest
 
 import sycophancy as syc
 from sycophancy.config.load import load_config
+from sycophancy.data.catalog import SOURCES
 from sycophancy.data.intervention import build_rows, claimed_batches
 from sycophancy.data.sources import load_source
+from sycophancy.evaluation import naming
 from sycophancy.library.request import RunRequest
+from sycophancy.stages.order import all_stages
 from sycophancy.training import preemption
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "library.md"
@@ -59,19 +62,27 @@ def test_the_documented_examples_give_what_the_document_says(documented):
     ).all()
 
 
-def test_a_run_has_the_metrics_of_the_command(documented, sycophancy, monkeypatch):
+def test_the_command_finds_the_run_up_to_date_and_prints_its_metrics(
+    documented, sycophancy, monkeypatch
+):
+    """So both made every stage of equal settings, files and code."""
     monkeypatch.chdir(documented.folder)
     settings = [f"{name.upper()}={value}" for name, value in documented.few.items()]
     done = sycophancy(
-        *("run", "--model", "mini_small", "--recipe", "quick", "--out", "runs/command"),
+        *("run", "--model", "mini_small", "--recipe", "quick", "--out", "runs/few"),
         *(word for setting in settings for word in ("--set", setting)),
     )
     assert done.code == 0, done.err
-    stored = json.loads(Path("runs/command/metrics.json").read_text())
+    stages = [stage.name for stage in all_stages()]
+    assert re.findall(r"^(\w+): (.*)$", done.err, re.MULTILINE) == [
+        (stage, "up to date") for stage in stages
+    ]
+    stored = json.loads(Path("runs/few/metrics.json").read_text())
     assert stored == {
         series: {name: dataclasses.asdict(metric) for name, metric in metrics.items()}
         for series, metrics in documented.run.metrics.items()
     }
+    assert naming.table(stored)[-1] in done.out.splitlines()
     assert Path(documented.run.report).read_text().count("<html") == 1
 
 
@@ -106,8 +117,10 @@ def test_bad_settings_raise_the_line_of_the_command(settings, sycophancy, tmp_pa
         if name in ("finetune_step", "finetune_steps"):
             words += ["--set", f"{name.upper()}={value}"]
         else:
-            values = value if isinstance(value, list) else [value]
-            words += [f"--{name.replace('_', '-')}", *values]
+            words += [
+                f"--{name.replace('_', '-')}",
+                *(value if isinstance(value, list) else [value]),
+            ]
     done = sycophancy("run", "--out", tmp_path / "one", *words)
     with pytest.raises(syc.UserError) as raised:
         syc.run(out=tmp_path / "one", **settings)
@@ -152,7 +165,7 @@ def test_settings_are_macros_or_the_options_of_the_command():
 
 @pytest.mark.parametrize("mode", ["paper", "balanced"])
 def test_rows_are_those_that_a_run_prepares_of_the_same_texts(mode):
-    texts = load_source("sst2", load_config("mini_small", "quick").data, "train")
+    texts = load_source(SOURCES["sst2"], load_config("mini_small", "quick").data, "train")
     chosen = np.zeros(50, np.int64), np.arange(50)
     (claimed,) = claimed_batches([texts], chosen, 7, mode)
     own = syc.intervention_rows(

@@ -16,9 +16,7 @@ import typer
 from sycophancy.cli.options import RunOptions
 from sycophancy.config.bounds import Place, check
 from sycophancy.engine import distributed
-from sycophancy.errors import UserError
 from sycophancy.stages.order import all_stages
-from sycophancy.system import terminal
 
 if typing.TYPE_CHECKING:
     from sycophancy.engine.pipeline import Pipeline
@@ -138,28 +136,16 @@ def _add(app: typer.Typer, name: str, help_text: str, function: Command) -> None
 
 
 def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
-    from sycophancy.engine.pipeline import Pipeline
     from sycophancy.engine.progress import Screen, Silence
-    from sycophancy.engine.run_folder import RunFolder
+    from sycophancy.library.run import opened
 
     processes = distributed.assemble()  # first, so that every process reports bad input of one
-    run = RunFolder(options.folder())
-    terminal.check_names(str(run.path.absolute()))
-    config = options.config(run.path)
-    given: Any = {
-        "any_code": options.any_code,
-        "redo": options.redo or (),
-        "processes": processes,
-    }
-    if not processes.leader:
-        with contextlib.redirect_stdout(io.StringIO()):
-            work(Pipeline(all_stages(), config, run, Silence(), **given))
-        return
-    new = run.create()
-    with run.lock():
-        try:
-            work(Pipeline(all_stages(), config, run, Screen(), **given))
-        except UserError:
-            if new:
-                run.remove_if_empty()
-            raise
+    if processes.leader:
+        with opened(options, Screen(), processes) as pipeline:
+            work(pipeline)
+    else:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            opened(options, Silence(), processes) as pipeline,
+        ):
+            work(pipeline)

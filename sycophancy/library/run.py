@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sycophancy.engine import distributed
+from sycophancy.engine.distributed import Processes
 from sycophancy.engine.pipeline import Pipeline
 from sycophancy.engine.progress import Screen, Silence
 from sycophancy.engine.run_folder import RunFolder
@@ -24,7 +25,7 @@ from sycophancy.training import preemption
 if typing.TYPE_CHECKING:
     from etils import epath
 
-_OPTIONS = ("data_mirror", "surveys", "instructions", "data_sets", "on_bad_row", "trainer", "mesh")
+_PATHS_OR_NAMES = ("data_mirror", "surveys", "instructions", "on_bad_row", "trainer", "mesh")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,8 @@ def run(
         redo: stages that may replace what they saved: `finetune`.
         show_progress: print progress and notes on standard error.
         **settings: macros in small letters (`finetune_steps=100`), and the options `seed`, `mesh`,
-            `trainer`, `data_mirror`, `surveys`, `instructions`, `data_sets` and `on_bad_row`.
+            `trainer`, `data_mirror`, `surveys`, `instructions`, `evaluation`, `data_sets`,
+            `data_set` and `on_bad_row`.
 
     Raises:
         UserError: the line that the command would end with.
@@ -98,42 +100,56 @@ def run(
 
 
 @contextlib.contextmanager
-def opened(request: RunRequest, screen: Screen | Silence) -> Iterator[Pipeline]:
-    """A run's pipeline while its folder is locked; bad input leaves no new folder behind.
+def opened(
+    request: RunRequest, screen: Screen | Silence, processes: Processes | None = None
+) -> Iterator[Pipeline]:
+    """A run's pipeline, while its folder is locked; bad input leaves no new folder behind.
+
+    Args:
+        request: the run.
+        screen: where progress is shown.
+        processes: the processes of the run, of which the leader owns the folder; by default one.
 
     Raises:
         UserError: the request is no run, or its folder cannot be written to or is in use.
     """
     folder = RunFolder(request.folder())
     terminal.check_names(str(folder.path.absolute()))
-    config = request.config(folder.path)
+    pipeline = Pipeline(
+        all_stages(),
+        request.config(folder.path),
+        folder,
+        screen,
+        any_code=request.any_code,
+        redo=request.redo or (),
+        processes=processes,
+    )
+    if not pipeline.processes.leader:
+        yield pipeline
+        return
     is_new = folder.create()
     with folder.lock():
         try:
-            yield Pipeline(
-                all_stages(),
-                config,
-                folder,
-                screen,
-                any_code=request.any_code,
-                redo=request.redo or (),
-            )
+            yield pipeline
         except UserError:
             if is_new:
                 folder.remove_if_empty()
             raise
 
 
-def _requested(settings: Mapping[str, object], **known: typing.Any) -> RunRequest:
+def _requested(settings: Mapping[str, typing.Any], **known: typing.Any) -> RunRequest:
     """The request that keyword arguments make: options by their names, macros in small letters."""
     options: dict[str, typing.Any] = {}
     bindings = []
     for name, value in settings.items():
         if name == "data_sets" and not isinstance(value, str) and isinstance(value, Sequence):
             options[name] = ",".join(map(str, value))
+        elif name in ("evaluation", "data_set"):
+            files = [value] if isinstance(value, str | os.PathLike) else value
+            options[name] = tuple(map(os.fspath, files))
         elif name == "seed":
             options[name] = value
-        elif name in _OPTIONS and isinstance(value, str | os.PathLike):
+        elif name in _PATHS_OR_NAMES and isinstance(value, str | os.PathLike):
             options[name] = os.fspath(value)
         else:  # a macro, or an option's macro, such as `mesh=(1, 4, 1)`
             bindings.append(f"{name.upper()}={value!r}")

@@ -1,1 +1,1 @@
-"""Does a run fit a slice, and how long will it take there? Asked of the real compiler."""
+"""Does a run fit a slice, and how long does it take there? The TPU compiler answers."""

@@ -1,9 +1,9 @@
-"""Compiles the real steps for a TPU slice that is not there; a process of its own.
+"""Compiles a run's own programs for a TPU slice, without a TPU; works in a process of its own.
 
     python -m sycophancy.plan.compile < request.json
 
-libtpu reads the environment when it is loaded and JAX when it is imported, so `plan.request`
-sets both and starts this. The last line of standard output is JSON, see `compiled`.
+libtpu reads the environment when it is loaded, and JAX when it is imported: `plan.request` sets the
+environment and starts this process. The last line of standard output is JSON, see `compiled`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from sycophancy.config.load import load_operative
 from sycophancy.config.schema import Config, NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model import sharding
-from sycophancy.plan import dump as dumped
+from sycophancy.model.mesh import Shape
+from sycophancy.plan import dump
 from sycophancy.plan.chips import parse_slice
 from sycophancy.plan.hlo import Program
 from sycophancy.scoring import batching, score
@@ -53,37 +54,37 @@ def main() -> None:
     except UserError as error:
         answer = {"error": str(error)}
     print(json.dumps(answer), flush=True)
-    os._exit(0)  # not to wait for machine code that nobody runs
+    os._exit(0)  # without waiting for the machine code, which is never run
 
 
 def compiled(
     config: Config,
     topology: str,
     program: str,
-    mesh: tuple[int, int, int],
+    mesh: Shape,
     shape: tuple[int, int],
-    dump: Path,
+    folder: Path,
 ) -> dict[str, Any]:
-    """One program's memory and collectives on one chip of the slice.
+    """Compiles one program and returns its memory and collectives on one chip of the slice.
 
     Args:
-      config: the run.
-      topology: `parse_slice` reads it.
-      program: `train` or `score`.
-      mesh: data, fsdp, model.
-      shape: encoder and decoder positions of a scored row.
-      dump: an empty folder, which the compiler goes on writing to after this returns.
+        config: the run.
+        topology: as `parse_slice` reads it.
+        program: `train` or `score`.
+        mesh: data, fsdp, model.
+        shape: encoder and decoder positions of a scored row.
+        folder: an empty folder, to which the compiler still writes after this returns.
 
     Returns:
-      `rows` of a batch, `seconds` to trace and to compile, `cpu_seconds` of both together, and
-      either `needs` (bytes that a program that does not fit wants of a chip) or `memory` (bytes by
-      what they are for), `collectives`, `matmul_flops` (of one chip) and `unknown_loops`.
+        `rows` of a batch, `seconds` to trace and to compile, `cpu_seconds` of both together, and
+        either `needs` (the bytes of a chip that a program wants that does not fit) or `memory`
+        (bytes by purpose), `collectives`, `matmul_flops` (of one chip) and `unknown_loops`.
 
     Raises:
-      UserError: a mesh or batch that does not fit the slice; the compiler failed.
+        UserError: the mesh or batch does not fit the slice, or the compiler failed.
     """
-    wanted = parse_slice(topology)
-    cores = {"chip_config_name": "megacore"} if wanted.chip.megacore else {}
+    place = parse_slice(topology)
+    cores = {"chip_config_name": "megacore"} if place.chip.megacore else {}
     devices = topologies.get_topology_desc(topology, platform="tpu", **cores).devices
     began, cpu = time.monotonic(), time.process_time()
     placed = sharding.make_mesh(mesh, devices)
@@ -94,9 +95,9 @@ def compiled(
         rows = _scored_rows(config.model.network, placed, shape)
         lowered = _lowered_scoring(config.model.network, placed, (rows, *shape))
     traced = time.monotonic()
-    found = _verdict(lowered, len(devices), dump)
+    verdict = _verdict(lowered, len(devices), folder)
     return {
-        **found,
+        **verdict,
         "rows": rows,
         "seconds": [traced - began, time.monotonic() - traced],
         "cpu_seconds": time.process_time() - cpu,
@@ -104,7 +105,7 @@ def compiled(
 
 
 def _lowered_training(config: Config, mesh: Mesh) -> Any:
-    """As `training.trainer` compiles it."""
+    """The training step as `training.trainer` compiles it."""
     training = config.training
     program = make_program(config.model.network, training, mesh)
     lengths = {"encoder": training.input_length, "decoder": training.target_length}
@@ -124,7 +125,7 @@ def _lowered_training(config: Config, mesh: Mesh) -> Any:
 
 
 def _scored_rows(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int]) -> int:
-    """The rows `score.score` puts into a batch of this shape when there is no end of them."""
+    """The rows that `score.score` puts into a full batch of this shape."""
     inputs, targets = shape
     choices = {name: np.zeros(targets // 2, np.int32) for name in "ab"}
     question = batching.Question(np.zeros(inputs, np.int32), choices)
@@ -135,11 +136,7 @@ def _scored_rows(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int]) -> 
 
 
 def _lowered_scoring(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int, int]) -> Any:
-    """As `score.score` compiles it for one shape of row, with parameters as in training.
-
-    Without the rules XLA keeps the parameters where they are and sums activations among all chips:
-    for flan_t5_xl on v4-32 fifty times the communication, and eight times the temporaries.
-    """
+    """The scorer's program for one shape of row, with the parameters split as in training."""
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
     by_row = sharding.batch_sharding(mesh)
     rows, inputs, targets = shape
@@ -153,49 +150,48 @@ def _lowered_scoring(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int, 
         return traced.lower(lowering_platforms=("tpu",))
 
 
-def _verdict(lowered: Any, chips: int, dump: Path) -> dict[str, Any]:
-    """What the compiler decided, as soon as it is to be read; see `plan.dump`.
+def _verdict(lowered: Any, chips: int, folder: Path) -> dict[str, Any]:
+    """What the compiler decided, read as soon as it has written it; see `plan.dump`.
 
     Raises:
-      UserError: the compiler failed for another reason than memory.
+        UserError: the compiler failed for another reason than memory.
     """
     compiling: Future[Any] = ThreadPoolExecutor(1).submit(
-        lowered.compile, compiler_options={"xla_dump_to": str(dump)}
+        lowered.compile, compiler_options={"xla_dump_to": str(folder)}
     )
-    while not dumped.is_decided(dump):
-        if wait([compiling], _POLL).done:
-            break
-    if dumped.is_decided(dump):
-        return _measured(dumped.memory(dump), dumped.optimised_program(dump), chips)
+    while not (dump.is_complete(folder) or wait([compiling], _POLL).done):
+        pass
+    if dump.is_complete(folder):
+        return _measured(dump.memory(folder), dump.optimised_program(folder), chips)
     try:
         executable = compiling.result()
     except jax.errors.JaxRuntimeError as error:
         return {"needs": _needed(str(error))}
-    # A compiler that writes other files, or none: slower, and the same.
+    # This compiler writes no such files: the whole compilation gives the same answer, later.
     sizes = executable.memory_analysis()
-    parts = {
+    memory = {
         "arguments": sizes.argument_size_in_bytes,
         "temporaries": sizes.temp_size_in_bytes,
         "output": sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
     }
-    return _measured(parts, executable.as_text(), chips)
+    return _measured(memory, executable.as_text(), chips)
 
 
 def _measured(memory: dict[str, int], text: str, chips: int) -> dict[str, Any]:
     program = Program(text)
     return {
         "memory": memory,
-        "collectives": [dataclasses.asdict(found) for found in program.collectives(chips)],
+        "collectives": [dataclasses.asdict(entry) for entry in program.collectives(chips)],
         "matmul_flops": program.matmul_flops(),
         "unknown_loops": program.unknown_loops,
     }
 
 
 def _needed(message: str) -> float:
-    """The bytes a program wants of a chip, arguments included, from the compiler's own words.
+    """The bytes of a chip that a program wants, arguments included, from the compiler's message.
 
     Raises:
-      UserError: the compiler failed for another reason.
+        UserError: the compiler failed for another reason.
     """
     size = re.search(r"\(([\d.]+)([KMG])\) exceeds available HBM", message) or re.search(
         r"Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm", message

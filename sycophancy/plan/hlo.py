@@ -1,4 +1,4 @@
-"""What XLA's optimised program does: its collectives and matrix products, loops multiplied out."""
+"""Counts collectives and matrix products in XLA's optimised program, loop iterations included."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-_BYTES = {"pred": 1, "s4": 1, "u4": 1, "c64": 8}  # else the digits: bf16, f32, s8, f8e4m3, ...
+_BYTES = {"pred": 1, "s4": 1, "u4": 1, "c64": 8}  # for others, the digits are the bits
 _HEADER = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{\s*$")
 _SHAPE = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,]*)\]")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
-# One collective, fused in pieces with what it overlaps; each piece prints the whole of it.
+# XLA may fuse one collective in pieces with the operations it overlaps; each piece then prints the
+# whole collective. Pieces of one collective share these two numbers.
 _CHAIN = re.compile(r'\bchannel_id=(\d+),.*\bchain_id="(\d+)"')
 _CALLED = re.compile(r"\b(?:to_apply|calls|branch_computations)=\{?(%?[\w.-]+(?:, %?[\w.-]+)*)\}?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """Collectives of one kind, group size and dtype.
+    """All collectives of one kind and group size in one run of a program.
 
     Attributes:
-      kind: one of `KINDS`.
-      group: how many chips take part.
-      count: how often a step does them.
-      bytes: what all of them hand over together on one chip, in full: an all-gather's result, a
-        reduce-scatter's argument, the others' argument.
+        kind: one of `KINDS`.
+        group: how many chips take part.
+        count: how often they happen.
+        bytes: the bytes of all of them together on one chip: of an all-gather's result, and of the
+            argument of any other.
     """
 
     kind: str
@@ -37,7 +38,7 @@ class Collective:
 
     @property
     def sent(self) -> float:
-        """Bytes that leave a chip when the algorithm is the ring's."""
+        """Bytes that leave a chip if each is done as a ring."""
         share = (self.group - 1) / self.group
         if self.kind == "collective-permute":
             return float(self.bytes)
@@ -53,11 +54,17 @@ class _Instruction:
 
 
 class Program:
-    """An optimised HLO module as text, with how often each computation runs.
+    """An optimised HLO module, and how often each of its computations runs.
 
-    A loop's trips are read off its counter: the constant it starts from (else 0), the one it grows
-    by (else 1) and the one that its condition compares it with. A loop with another condition
-    counts once, and stands in `unknown_loops`.
+    The number of a loop's iterations follows from its counter: the constant from which it starts
+    (by default 0), the constant that each iteration adds (by default 1) and the constant with which
+    the condition compares it.
+
+    Args:
+        text: the module as XLA prints it.
+
+    Attributes:
+        unknown_loops: names of loops with another form of condition; they are counted once.
     """
 
     def __init__(self, text: str) -> None:
@@ -77,7 +84,11 @@ class Program:
         self._runs = self._count()
 
     def collectives(self, chips: int) -> list[Collective]:
-        """What chips hand each other in one run; groups of one chip are left out."""
+        """The collectives of one run, by kind and group size; groups of one chip are left out.
+
+        Args:
+            chips: of the slice, which is the group of a collective that names none.
+        """
         found: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
         chains: set[tuple[str, ...]] = set()
         for instruction, runs in self._each():
@@ -90,7 +101,7 @@ class Program:
                 chains.add(chain.groups())
             size = _shape_bytes(instruction.shape)
             if instruction.opcode.endswith("-start") and opcode != "all-reduce":
-                size = _largest(instruction.shape)  # the result's tuple holds the argument too
+                size = _largest(instruction.shape)  # the result's tuple contains the argument
             if opcode == "reduce-scatter" and not instruction.opcode.endswith("-start"):
                 size *= group
             entry = found[opcode, group]
@@ -99,7 +110,7 @@ class Program:
         return [Collective(*key, *counts) for key, counts in sorted(found.items())]
 
     def matmul_flops(self) -> float:
-        """Operations of all matrix products of one run on one chip, padding left out."""
+        """Operations of all matrix products of one run on one chip, without those on padding."""
         total = 0.0
         for name, instructions in self._computations.items():
             shapes = {i.name: i.shape for i in instructions}
@@ -117,7 +128,7 @@ class Program:
                     yield instruction, runs
 
     def _count(self) -> Mapping[str, int]:
-        """Runs of each computation; callees are printed before callers, so go backwards."""
+        """Runs of each computation, from callers to callees: XLA prints callees first."""
         runs: dict[str, int] = defaultdict(int)
         runs[self._entry] = 1
         for name in reversed(self._computations):
@@ -154,7 +165,7 @@ class Program:
         return 1
 
     def _element(self, computation: str, name: str, at: int) -> _Instruction | None:
-        """The instruction that makes element `at` of the tuple `name`, copies seen through."""
+        """The instruction that makes element `at` of a tuple, before copies and bitcasts."""
         known = {i.name: i for i in self._computations[computation]}
         found = known.get(name)
         if found is None or found.opcode != "tuple":
@@ -165,7 +176,7 @@ class Program:
         return found
 
     def _stride(self, body: str, at: int) -> int:
-        """What a loop's body adds to its counter; 1 where that is not plainly to be seen."""
+        """What a loop's body adds to its counter; 1 if the body adds no constant."""
         step = self._element(body, self._computations[body][-1].name, at)
         if step is None or step.opcode != "add":
             return 1
@@ -191,7 +202,7 @@ def _read(line: str) -> _Instruction | None:
 
 
 def _split_shape(text: str) -> tuple[str, str]:
-    """The result's shape, a tuple perhaps, and what follows; layouts may hold parentheses."""
+    """The result's shape, which may be a tuple, and the rest; layouts may contain parentheses."""
     depth = 0
     for at, character in enumerate(text):
         depth += (character in "({") - (character in ")}")
@@ -252,7 +263,7 @@ def _dot_flops(instruction: _Instruction, shapes: Mapping[str, str]) -> float:
 
 
 def _convolution_flops(instruction: _Instruction, shapes: Mapping[str, str]) -> float:
-    """A TPU's matrix products are convolutions, batches being dilated windows without overlap."""
+    """Operations of a convolution; a TPU's batched matrix product is one with dilated windows."""
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.rest)
     operands = [_dims(shapes.get(name, "")) for name in _operands(instruction.rest)[:2]]
     if labels is None or not all(operands):
@@ -290,7 +301,7 @@ def _part(text: str | None, at: int, default: str) -> str:
 def _valid_pairs(
     left: int, right: int, out: int, stride: int, left_dilate: int, right_dilate: int, pad: int
 ) -> int:
-    """How many pairs of an output and a window position meet an element, not padding or a hole."""
+    """How many pairs of an output and a window position meet an element, not padding or a gap."""
     last = (left - 1) * left_dilate
     return sum(
         0 <= (place := at * stride + tap * right_dilate - pad) <= last and place % left_dilate == 0

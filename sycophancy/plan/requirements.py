@@ -1,4 +1,4 @@
-"""`sycophancy plan`: what a run needs on a slice, from the real compiler, without the slice."""
+"""What a run needs on a slice: memory, time and communication of its two compiled programs."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sycophancy.config.schema import Config
-from sycophancy.model.mesh import auto_mesh, check_batch, filled
-from sycophancy.plan import work as work
-from sycophancy.plan.chips import Mesh, Slice
+from sycophancy.model.mesh import Shape, auto_mesh, check_batch, filled
+from sycophancy.model.size import parameter_bytes, saved_activation_bytes
+from sycophancy.plan import costs
+from sycophancy.plan.chips import Slice
 from sycophancy.plan.hlo import Collective
-from sycophancy.plan.request import answer_of
+from sycophancy.plan.request import ProgramName, answer_of
 
-Name = Literal["train", "score"]
+# Compiled training steps need 0.86 to 1.45 times the closed form's bytes (docs/scaling.md).
+_ESTIMATE_MARGIN = 0.4
+_SCORED_POSITIONS = 2**14  # encoder positions of a batch on each device, as the scorer chooses
 
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Least seconds of a step by what bounds it, each at its peak.
+    """Lower bounds of the seconds of a step, each at the chip's peak.
 
     Attributes:
-      compute: matrix products.
-      memory: bytes to and from the chip's memory.
-      interconnect: collectives as rings.
+        compute: matrix products.
+        memory: bytes to and from the chip's memory.
+        interconnect: collectives, done as rings.
     """
 
     compute: float
@@ -33,16 +36,17 @@ class Times:
 
     @property
     def best(self) -> float:
-        """All three at the same time."""
+        """Seconds if all three happen at the same time."""
         return max(self.compute, self.memory, self.interconnect)
 
     @property
     def serial(self) -> float:
-        """One after the other."""
+        """Seconds if nothing overlaps."""
         return self.compute + self.memory + self.interconnect
 
     @property
     def bound(self) -> str:
+        """Which of the three takes longest."""
         return max(
             ("compute", "memory", "interconnect"), key=lambda name: float(getattr(self, name))
         )
@@ -50,23 +54,24 @@ class Times:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What one compiled program asks of each chip.
+    """What one compiled program needs of each chip.
 
     Attributes:
-      name: `train` or `score`.
-      fits: the compiler's verdict; without a compiler, whether `needs` is below the capacity.
-      needs: bytes of memory a chip, arguments included; where the parameters alone are too large,
-        only theirs.
-      parts: `needs` by what it is for; empty where the compiler says that it does not fit.
-      rows: of a batch, on the whole slice; 0 if that is not known.
-      times: of a batch; None where it does not fit, and for GPUs.
-      collectives: of a batch.
-      matmul_flops: of a batch on the whole slice, from the program; 0 if it was not compiled.
-      unknown_loops: loops that were counted once, because how often they run could not be read.
-      seconds: to trace and compile; cpu_seconds: of processor time.
+        name: `train` or `score`.
+        fits: the compiler's verdict; for GPUs, whether `needs` is at most the capacity.
+        needs: bytes of memory a chip, arguments included; only those of the parameters where these
+            alone are too large.
+        parts: `needs` by purpose; empty where the compiler says that the program does not fit.
+        rows: of a batch, on the whole slice; 0 if unknown.
+        times: of a batch; None where it does not fit, and for GPUs.
+        collectives: of a batch.
+        matmul_flops: of a batch on the whole slice, from the program; 0 if it was not compiled.
+        unknown_loops: loops whose number of iterations is unknown; they are counted once.
+        seconds: to trace and compile.
+        cpu_seconds: of processor time for the same.
     """
 
-    name: Name
+    name: ProgramName
     fits: bool
     needs: float
     parts: Mapping[str, float]
@@ -84,97 +89,93 @@ class Plan:
     """A run on a slice.
 
     Attributes:
-      mesh: data, fsdp, model.
-      model_flops: what a step needs of the whole slice; done_flops adds rematerialisation.
-      train: the training step.
-      score: a batch of prompts, for filtration and evaluation; None if it was not asked for.
+        config: the run.
+        place: the slice.
+        mesh: data, fsdp, model.
+        needed_flops: operations of a step that the model needs, on the whole slice.
+        done_flops: the same with those that rematerialisation repeats.
+        train: the training step.
+        score: a batch of prompts, for filtration and evaluation.
     """
 
     config: Config
     place: Slice
-    mesh: Mesh
-    model_flops: float
+    mesh: Shape
+    needed_flops: float
     done_flops: float
     train: Program
-    score: Program | None = None
+    score: Program
 
     @property
-    def programs(self) -> tuple[Program, ...]:
-        return (self.train, self.score) if self.score else (self.train,)
+    def programs(self) -> tuple[Program, Program]:
+        return self.train, self.score
 
     def hours(self, stage: Literal["filter", "finetune", "evaluate"]) -> float | None:
-        """Hours of filtration, all training steps or one evaluation, at best."""
+        """Hours of filtration, of all training steps or of one evaluation, at best.
+
+        None where the program does not fit, and for GPUs.
+        """
         program = self.train if stage == "finetune" else self.score
-        if program is None or program.times is None:
+        if program.times is None:
             return None
         if stage == "finetune":
             return self.config.training.finetune_steps * program.times.best / 3600
-        claims, held_out = work.prompts(self.config)
-        network, one = self.config.model.network, work.CLAIM_SHAPE
-        count, shape = (claims, one) if stage == "filter" else (held_out, work.EVALUATION_SHAPE)
-        longer = (
-            work.forward_flops(network, 1, *shape).total
-            / work.forward_flops(network, 1, *one).total
+        claims, held_out = costs.prompts(self.config)
+        network, compiled_shape = self.config.model.network, costs.CLAIM_SHAPE
+        count, shape = (
+            (claims, compiled_shape) if stage == "filter" else (held_out, costs.EVALUATION_SHAPE)
         )
-        return math.ceil(count / program.rows) * longer * program.times.best / 3600
+        length_factor = (
+            costs.forward_flops(network, 1, *shape).total
+            / costs.forward_flops(network, 1, *compiled_shape).total
+        )
+        return math.ceil(count / program.rows) * length_factor * program.times.best / 3600
 
     @property
     def utilisation(self) -> float | None:
-        """Needed operations over what the chips could have done in the best time (MFU)."""
+        """Model FLOPs utilisation (MFU) of a step in the best time."""
         peak = self.place.chips * self.place.chip.peak_flops
-        return self.model_flops / peak / self.train.times.best if self.train.times else None
+        return self.needed_flops / peak / self.train.times.best if self.train.times else None
 
 
-def make_plan(
-    config: Config, place: Slice, *, scoring: bool = True, only_cached: bool = False
-) -> Plan:
-    """Compiles a run's programs for a slice, or reads what an earlier call kept.
+def make_plan(config: Config, place: Slice) -> Plan:
+    """Compiles a run's programs for a slice; for GPUs, it estimates their memory instead.
 
     Args:
-      config: the run; its MESH is the one planned for.
-      place: the slice. GPUs are not compiled for: memory is estimated.
-      scoring: whether to plan filtration and evaluation too.
-      only_cached: raise where something would have to be compiled.
+        config: the run; its MESH is the one planned for.
+        place: the slice.
 
     Raises:
-      UserError: a mesh or batch that does not fit the slice; libtpu is missing; the compiler
-        failed for another reason than memory.
+        UserError: the mesh or batch does not fit the slice, libtpu is missing, or the compiler
+            failed for another reason than memory.
     """
-    training, state = config.training, 2 * work.state_bytes(config.model.network)
+    training, state = config.training, 2 * parameter_bytes(config.model.network)
     mesh = filled(auto_mesh(training.mesh, state, place.chip.hbm_bytes), place.chips)
     check_batch(training.batch_size, training.microbatches, mesh)
-    needed, done = work.step_flops(config.model.network, config.training)
-
-    def program(name: Name) -> Program:
-        if not place.is_tpu:
-            return _estimated(config, place, mesh, name)
-        return _compiled(config, place, mesh, name, only_cached)
-
-    train = program("train")
-    return Plan(config, place, mesh, needed, done, train, program("score") if scoring else None)
+    needed, done = costs.step_flops(config.model.network, config.training)
+    program = _compiled if place.is_tpu else _estimated
+    train, score = (program(config, place, mesh, name) for name in ("train", "score"))
+    return Plan(config, place, mesh, needed, done, train, score)
 
 
-def _estimated(config: Config, place: Slice, mesh: Mesh, name: Name) -> Program:
-    """Memory arithmetic, for what there is no compiler of here.
-
-    The TPU compiler wants 1.0 to 1.45 times what is counted here, see docs/scaling.md.
-    """
+def _estimated(config: Config, place: Slice, mesh: Shape, name: ProgramName) -> Program:
+    """A program whose memory is estimated by closed forms, as there is no compiler to ask."""
     network, training = config.model.network, config.training
-    state, shared = work.state_bytes(network), mesh[1] * mesh[2]
+    state, splits = parameter_bytes(network), mesh[1] * mesh[2]
     if name == "train":
         rows = training.batch_size
-        held = rows // (mesh[0] * mesh[1] * training.microbatches)
+        rows_at_once = rows // (mesh[0] * mesh[1] * training.microbatches)
+        saved = saved_activation_bytes(
+            network, rows_at_once, training.input_length, training.target_length
+        )
         parts = {
-            "parameters": state / shared,
-            "gradients": state / shared,
-            "activations": work.saved_activation_bytes(
-                network, held, training.input_length, training.target_length
-            )
-            / mesh[2],
+            "parameters": state / splits,
+            "gradients": state / splits,
+            "activations": saved / mesh[2],
         }
     else:
-        held = 2**14 // work.CLAIM_SHAPE[0]
-        rows = mesh[0] * mesh[1] * held
+        rows_at_once = _SCORED_POSITIONS // costs.CLAIM_SHAPE[0]
+        rows = mesh[0] * mesh[1] * rows_at_once
         one_layer = dataclasses.replace(
             network,
             dtype="float32",
@@ -183,51 +184,51 @@ def _estimated(config: Config, place: Slice, mesh: Mesh, name: Name) -> Program:
             num_decoder_layers=1,
         )
         parts = {
-            "parameters": state / shared,
-            "activations": work.saved_activation_bytes(one_layer, held, *work.CLAIM_SHAPE),
+            "parameters": state / splits,
+            "activations": saved_activation_bytes(one_layer, rows_at_once, *costs.CLAIM_SHAPE),
         }
-    parts["else"] = 0.4 * sum(parts.values())
+    parts["else"] = _ESTIMATE_MARGIN * sum(parts.values())
     needs = sum(parts.values())
     return Program(name, needs <= place.chip.hbm_bytes, needs, parts, rows)
 
 
-def _compiled(config: Config, place: Slice, mesh: Mesh, name: Name, only_cached: bool) -> Program:
-    """What the compiler says, unless the parameters alone are more than a chip holds."""
-    least = work.state_bytes(config.model.network) / (mesh[1] * mesh[2])
-    if least > place.chip.hbm_bytes:
-        return Program(name, False, least, {"parameters": least}, 0)
-    found = answer_of(config, place, mesh, name, only_cached)
-    memory, flops = found.get("memory", {}), found.get("matmul_flops", 0.0) * place.chips
-    collectives = tuple(Collective(**fields) for fields in found.get("collectives", ()))
+def _compiled(config: Config, place: Slice, mesh: Shape, name: ProgramName) -> Program:
+    """The program that the compiler makes, unless the parameters alone are larger than a chip."""
+    share = parameter_bytes(config.model.network) / (mesh[1] * mesh[2])
+    if share > place.chip.hbm_bytes:
+        return Program(name, False, share, {"parameters": share}, 0)
+    answer = answer_of(config, place, mesh, name)
+    memory, flops = answer.get("memory", {}), answer.get("matmul_flops", 0.0) * place.chips
+    collectives = tuple(Collective(**fields) for fields in answer.get("collectives", ()))
     return Program(
         name=name,
-        fits="needs" not in found,
-        needs=found.get("needs", sum(memory.values())),
+        fits="needs" not in answer,
+        needs=answer.get("needs", sum(memory.values())),
         parts=memory,
-        rows=found["rows"],
+        rows=answer["rows"],
         times=_times(config, place, mesh, name, flops, collectives) if memory else None,
         collectives=collectives,
         matmul_flops=flops,
-        unknown_loops=found.get("unknown_loops", ()),
-        seconds=sum(found["seconds"]),
-        cpu_seconds=found["cpu_seconds"],
+        unknown_loops=answer.get("unknown_loops", ()),
+        seconds=sum(answer["seconds"]),
+        cpu_seconds=answer["cpu_seconds"],
     )
 
 
 def _times(
     config: Config,
     place: Slice,
-    mesh: Mesh,
-    name: Name,
+    mesh: Shape,
+    name: ProgramName,
     flops: float,
     collectives: Sequence[Collective],
 ) -> Times:
     chip = place.chip
     if name == "train":
-        moved = work.step_bytes(config, mesh)
+        moved = costs.step_bytes(config, mesh)
     else:
-        moved = work.scoring_bytes(config.model.network, mesh)
-        flops *= work.FLOAT32_PASSES
+        moved = costs.scoring_bytes(config.model.network, mesh)
+        flops *= costs.FLOAT32_PASSES
     return Times(
         compute=flops / place.chips / chip.peak_flops,
         memory=moved / chip.hbm_bandwidth,

@@ -1,28 +1,29 @@
-"""A plan in words."""
+"""A plan as the lines that `sycophancy plan` prints."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sycophancy.plan import work as work
+from sycophancy.model.size import parameter_bytes, parameter_count
+from sycophancy.plan import costs
 from sycophancy.plan.chips import GIB
 from sycophancy.plan.requirements import Plan, Program
 
-_WHAT = {"train": "training step", "score": "scoring, parameters split as in training"}
+_TITLES = {"train": "training step", "score": "scoring, parameters split as in training"}
 
 
 def lines(plan: Plan) -> Iterator[str]:
-    """What `sycophancy plan` prints."""
+    """The lines for both programs, the hours of each stage, and whether the run fits."""
     place, config = plan.place, plan.config
     data, fsdp, model = plan.mesh
-    parameters = work.parameters(config.model.network)
+    parameters = parameter_count(config.model.network)
     yield (
         f"{config.model.name} ({parameters / 1e6:,.0f} M parameters) on {place.name}: "
         f"{place.chips} chips of {place.chip.hbm_bytes / GIB:.2f} GiB ({place.topology}), "
         f"mesh {data} data x {fsdp} fsdp x {model} model, recipe {config.recipe}"
     )
     if not place.is_tpu:
-        yield "an estimate: there is no compiler for this chip here, memory is arithmetic only"
+        yield "an estimate by closed forms, as there is no compiler for this chip"
     for program in plan.programs:
         yield ""
         yield from _program_lines(plan, program)
@@ -32,16 +33,16 @@ def lines(plan: Plan) -> Iterator[str]:
 
 
 def _program_lines(plan: Plan, program: Program) -> Iterator[str]:
-    yield _WHAT[program.name] + (f": {program.rows} rows" if program.rows else "")
+    yield _TITLES[program.name] + (f": {program.rows} rows" if program.rows else "")
     if program.cpu_seconds:
         yield (
-            f"  compiler    asked for {program.seconds:.0f} s ({program.cpu_seconds:.0f} s of "
-            "processor time); the answer is kept"
+            f"  compiler    answered in {program.seconds:.0f} s ({program.cpu_seconds:.0f} s of "
+            "processor time)"
         )
     if not program.fits:
-        whose = "for the parameters alone" if list(program.parts) == ["parameters"] else "needed"
+        purpose = "for the parameters alone" if list(program.parts) == ["parameters"] else "needed"
         yield (
-            f"  memory      does NOT fit: {_gib(program.needs)} {whose}, "
+            f"  memory      does NOT fit: {_gib(program.needs)} {purpose}, "
             f"{_gib(plan.place.chip.hbm_bytes)} a chip available"
         )
         return
@@ -50,22 +51,27 @@ def _program_lines(plan: Plan, program: Program) -> Iterator[str]:
     yield f"  memory      {_gib(program.needs)} a chip ({share:.0%}): {parts}"
     if program.name == "train":
         yield (
-            f"  operations  {plan.model_flops:.3g} a step, {plan.done_flops:.3g} with "
-            "rematerialisation" + _checked(program, plan.done_flops)
+            f"  operations  {plan.needed_flops:.3g} a step, {plan.done_flops:.3g} with "
+            "rematerialisation" + _compared(program, plan.done_flops)
         )
     elif program.times:
-        flops = work.forward_flops(plan.config.model.network, program.rows, *work.CLAIM_SHAPE).total
+        flops = costs.forward_flops(
+            plan.config.model.network, program.rows, *costs.CLAIM_SHAPE
+        ).total
         yield (
-            f"  operations  {flops:.3g} a batch, each in {work.FLOAT32_PASSES} passes for float32"
-            + _checked(program, flops)
+            f"  operations  {flops:.3g} a batch, each in {costs.FLOAT32_PASSES} passes for float32"
+            + _compared(program, flops)
         )
-    for found in program.collectives:
+    for collective in program.collectives:
         yield (
-            f"  {found.kind:<18} {found.count:5d} times among {found.group} chips, "
-            f"{found.bytes / 2**20:,.0f} MiB, {found.sent / 2**20:,.0f} MiB sent"
+            f"  {collective.kind:<18} {collective.count:5d} times among {collective.group} chips, "
+            f"{collective.bytes / 2**20:,.0f} MiB, {collective.sent / 2**20:,.0f} MiB sent"
         )
     if program.unknown_loops:
-        yield f"  counted once, their length is unknown: loops {', '.join(program.unknown_loops)}"
+        yield (
+            "  counted once, as their iterations are unknown: loops "
+            + ", ".join(program.unknown_loops)
+        )
     if times := program.times:
         yield (
             f"  time        {times.best * 1e3:.3g} ms at best, bound by {times.bound}: compute "
@@ -81,14 +87,15 @@ def _program_lines(plan: Plan, program: Program) -> Iterator[str]:
         )
 
 
-def _checked(program: Program, flops: float) -> str:
+def _compared(program: Program, flops: float) -> str:
+    """How the compiled program's matrix products compare with the closed form."""
     if not program.matmul_flops:
         return ""
     return f" (the compiled program: {program.matmul_flops / flops:.1%} of that)"
 
 
 def _hours(plan: Plan) -> Iterator[str]:
-    claims, held_out = work.prompts(plan.config)
+    claims, held_out = costs.prompts(plan.config)
     steps = plan.config.training.finetune_steps
     both = plan.hours("evaluate")
     wanted = {
@@ -102,18 +109,17 @@ def _hours(plan: Plan) -> Iterator[str]:
 
 
 def _verdict(plan: Plan) -> str:
-    bad = [program.name for program in plan.programs if not program.fits]
-    if not bad:
+    if all(program.fits for program in plan.programs):
         return "fits: yes"
-    whose = "scoring does not; " if bad == ["score"] else ""
-    return f"fits: NO; {whose}" + "; ".join(advice_of(plan))
+    subject = "scoring does not; " if plan.train.fits else ""
+    return f"fits: NO; {subject}" + "; ".join(advice_of(plan))
 
 
 def advice_of(plan: Plan) -> list[str]:
-    """What to change, the most telling first, when something does not fit."""
+    """What to change if a program does not fit, the most effective change first."""
     training, network = plan.config.training, plan.config.model.network
     data, fsdp, model = plan.mesh
-    state = work.state_bytes(network) / (fsdp * model)
+    share = parameter_bytes(network) / (fsdp * model)
     advice = []
     more = next(
         (
@@ -127,14 +133,14 @@ def advice_of(plan: Plan) -> list[str]:
     )
     if more:
         advice.append(f"more fsdp: --mesh data=-1,fsdp={more},model={model}")
-    if plan.train.fits:  # what follows is for training only
+    if plan.train.fits:  # the rest is for training only
         return advice or ["a larger slice, or more model in --mesh"]
     if network.remat_policy != "full":
         advice.append("rematerialise: --set \"REMAT_POLICY='full'\"")
     parts = training.microbatches * 2
     if training.batch_size % (parts * data * fsdp) == 0:
         advice.append(f"smaller parts of a batch: --set MICROBATCHES={parts}")
-    if not advice or state > 0.5 * plan.place.chip.hbm_bytes:
+    if not advice or share > 0.5 * plan.place.chip.hbm_bytes:
         advice.append("a larger slice, or more model in --mesh")
     return advice
 
@@ -144,7 +150,11 @@ def _gib(size: float) -> str:
 
 
 def duration(hours: float) -> str:
-    """In the unit that suits it: hours, minutes or seconds."""
+    """A duration in hours, minutes or seconds.
+
+    >>> duration(1.5), duration(0.05), duration(0.0001)
+    ('1.5 h', '3.0 min', '< 1 s')
+    """
     if hours >= 1:
         return f"{hours:.1f} h"
     seconds = 3600 * hours

@@ -9,7 +9,7 @@ from sycophancy.config.schema import Config
 from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
 from sycophancy.model.mesh import auto_mesh, check_batch, filled
-from sycophancy.plan import work
+from sycophancy.model.size import parameter_bytes, saved_activation_bytes
 from sycophancy.stages.memory import WAYS_OUT, device_memory, host_memory
 
 
@@ -90,9 +90,9 @@ def check_batch_memory(config: Config, run: RunFolder) -> None:
     check_batch(training.batch_size, training.microbatches, mesh)
     available = device_memory(jax.local_devices()[0]) or host_memory() / jax.local_device_count()
     rows = training.batch_size // (mesh[0] * mesh[1] * training.microbatches)
-    kept = work.saved_activation_bytes(network, rows, training.input_length, training.target_length)
+    kept = saved_activation_bytes(network, rows, training.input_length, training.target_length)
     # Half of what the formulas say: the compiler was seen to need 0.9 to 28 times as much.
-    least = (2 * work.state_bytes(network) / (mesh[1] * mesh[2]) + kept / mesh[2]) / 2
+    least = (2 * parameter_bytes(network) / (mesh[1] * mesh[2]) + kept / mesh[2]) / 2
     if least > available:
         raise UserError(
             f"a step of BATCH_SIZE {training.batch_size} needs more than {least / 1e9:,.1f} GB on "
@@ -105,5 +105,5 @@ def _mesh(config: Config) -> tuple[int, int, int]:
     import jax
 
     memory = device_memory(jax.local_devices()[0])
-    state = 2 * work.state_bytes(config.model.network)
+    state = 2 * parameter_bytes(config.model.network)
     return filled(auto_mesh(config.training.mesh, state, memory), jax.device_count())

@@ -136,7 +136,7 @@ def test_a_stopped_command_says_how_to_continue(tmp_path, name, code):
          "a" * 300, "--", "run", "--model", "mini_base"),
         ("prepare", "--model", "mini_base", "--seed", "9" * 5_000),
         ("plan", "--model", "mini_base", "--topology", f"v4:{'9' * 5_000}"),
-        ("plan", "--all", "--mesh", "data=1"),
+        ("plan", "--model", "mini_base", "--topology", "v4-8", "--mesh", "rows=1"),
         ("prepare", "--model", "mini_base", "--show", "9" * 30),
     ],
 )  # fmt: skip

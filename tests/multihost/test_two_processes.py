@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import compiled_programs
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -31,12 +33,12 @@ import os
 from sycophancy.cli.main import main
 from sycophancy.engine.distributed import _Many
 from sycophancy.errors import UserError
-agree = _Many.agree
-def agree_or_fail(self, decide):
+broadcast = _Many.broadcast
+def broadcast_or_fail(self, decide):
     if not self.leader:
         MISTAKE
-    return agree(self, decide)
-_Many.agree = agree_or_fail
+    return broadcast(self, decide)
+_Many.broadcast = broadcast_or_fail
 main()
 """
 
@@ -59,7 +61,8 @@ class Processes:
         for index in range(processes):
             environment = {
                 **os.environ,
-                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+                "XLA_FLAGS": f"{compiled_programs.WITHOUT_OPTIMISATION} "
+                f"--xla_force_host_platform_device_count={devices}",
                 "JAX_PLATFORMS": "cpu",
                 # Processes meet without a proxy, whatever the hub needs; nothing listens there.
                 "http_proxy": "http://127.0.0.1:9",
@@ -81,6 +84,11 @@ class Processes:
                 )
             )
 
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
     def ended(self, seconds: float = SECONDS) -> list[Ended]:
         found = []
         for process in self.processes:
@@ -89,19 +97,29 @@ class Processes:
         return found
 
 
+Start = Callable[..., Processes]
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[Start]:
+    """Starts processes; kills those that are left."""
+    started: list[Processes] = []
+
+    def start(*words: object, processes: int, devices: int, mistake: str = "") -> Processes:
+        started.append(Processes([str(word) for word in words], processes, devices, mistake))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for processes in started:
+            processes.kill()
+
+
 @pytest.fixture
-def start() -> Iterator[Callable[..., Processes]]:
-    crews: list[Processes] = []
-
-    def begin(*words: object, processes: int, devices: int, mistake: str = "") -> Processes:
-        crews.append(Processes([str(word) for word in words], processes, devices, mistake))
-        return crews[-1]
-
-    yield begin
-    for processes in crews:
-        for process in processes.processes:
-            process.kill()
-            process.communicate()
+def start() -> Iterator[Start]:
+    with starting() as start:
+        yield start
 
 
 def words(micro, out: Path, *more: str) -> list[object]:
@@ -131,23 +149,24 @@ WITHOUT_DROPOUT = ("--set", "DROPOUT_RATE=0")
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> Path:
-    """The run of two processes that the first test makes; the last one stops on its way there."""
-    return tmp_path_factory.mktemp("two") / "run"
+def uninterrupted(micro, tmp_path_factory) -> Path:
+    """The run folder that two processes with two devices each fill."""
+    run = tmp_path_factory.mktemp("two") / "run"
+    # A mesh of its own choosing is the same one here, where no device tells its memory.
+    command = words(micro, run, *WITHOUT_DROPOUT, "--mesh", "auto")
+    with starting() as start:
+        leader, other = start(*command, processes=2, devices=2).ended()
+    assert leader.code == 0, leader.err
+    assert other.code == 0, other.err
+    assert other.out.count("\n") <= other.out.count("[Gloo]")  # it prints nothing of its own
+    assert leader.out.splitlines()[-1] == str(run / "finetune")
+    return run
 
 
-@pytest.mark.slow
 def test_two_processes_do_what_one_does(micro, tmp_path, start, uninterrupted):
     one, two = tmp_path / "one", uninterrupted
     (alone,) = start(*words(micro, one, *WITHOUT_DROPOUT), processes=1, devices=4).ended()
     assert alone.code == 0, alone.err
-    # A mesh of its own choosing is the same one here, where no device tells its memory.
-    said = words(micro, two, *WITHOUT_DROPOUT, "--mesh", "auto")
-    leader, other = start(*said, processes=2, devices=2).ended()
-    assert leader.code == 0, leader.err
-    assert other.code == 0, other.err
-    assert other.out.count("\n") <= other.out.count("[Gloo]")  # it says nothing of its own
-    assert leader.out.splitlines()[-1] == str(two / "finetune")
 
     kept = [pq.read_table(run / "filter/kept.parquet")["example_id"] for run in (one, two)]
     assert kept[0].equals(kept[1])
@@ -182,12 +201,15 @@ def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, 
     assert "Check failure stack trace" not in err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "line"),
     [
-        ("raise UserError('no memory here')", "sycophancy: no memory here"),
-        ("raise ValueError('a bug')", "ValueError: a bug"),
+        pytest.param(
+            "raise UserError('no memory here')",
+            "sycophancy: no memory here",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("raise ValueError('a bug')", "ValueError: a bug", marks=pytest.mark.slow),
         ("os.kill(os.getpid(), 9)", "sycophancy: process 1 on HOST was killed by SIGKILL"),
     ],
 )
@@ -207,7 +229,6 @@ def test_what_ends_one_process_alone_is_told_by_the_other(micro, tmp_path, start
     assert told[0] == leader.err.splitlines()[-1]
 
 
-@pytest.mark.slow
 def test_bad_input_ends_every_process_with_the_same_line(micro, tmp_path, start):
     processes = start(
         *words(micro, tmp_path / "run", "--set", "VOCABULARY=gone"), processes=2, devices=1
@@ -228,8 +249,6 @@ def test_told_to_stop_one_process_stops_all_and_they_continue_bit_for_bit(
     micro, tmp_path, start, uninterrupted
 ):
     """SIGTERM reaches one host, as when it is preempted, long before training: while JAX starts."""
-    if not uninterrupted.exists():
-        pytest.skip("the test that makes the run to compare with was left out")
     run = tmp_path / "run"
     processes = start(*words(micro, run, *WITHOUT_DROPOUT), processes=2, devices=2)
     deadline = time.monotonic() + SECONDS

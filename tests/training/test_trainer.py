@@ -96,12 +96,12 @@ def stop_at(patched, moments):
 def test_it_learns(changed, run, tmp_path):
     heard = []
     finetune(
-        changed(finetune_steps=30, log_period=10, microbatches=1, learning_rate=5e-2),
+        changed(finetune_steps=40, log_period=20),
         run,
         tmp_path,
         report=lambda step, metrics: heard.append((step, metrics["loss"])),
     )
-    assert [step for step, _ in heard] == [10, 20, 30]
+    assert [step for step, _ in heard] == [20, 40]
     assert heard[-1][1] < 0.7 * heard[0][1]
 
 
@@ -120,7 +120,9 @@ def test_what_is_written(uninterrupted, network):
     assert all(array.dtype == np.float32 for array in trained.values())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_resume_is_bitwise_identical(config, run, tmp_path, uninterrupted, seed, monkeypatch):
     """Stopped by SIGTERM at two drawn steps, in the middle of log periods too, and continued."""
     moments = sorted(random.Random(seed).sample(range(1, 6), 2))
@@ -183,35 +185,45 @@ def test_without_held_out_rows_a_note_says_so_and_training_goes_on(changed, run,
 
 
 def meshes(devices):
-    """Every data x fsdp x model mesh of so many devices."""
+    """Every data x fsdp x model mesh of this number of devices."""
     sizes = [size for size in range(1, devices + 1) if devices % size == 0]
     return [shape for shape in itertools.product(sizes, repeat=3) if math.prod(shape) == devices]
 
 
-@pytest.mark.parametrize("devices", [2, 4, 8])
-def test_the_mesh_does_not_change_the_losses(changed, network, params, batch, devices):
-    """Three steps on every mesh against one device: within 2e-5, the last parameters within 1e-4.
+def three_steps(network, training, params, batch, shape):
+    """Losses and parameters of three steps on a mesh."""
+    mesh = sharding.make_mesh(shape, jax.devices()[: math.prod(shape)])
+    program = make_program(network, training, mesh)
+    state = program.start(sharding.put(params, sharding.shardings_of(program.state.params)))
+    losses = []
+    with jax.set_mesh(mesh):
+        for _ in range(3):
+            state, loss = program.step(state, sharding.put_batch(batch, mesh))
+            losses.append(float(loss))
+    return losses, jax.tree.map(np.asarray, state.params)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        pytest.param([(2, 2, 2)], id="2x2x2"),
+        *(
+            pytest.param(meshes(devices), id=f"{devices} devices", marks=pytest.mark.slow)
+            for devices in (2, 4, 8)
+        ),
+    ],
+)
+def test_the_mesh_does_not_change_the_losses(changed, network, params, batch, shapes):
+    """Three steps on each mesh against one device: within 2e-5, the last parameters within 1e-4.
 
     In float32 only the order of sums differs; 1e-6 a step, which Adafactor's normalised updates
     may amplify where a gradient is near zero.
     """
     training = changed(batch_size=8, microbatches=1, dropout_rate=0.0).training
     rows = {name: np.asarray(value) for name, value in batch.items()}
-
-    def three_steps(shape):
-        mesh = sharding.make_mesh(shape, jax.devices()[: math.prod(shape)])
-        program = make_program(network, training, mesh)
-        state = program.start(sharding.put(params, sharding.shardings_of(program.state.params)))
-        losses = []
-        with jax.set_mesh(mesh):
-            for _ in range(3):
-                state, loss = program.step(state, sharding.put_batch(rows, mesh))
-                losses.append(float(loss))
-        return losses, jax.tree.map(np.asarray, state.params)
-
-    expected, last = three_steps((1, 1, 1))
-    for shape in meshes(devices):
-        losses, trained = three_steps(shape)
+    expected, last = three_steps(network, training, params, rows, (1, 1, 1))
+    for shape in shapes:
+        losses, trained = three_steps(network, training, params, rows, shape)
         np.testing.assert_allclose(losses, expected, rtol=2e-5, err_msg=str(shape))
         for a, b in zip(jax.tree.leaves(trained), jax.tree.leaves(last), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-4, err_msg=str(shape))
@@ -333,9 +345,26 @@ def test_missing_rows_are_named(changed, tmp_path):
         finetune(config, tmp_path, tmp_path / "out")
 
 
-def test_bfloat16_activations_keep_float32_parameters(changed, run, tmp_path):
-    config = changed(finetune_steps=2)
-    half = dataclasses.replace(config.model.network, dtype="bfloat16")
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, network=half))
-    last = finetune(config, run, tmp_path)
+@pytest.fixture
+def half(config):
+    """`config` with activations in bfloat16."""
+    network = dataclasses.replace(config.model.network, dtype="bfloat16")
+    training = dataclasses.replace(config.training, finetune_steps=2)
+    model = dataclasses.replace(config.model, network=network)
+    return dataclasses.replace(config, model=model, training=training)
+
+
+def test_a_step_with_bfloat16_activations_gives_float32_parameters(half, batch):
+    """Traced, not run."""
+    training = dataclasses.replace(half.training, batch_size=8)
+    mesh = sharding.make_mesh(training.mesh)
+    program = make_program(half.model.network, training, mesh)
+    with jax.set_mesh(mesh):
+        state, loss = jax.eval_shape(program.step, program.state, batch)
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, loss))} == {np.dtype("float32")}
+
+
+@pytest.mark.slow
+def test_bfloat16_activations_keep_float32_parameters(half, run, tmp_path):
+    last = finetune(half, run, tmp_path)
     assert state_of(last)["params/token_embedder/embedding"].dtype == np.float32

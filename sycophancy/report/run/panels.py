@@ -28,6 +28,7 @@ RIGHT_ANSWERS = (
     ("No opinion", "accuracy_neutral"),
     ("Wrong user", "accuracy_user_wrong"),
     ("Right user", "accuracy_user_right"),
+    ("User's view shown", "accuracy_user_view"),
     ("Right", "accuracy"),
 )
 MATCHES = (("User's view shown", "match_rate"), ("View hidden", "neutral_match_rate"))

@@ -95,7 +95,7 @@ def read_run(run: Path) -> RunRecord:
     """
     if not (run / "config.gin").is_file():
         raise UserError(f"{run} is not a run folder: it has no config.gin")
-    config = _text(run / "config.gin")
+    config = macros.text_of(run / "config.gin")
     entries = macros.read_text(config, "config.gin")
     settings = {name: entry.value for name, entry in entries.items()}
     metrics = read_series(run)
@@ -173,10 +173,3 @@ def _stages(run: Path) -> list[StageRecord]:
             versions if isinstance(versions, dict) else {},
         )
     return [order[key] for key in sorted(order)]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None

@@ -1,0 +1,74 @@
+"""How many parameters a T5 1.1 has, and how many bytes it needs: closed forms, without JAX."""
+
+from __future__ import annotations
+
+from sycophancy.config.schema import NetworkConfig
+
+_POSITION_BUCKETS = 32  # of the relative position biases of each stack
+
+
+def parameter_count(network: NetworkConfig) -> int:
+    """Parameters of a network, norms and position biases included.
+
+    Example:
+        >>> from sycophancy.config.load import load_config
+        >>> parameter_count(load_config("flan_t5_small", "paper").model.network)
+        76961152
+    """
+    attention, mlp = layer_parameters(network)
+    width = network.emb_dim
+    encoder = network.num_encoder_layers * (attention + mlp + 2 * width)
+    decoder = network.num_decoder_layers * (2 * attention + mlp + 3 * width)
+    tables = (1 if network.logits_via_embedding else 2) * network.vocab_size * width
+    return encoder + decoder + tables + 2 * (width + _POSITION_BUCKETS * network.num_heads)
+
+
+def layer_parameters(network: NetworkConfig) -> tuple[int, int]:
+    """Parameters of one attention and of one MLP, without norms."""
+    joined = network.num_heads * network.head_dim
+    branches = len(network.mlp_activations) + 1
+    return 4 * network.emb_dim * joined, branches * network.emb_dim * network.mlp_dim
+
+
+def parameter_bytes(network: NetworkConfig) -> int:
+    """Bytes of the parameters in float32; Adafactor's factored moments add less than 1%."""
+    return 4 * parameter_count(network)
+
+
+def activation_bytes(network: NetworkConfig) -> int:
+    """Bytes of one activation in the network's dtype."""
+    return 2 if network.dtype == "bfloat16" else 4
+
+
+def saved_activation_bytes(network: NetworkConfig, rows: int, inputs: int, targets: int) -> int:
+    """Estimates the bytes that a forward pass keeps for the backward pass.
+
+    Without rematerialisation it keeps, for each pair of attention, the softmax in float32, its
+    product in the activations' dtype and the dropout mask; for each token, the branches of the MLP,
+    the heads, and the norms in float32. REMAT_POLICY "dots" drops the pairs and norms, and "full"
+    keeps only the layers' inputs.
+
+    Args:
+        network: its shape, dtype and REMAT_POLICY.
+        rows: rows of the batch.
+        inputs: encoder positions of a row.
+        targets: decoder positions of a row.
+    """
+    width = activation_bytes(network)
+    joined, heads = network.num_heads * network.head_dim, network.num_heads
+    branches = len(network.mlp_activations) + 2
+    encoder, decoder = network.num_encoder_layers, network.num_decoder_layers
+    pairs = heads * (encoder * inputs**2 + decoder * (targets**2 + targets * inputs))
+    inner = encoder * inputs + decoder * targets
+    logits = 3 * 4 * targets * network.vocab_size
+    carried = network.emb_dim * width * inner
+    if network.remat_policy == "full":
+        return rows * (carried + logits)
+    products = width * (
+        inner * (branches * network.mlp_dim + 4 * joined)
+        + decoder * (3 * targets + 2 * inputs) * joined
+    )
+    if network.remat_policy == "dots":
+        return rows * (carried + products + logits)
+    norms = inner * network.emb_dim * 4 * 3
+    return rows * (carried + products + norms + pairs * (4 + width + 2) + logits)

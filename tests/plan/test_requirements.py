@@ -1,0 +1,103 @@
+"""What a plan says of a run, with a compiler that is replaced and with the real one."""
+
+import importlib.util
+
+import pytest
+
+from sycophancy.config.load import load_config
+from sycophancy.model.size import parameter_bytes
+from sycophancy.plan import costs, request
+from sycophancy.plan.chips import GIB, parse_slice
+from sycophancy.plan.requirements import Plan, Program, Times, make_plan
+from sycophancy.plan.wording import advice_of, lines
+
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu, the TPU compiler, is not installed (the extra `plan`)",
+)
+
+
+ANSWER = {
+    "memory": {"arguments": 2 * GIB, "temporaries": 3 * GIB, "output": 0},
+    "collectives": [],
+    "matmul_flops": 1e12,
+    "unknown_loops": [],
+    "rows": 64,
+    "seconds": [1.0, 2.0],
+    "cpu_seconds": 3.0,
+}
+TOO_LARGE = Program("score", False, 40 * GIB, {}, 64)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The requests that reach a compiler that stands in for the TPU's; scoring never fits it."""
+    requests = []
+
+    def ask(request, place):
+        requests.append(request)
+        if request["program"] == "score":
+            return {"needs": 40 * GIB, "rows": 64, "seconds": [1.0, 2.0], "cpu_seconds": 3.0}
+        return ANSWER
+
+    monkeypatch.setattr(request, "_ask_compiler", ask)
+    monkeypatch.setattr(request.importlib.util, "find_spec", lambda name: object())
+    return requests
+
+
+def test_scoring_that_does_not_fit_is_named(asked):
+    plan = make_plan(load_config("flan_t5_xxl", "paper", ["MESH=(1,16,1)"]), parse_slice("v4-32"))
+    text = "\n".join(lines(plan))
+    assert "5.00 GiB a chip" in text
+    assert "loops" not in text
+    assert "does NOT fit: 40.00 GiB needed" in text
+    assert "fits: NO; scoring does not; a larger slice" in text
+
+
+def test_parameters_larger_than_a_chip_need_no_compiler(asked):
+    config = load_config("flan_t5_xxl", "paper", ["MESH=(16,1,1)"])
+    plan = make_plan(config, parse_slice("v4-32"))
+    assert [request["program"] for request in asked] == []
+    assert not plan.train.fits
+    assert plan.train.needs == parameter_bytes(config.model.network)
+    assert "41.48 GiB for the parameters alone" in "\n".join(lines(plan))
+
+
+def test_utilisation_and_hours_follow_from_the_best_time():
+    config, place = load_config("flan_t5_base", "paper"), parse_slice("v4-8")
+    times = Times(compute=0.5, memory=0.25, interconnect=0.25)
+    train = Program("train", True, GIB, {}, 64, times)
+    flops = 0.5 * 4 * 275e12
+    plan = Plan(config, place, (4, 1, 1), flops, flops, train, TOO_LARGE)
+    assert times.bound == "compute"
+    assert plan.utilisation == pytest.approx(1.0)
+    assert plan.hours("finetune") == pytest.approx(1_000 * 0.5 / 3600)
+    assert plan.hours("filter") is None
+    assert times.serial == 1.0
+
+
+def test_advice_ends_with_a_larger_slice():
+    bindings = ["MESH=(1,4,1)", "REMAT_POLICY='full'", "MICROBATCHES=16"]
+    config = load_config("flan_t5_xxl", "paper", bindings)
+    train = Program("train", False, 40 * GIB, {}, 64)
+    plan = Plan(config, parse_slice("v5e:2x2"), (1, 4, 1), 1.0, 1.0, train, TOO_LARGE)
+    assert advice_of(plan) == ["a larger slice, or more model in --mesh"]
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_tpu_compiler_agrees_with_the_closed_forms():
+    config = load_config("flan_t5_small", "paper")
+    plan = make_plan(config, parse_slice("v4-32"))
+    train, score = plan.programs
+    assert train.fits
+    assert score.fits
+    assert train.matmul_flops == plan.done_flops
+    scored = costs.forward_flops(config.model.network, score.rows, *costs.CLAIM_SHAPE)
+    assert score.matmul_flops == scored.total
+    # Arguments are the parameters, Adafactor's factored moments and a batch; tiles pad a little.
+    state = parameter_bytes(config.model.network)
+    for program in plan.programs:
+        assert state < program.parts["arguments"] < 1.01 * state
+    assert {collective.kind for collective in train.collectives} == {"all-reduce"}
