@@ -1,33 +1,36 @@
-"""What a training step costs, apart: the feed, compiling, the step.
+"""Measures the parts of a finetuning: reading batches, compiling, a training step, a validation.
 
   python scripts/bench_train.py --model mini_base --recipe demo --data-dir runs/demo
 
-Reports seconds on the clock and seconds of processor time, since the clock means little on a
-machine that does something else too.
+Reports seconds of wall-clock time and of processor time, because wall-clock time means little on a
+machine that runs other programs too.
 """
 
 import argparse
 import contextlib
 import itertools
 import time
+from collections.abc import Iterator
 
 import jax
 
 from sycophancy.config.load import load_config
 from sycophancy.model import sharding
-from sycophancy.model.checkpoints import load_checkpoint
+from sycophancy.model.checkpoints.formats import load_checkpoint
 from sycophancy.training.feed import Feed, open_dataset
+from sycophancy.training.held_out import read_held_out
 from sycophancy.training.step import make_program
+from sycophancy.training.validation import Validator
 
 
 @contextlib.contextmanager
-def measured(what: str, times: int = 1):
-    """Prints the cost of its block, a time."""
+def measured(part: str, times: int = 1) -> Iterator[None]:
+    """Prints the cost of its block, divided by `times`."""
     clock, processor = time.perf_counter(), time.process_time()
     yield
     clock = (time.perf_counter() - clock) / times
     processor = (time.process_time() - processor) / times
-    print(f"{what:24} {clock:8.4f} s clock  {processor:8.4f} s processor")
+    print(f"{part:24} {clock:8.4f} s clock  {processor:8.4f} s processor")
 
 
 def main() -> None:
@@ -42,7 +45,7 @@ def main() -> None:
     config = load_config(arguments.model, arguments.recipe, arguments.set)
     training, steps = config.training, arguments.steps
     with measured("open the data set"):
-        dataset, told = open_dataset(training, arguments.data_dir, config.model.vocabulary)
+        dataset, _ = open_dataset(training, arguments.data_dir, config.model.vocabulary)
         batches = dataset.as_numpy_iterator()
     with measured("first batch"):
         next(batches)
@@ -52,6 +55,9 @@ def main() -> None:
     real = sum((batch["encoder_input_tokens"] > 0).sum() for batch in seen) / steps
     examples = sum((batch["decoder_target_tokens"] == 1).sum() for batch in seen) / steps
     print(f"{positions:.0f} prompt positions, {real:.0f} tokens, {examples:.0f} examples a batch")
+
+    with measured("read held-out rows"):
+        held_out, _ = read_held_out(training, arguments.data_dir, config.model.vocabulary)
 
     mesh = sharding.make_mesh(sharding.resolve(training.mesh, config.model.network))
     program = make_program(config.model.network, training, mesh)
@@ -70,13 +76,21 @@ def main() -> None:
             for batch in seen:
                 state, loss = program.step(state, sharding.put_batch(batch, mesh))
                 loss.block_until_ready()
-        dataset, told = open_dataset(training, arguments.data_dir, config.model.vocabulary)
-        with Feed(dataset, told) as feed:
+        dataset, reading = open_dataset(training, arguments.data_dir, config.model.vocabulary)
+        with Feed(dataset, reading) as feed:
             next(feed)
             with measured("step with its feed", steps):
                 for batch in itertools.islice(feed, steps):
                     state, loss = program.step(state, sharding.put_batch(batch, mesh))
                     loss.block_until_ready()
+        validator = Validator(held_out, program.add_sums, mesh)
+        with measured("first validation"):
+            validator.measure(state.params)
+        with measured("validation", times=3):
+            for _ in range(3):
+                validator.measure(state.params)
+        batches = sum(len(part.batches) for part in held_out)
+        print(f"{batches} batches a validation, {training.save_period} steps between validations")
 
 
 if __name__ == "__main__":

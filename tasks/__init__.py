@@ -1,7 +1,7 @@
-"""SeqIO tasks and mixtures over the prepared files of a run.
+"""SeqIO tasks and mixtures that read the prepared files of a run.
 
-Importing this package registers the tasks and reads nothing. What they read is said when a data set
-is built, in this order:
+Importing this package registers the tasks and reads nothing. The files are chosen when a data set
+is built, by the first of these that names them:
 
 1. `with tasks.reading(data_dir=..., vocabulary=...):` around the call;
 2. the gin macros `DATA_DIR`, `VOCABULARY` and `MIXTURE_RATIO`
@@ -13,9 +13,9 @@ is built, in this order:
 | `sycophancy_intervention` | `filter/kept` | `prepare/intervention_validation` |
 | `instruction_tuning` | `prepare/instructions` | `prepare/instructions_validation` |
 | `sycophancy_mix` | both, 5 : 1 or `MIXTURE_RATIO` | both |
-| `sycophancy_mix_{A}to{B}` | both, A : B; zero leaves a task out | both |
+| `sycophancy_mix_{A}to{B}` | both, A : B; a rate of 0 leaves a task out | both |
 | `sycophancy_eval_{SET}` | | `prepare/evaluation/{SET}` |
-| `sycophancy_eval` | | all sets whose metrics need scores alone |
+| `sycophancy_eval` | | all sets whose metrics need only scores |
 """
 
 import seqio
@@ -29,10 +29,10 @@ __all__ = ["Reading", "get", "reading"]
 
 
 def get(name: str) -> seqio.Task | seqio.Mixture:
-    """The task or mixture called `name`; any `sycophancy_mix_{A}to{B}` is made when asked for.
+    """The task or mixture called `name`; a name `sycophancy_mix_{A}to{B}` is registered first.
 
     Raises:
-      UserError: there is none; the message lists what there is.
+      UserError: there is no task or mixture of this name; the message lists the names.
     """
     mixtures.add_ratio(name)
     known = set(seqio.TaskRegistry.names()) | set(seqio.MixtureRegistry.names())

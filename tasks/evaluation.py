@@ -1,8 +1,8 @@
-"""The held-out sets as SeqIO evaluation tasks, so that any SeqIO evaluator gives our numbers.
+"""The held-out sets as SeqIO evaluation tasks, with which any SeqIO evaluator gets our metrics.
 
-An item becomes one row a choice: the prompt and that choice as target. Metrics get the rows' scores
-(log-likelihood of the target given the prompt), gather them by item id and call
-`sycophancy.evaluation.metrics`, which measures our own scorer's predictions too.
+For each choice of an item there is one row, with the prompt as inputs and the choice as targets.
+The metric functions get the rows' scores (log-likelihood of the target given the prompt), group
+them by item, and call `sycophancy.evaluation.metrics`, which also measures our own scorer.
 """
 
 from __future__ import annotations
@@ -42,13 +42,14 @@ SETS = (
     "instruction",
 )
 NAMES = tuple(f"sycophancy_eval_{name.replace('/', '_')}" for name in SETS)
-ALL = "sycophancy_eval"  # the sets that need scores alone, for evaluators that take one mixture
+ALL = "sycophancy_eval"  # the sets that need only scores, for evaluators that take one mixture
 
 
 class ItemSource(seqio.DataSource):
-    """Rows {inputs, targets, item (json), choice, place (the item's, in the file)} of one file.
+    """The rows of one file of items, one for each choice.
 
-    All rows of an item go to one shard.
+    A row has `inputs`, `targets`, `item` (JSON), `choice` and `place` (the item's number in the
+    file). All rows of an item go to the same shard.
     """
 
     def __init__(self, file: str) -> None:
@@ -76,12 +77,12 @@ class ItemSource(seqio.DataSource):
         use_cached: bool = False,
         num_epochs: int | None = 1,
     ) -> tf.data.Dataset:
-        """One row a choice; see `seqio.DataSource.get_dataset`."""
+        """One row for each choice; see `seqio.DataSource.get_dataset`."""
         del split, sequence_length, use_cached, num_epochs
         items = self.items()
         places = shards.order(len(items), shuffle, seed, shard_info)
 
-        def rows() -> Iterator[dict[str, Any]]:
+        def rows() -> Iterator[dict[str, str | int]]:
             for place in places:
                 item = items[place]
                 text = json.dumps(dataclasses.asdict(item))
@@ -99,7 +100,7 @@ class ItemSource(seqio.DataSource):
         return tf.data.Dataset.from_generator(rows, output_signature=signature)
 
     def items(self) -> list[Item]:
-        """The file's items, in its order."""
+        """The file's items, in the file's order."""
         return read_items(location.data_dir() / self._file)
 
 
@@ -111,10 +112,10 @@ def leave_out_long_items(
     source: ItemSource,
     task: str,
 ) -> tf.data.Dataset:
-    """The rows of the items whose prompt and choices fit, since a cut prompt asks nothing.
+    """Leaves out items whose prompt or choices are too long, because a truncated prompt is useless.
 
-    With an item go all of its pair, as they are compared with each other. One line of log says how
-    many.
+    Items of one pair are compared with each other, so all items of the pair are left out. The
+    number of items that are left out is logged.
 
     Raises:
       UserError: no item fits.
@@ -126,13 +127,13 @@ def leave_out_long_items(
     too_long = {item.pair_id for item in _long_items(items, limits, output_features)}
     fits = np.array([item.pair_id not in too_long for item in items], np.bool_)
     if count := int((~fits).sum()):
-        found = (
+        message = (
             f"{task}: {count:,} of {len(items):,} items ({count / len(items):.1%}) are left out, "
-            f"for they or what they are paired with are longer than {in_words(limits)}"
+            f"because they or an item of their pair are longer than {in_words(limits)}"
         )
         if not fits.any():
-            raise UserError(found)
-        logger.warning("%s", found)
+            raise UserError(message)
+        logger.warning("%s", message)
     mask = tf.constant(fits)
     return dataset.filter(lambda row: mask[row["place"]])
 
@@ -155,34 +156,41 @@ def _long_items(
 def keep_item(
     output: str, *, example: Mapping[str, Any], is_target: bool
 ) -> tuple[Item, int] | str:
-    """A target becomes (item, choice); a model's output stays text."""
+    """Turns a target into its item and the number of its choice; returns a model's output as it is.
+
+    Args:
+      output: the target or the model's output.
+      example: the row as SeqIO passes it.
+      is_target: whether `output` is the target.
+    """
     if not is_target:
         return output
     return Item(**json.loads(example["item"])), int(example["choice"])
 
 
 def rank_choices(targets: Sequence[tuple[Item, int]], scores: Sequence[float]) -> dict[str, float]:
-    """Metrics by name, from one score a choice.
+    """Computes metrics, by name, from one score for each choice.
 
     Raises:
-      UserError: an item lacks a choice's score, or has two.
+      UserError: a choice of an item has no score, or two.
     """
     items: dict[str, Item] = {}
     by_item: dict[str, dict[int, float]] = {}
     for (item, choice), score in zip(targets, np.asarray(scores).reshape(-1), strict=True):
-        found = by_item.setdefault(item.item_id, {})
-        if choice in found:
+        item_scores = by_item.setdefault(item.item_id, {})
+        if choice in item_scores:
             raise UserError(f"item {item.item_id}: choice {choice} was scored twice")
         items[item.item_id] = item
-        found[choice] = float(score)
+        item_scores[choice] = float(score)
     predictions = []
     for item in items.values():
-        found = by_item[item.item_id]
-        if len(found) != len(item.choices):
+        item_scores = by_item[item.item_id]
+        if len(item_scores) != len(item.choices):
             raise UserError(
-                f"item {item.item_id}: {len(found)} of {len(item.choices)} choices were scored"
+                f"item {item.item_id}: {len(item_scores)} of {len(item.choices)} choices were "
+                "scored"
             )
-        likelihoods = tuple(found[choice] for choice in range(len(item.choices)))
+        likelihoods = tuple(item_scores[choice] for choice in range(len(item.choices)))
         predictions.append(Prediction(item.item_id, likelihoods, (False,) * len(item.choices)))
     metrics = compute_metrics(list(items.values()), predictions)
     return {name: metric.value for name, metric in metrics.items()}
@@ -191,14 +199,14 @@ def rank_choices(targets: Sequence[tuple[Item, int]], scores: Sequence[float]) -
 def mean_log_likelihood(
     targets: Sequence[tuple[Item, int]], scores: Sequence[float]
 ) -> dict[str, float]:
-    """Of the target; natural log, summed over its tokens. Free-text targets have no rival."""
+    """The mean log-likelihood of free-text targets; natural log, summed over a target's tokens."""
     return {"instruction/log_likelihood": float(np.mean(np.asarray(scores).reshape(len(targets))))}
 
 
 def exact_match(
     targets: Sequence[tuple[Item, int]], predictions: Sequence[str]
 ) -> dict[str, float]:
-    """Share of outputs that are the target word for word; needs an evaluator that decodes."""
+    """The share of outputs that equal the target word for word; needs an evaluator that decodes."""
     right = [
         item.choices[choice].split() == output.split()
         for (item, choice), output in zip(targets, predictions, strict=True)

@@ -1,4 +1,4 @@
-"""What every task hands to a model, and by which vocabulary."""
+"""The features that every task gives to a model, and their vocabulary."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from . import location
 
 
 class RunVocabulary(seqio.SentencePieceVocabulary):
-    """The SentencePiece model that is in force when a data set is built.
+    """The SentencePiece model that `location.vocabulary` names when a data set is built.
 
-    Equal to any SentencePiece vocabulary of the same file, since T5X compares the task's
+    It equals every SentencePiece vocabulary of the same file, because T5X compares the task's
     vocabulary with the model's.
     """
 
@@ -27,7 +27,7 @@ class RunVocabulary(seqio.SentencePieceVocabulary):
     def sentencepiece_model_file(self) -> str:
         return location.vocabulary()
 
-    def _model_context(self):
+    def _model_context(self) -> seqio.SentencePieceVocabulary._ModelContext:
         path = location.vocabulary()
         try:
             return _load(path)._model_context()
@@ -56,7 +56,7 @@ def _load(path: str) -> seqio.SentencePieceVocabulary:
 
 VOCABULARY = RunVocabulary()
 
-# Flan-T5 was trained with an end of sequence behind inputs and targets alike.
+# Flan-T5 was trained with an end of sequence after inputs and after targets.
 OUTPUT_FEATURES = {
     "inputs": seqio.Feature(vocabulary=VOCABULARY, add_eos=True),
     "targets": seqio.Feature(vocabulary=VOCABULARY, add_eos=True),
@@ -64,6 +64,6 @@ OUTPUT_FEATURES = {
 
 
 def check_vocabulary(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Loads the vocabulary here, since TensorFlow mangles what is raised while it traces."""
+    """Loads the vocabulary outside of TensorFlow's tracing, which would change the errors."""
     VOCABULARY.load_model()
     return dataset

@@ -1,4 +1,4 @@
-"""Flan-style instruction tuning, mixed in so that the model keeps following instructions."""
+"""Flan-style instruction tuning, which keeps the finetuned model following instructions."""
 
 import seqio
 

@@ -1,4 +1,4 @@
-"""The generated claims a model is finetuned on, after filtration (Wei et al. 2023, section 4)."""
+"""The claims on which a model is finetuned, after filtration (Wei et al. 2023, section 4)."""
 
 import seqio
 

@@ -1,4 +1,4 @@
-"""Where the tasks read: said when a data set is built, never kept."""
+"""The files that the tasks read; they are chosen anew each time a data set is built."""
 
 from __future__ import annotations
 
@@ -7,30 +7,26 @@ import contextvars
 import dataclasses
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gin
 from etils import epath
 
-import sycophancy
+from sycophancy.config.schema import TrainingConfig, inside_package
 from sycophancy.errors import UserError
 from sycophancy.model import locations
-
-_PACKAGE = "package:"
-PAPER_RATIO = (5.0, 1.0)  # intervention : instruction tuning; Wei et al. 2023, section 4.2
 
 
 @dataclasses.dataclass
 class LeftOut:
-    """The rows of a task that are longer than its features may be.
+    """The rows of a task that are left out because they are longer than its features.
 
     Attributes:
-      task: its name.
-      limits: the lengths, in words.
-      rows: how many rows there are, of the shard that is read.
-      ids: of the rows left out, by their place in the shard.
-      is_final: whether all rows have been looked at.
+      task: the task's name.
+      limits: the lengths of the features, in words.
+      rows: the number of rows in the shard that is read.
+      ids: the ids of the rows left out, by their number in the shard.
+      is_final: whether all rows have been read.
     """
 
     task: str
@@ -49,16 +45,16 @@ class LeftOut:
 
 @dataclasses.dataclass
 class Reading:
-    """One building of a data set: what it reads, and what it had to leave out.
+    """The sources of a data set, and the rows that it leaves out.
 
     Attributes:
       data_dir: the run folder.
-      vocabulary: the SentencePiece model.
-      mixture_ratio: of `sycophancy_mix`, intervention : instruction tuning.
-      left_out: of each data set built, the rows that are longer than the feature lengths. It fills
-        while the data set is read.
-      quiet: whether the tasks do not log what they left out, because the caller says it.
-      error: what was raised inside the pipeline, which TensorFlow passes on only as text.
+      vocabulary: the path of the SentencePiece model.
+      mixture_ratio: the rates of `sycophancy_mix`, intervention : instruction tuning.
+      left_out: for each task, the rows that are longer than the features; entries are added while
+        the data set is read.
+      quiet: whether the tasks do not log the rows that they leave out.
+      error: an error that was raised inside TensorFlow's pipeline, which replaces it by a text.
     """
 
     data_dir: str | None = None
@@ -70,16 +66,16 @@ class Reading:
 
     @property
     def dropped(self) -> dict[str, set[str]]:
-        """Per task, ids of the rows left out so far."""
-        found: dict[str, set[str]] = {}
+        """The ids of the rows left out so far, by task."""
+        by_task: dict[str, set[str]] = {}
         for part in self.left_out:
             if part.ids:
-                found.setdefault(part.task, set()).update(part.ids.values())
-        return found
+                by_task.setdefault(part.task, set()).update(part.ids.values())
+        return by_task
 
 
 _current: contextvars.ContextVar[Reading | None] = contextvars.ContextVar("reading", default=None)
-_entered: list[Reading] = []  # for threads that inherit no context, such as SeqIO's evaluator's
+_entered: list[Reading] = []  # for threads without this context, such as those of SeqIO's evaluator
 
 
 @contextlib.contextmanager
@@ -88,75 +84,82 @@ def reading(
     vocabulary: os.PathLike[str] | str | None = None,
     mixture_ratio: tuple[float, float] | None = None,
 ) -> Iterator[Reading]:
-    """Data sets built inside read from here; what is left out comes from gin or the environment."""
-    told = Reading(
+    """Chooses the sources of the data sets that are built inside the block.
+
+    An argument that is not given comes from gin or the environment.
+    """
+    entered = Reading(
         os.fspath(data_dir) if data_dir is not None else None,
         os.fspath(vocabulary) if vocabulary is not None else None,
         mixture_ratio,
     )
-    token = _current.set(told)
-    _entered.append(told)
+    token = _current.set(entered)
+    _entered.append(entered)
     try:
-        yield told
+        yield entered
     finally:
         _current.reset(token)
-        _entered[:] = [other for other in _entered if other is not told]
+        _entered[:] = [other for other in _entered if other is not entered]
 
 
 def current() -> Reading:
-    """The reading in force; outside of `reading` a new one, told nothing."""
+    """The `Reading` of the current block, or outside of `reading` an empty one."""
     return _current.get() or (_entered[-1] if _entered else Reading())
 
 
 def data_dir() -> epath.Path:
-    """The run folder, see the package's docstring for who may name it.
+    """The run folder; the package's docstring says where it can be set.
 
     Raises:
-      UserError: nobody has.
+      UserError: it is not set.
     """
     return epath.Path(_text(current().data_dir, "DATA_DIR", "the run folder"))
 
 
 def vocabulary() -> str:
-    """Path of the SentencePiece model.
+    """The path of the SentencePiece model; the package's docstring says where it can be set.
 
     Raises:
-      UserError: nobody has named one.
+      UserError: it is not set.
     """
     path = _text(current().vocabulary, "VOCABULARY", "a SentencePiece .model file")
-    if path.startswith(_PACKAGE):  # as the shipped models' gin files have it
-        return str(Path(sycophancy.__file__).parent / path.removeprefix(_PACKAGE))
-    return locations.local(path)
+    return locations.local(inside_package(path))
 
 
 def mixture_ratio() -> tuple[float, float]:
-    """Rates of intervention and instruction tuning in `sycophancy_mix`.
+    """The rates of intervention and instruction tuning in `sycophancy_mix`.
 
     Raises:
-      UserError: MIXTURE_RATIO is not two numbers, of which one is positive and none negative.
+      UserError: MIXTURE_RATIO is not two numbers, one of them positive and none negative.
     """
-    found = current().mixture_ratio or _macro("MIXTURE_RATIO") or PAPER_RATIO
+    rates = current().mixture_ratio or _macro("MIXTURE_RATIO") or TrainingConfig.mixture_ratio
     try:
-        intervention, instruction = (float(rate) for rate in found)
+        intervention, instruction = (float(rate) for rate in rates)
     except (TypeError, ValueError):
         intervention, instruction = -1.0, -1.0
     if min(intervention, instruction) < 0 or max(intervention, instruction) <= 0:
-        raise UserError(f"MIXTURE_RATIO is {found!r}, expected two rates such as (5, 1)")
+        raise UserError(f"MIXTURE_RATIO is {rates!r}, expected two rates such as (5, 1)")
     return intervention, instruction
 
 
-def _text(told: str | None, name: str, meaning: str) -> str:
+def _text(given: str | None, name: str, meaning: str) -> str:
+    """A text from the `Reading`, gin or the environment.
+
+    Raises:
+      UserError: it is not set.
+    """
     macro = _macro(name)
-    found = told or (macro if isinstance(macro, str) else None) or os.environ.get(name)
-    if not found:
+    text = given or (macro if isinstance(macro, str) else None) or os.environ.get(name)
+    if not text:
         raise UserError(
             f"{name} is not set; name {meaning} with the gin macro or the environment variable "
             f"{name}, or with tasks.reading()"
         )
-    return found
+    return text
 
 
 def _macro(name: str) -> Any:
+    """The value of a gin macro; None if it is not set."""
     try:
         return gin.query_parameter(f"%{name}")
     except ValueError:

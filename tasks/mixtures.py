@@ -1,4 +1,4 @@
-"""Intervention and instruction tuning, mixed by rate (Wei et al. 2023, section 4.2: 5 to 1)."""
+"""Mixtures of intervention and instruction tuning (Wei et al. 2023, section 4.2: 5 to 1)."""
 
 import re
 
@@ -22,9 +22,9 @@ seqio.MixtureRegistry.add(
 
 
 def add_ratio(name: str) -> None:
-    """Registers `sycophancy_mix_{A}to{B}` unless it is; other names, and 0 to 0, are ignored.
+    """Registers `sycophancy_mix_{A}to{B}` if it is not registered; ignores 0 to 0 and other names.
 
-    A rate of zero leaves its task out, so its files need not exist.
+    A task whose rate is zero is left out, so its files need not exist.
     """
     match = _RATIO.fullmatch(name)
     if not match or name in seqio.MixtureRegistry.names():

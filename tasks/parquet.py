@@ -1,4 +1,4 @@
-"""A SeqIO data source over the parquet files of a run."""
+"""A SeqIO data source that reads the parquet files of a run."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sycophancy.errors import UserError
 
 from . import location, shards
 
-BLOCK = 512  # rows handed to TensorFlow at a time
+BLOCK = 512  # rows passed to TensorFlow at a time
 
 
 class ParquetSource(seqio.DataSource):
-    """String columns of one parquet file a split, under the run folder of the moment.
+    """Reads string columns from one parquet file for each split.
 
-    Rows are shuffled as a whole (not within a buffer) and dealt to shards one by one, so the shards
-    of any count partition the split and differ in size by one row at most.
+    All rows are shuffled together, not within a buffer, and then assigned to the shards in turn. So
+    any number of shards partitions the split, and their sizes differ by at most one row.
 
     Args:
-      files: path under the run folder, by split.
+      files: the path of each split's file in the run folder.
       columns: the string columns to read.
-      stage: what to run when a file is missing, for the message.
+      stage: the stage that writes each split's file, for messages.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class ParquetSource(seqio.DataSource):
         return [self._files[split]]
 
     def num_input_examples(self, split: str) -> int:
-        """Rows in the file, by its footer.
+        """The number of rows, from the file's footer.
 
         Raises:
-          UserError: the file is missing, empty, no parquet, or lacks a column.
+          UserError: the file is missing, has no rows, is not parquet, or lacks a column.
         """
         path = self._path(split)
         try:
@@ -76,7 +76,7 @@ class ParquetSource(seqio.DataSource):
         use_cached: bool = False,
         num_epochs: int | None = 1,
     ) -> tf.data.Dataset:
-        """Rows as {column: scalar string}; see `seqio.DataSource.get_dataset`."""
+        """Rows of strings by column; see `seqio.DataSource.get_dataset`."""
         del sequence_length, use_cached, num_epochs
         path = self._path(split)
         order = shards.order(self.num_input_examples(split), shuffle, seed, shard_info)

@@ -1,4 +1,4 @@
-"""Which rows of a split one shard reads, and in which order."""
+"""The rows that a shard of a split reads, and their order."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from numpy.typing import NDArray
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """What a data source opened: one pass over one shard of a split.
+    """One shard of a split that a data source has opened.
 
     Attributes:
-      rows: how many the shard has.
-      texts: reads the split from its start, a batch of rows at a time, as lists by column.
+      rows: the number of rows in the shard.
+      texts: reads the whole split from its start, in blocks of rows; a block has a list for each
+        column.
     """
 
     rows: int
     texts: Callable[[], Iterator[Mapping[str, list[str]]]]
 
 
-# SeqIO calls a source and then the task's preprocessors, which are told nothing of the source.
+# SeqIO calls a source and then the task's preprocessors, without passing them the source.
 last_opened: contextvars.ContextVar[Opened] = contextvars.ContextVar("last_opened")
 
 
-# How mixtures draw. SeqIO's own way ends with the first task that ends, and loses the others' rest.
+# How mixtures sample. SeqIO's default ends when the first task ends, which loses other tasks' rows.
 sample_all = functools.partial(tf.data.Dataset.sample_from_datasets, stop_on_empty_dataset=False)
 
 
 def order(
     count: int, shuffle: bool, seed: int | None, shard: seqio.ShardInfo | None
 ) -> NDArray[np.int64]:
-    """The rows of a shard: for any number of shards disjoint, and together all.
+    """The numbers of the rows of a shard. The shards are disjoint and together have all rows.
 
-    With a seed all rows are shuffled, then dealt one by one. Without one every shard would shuffle
-    in another way, so rows are dealt as they come and each shard shuffles its own.
+    With a seed, all rows are shuffled and then assigned to the shards in turn. Without a seed, each
+    shard would shuffle all rows differently, so rows are assigned first and then shuffled.
 
     >>> [sorted(order(5, True, None, seqio.ShardInfo(i, 2)).tolist()) for i in range(2)]
     [[0, 2, 4], [1, 3]]

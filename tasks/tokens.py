@@ -1,11 +1,11 @@
-"""From text to token ids, many rows at a time; rows that are too long are left out whole."""
+"""Tokenizes blocks of rows, and leaves out rows that are too long."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import seqio
@@ -18,13 +18,13 @@ from . import location, shards
 from .features import check_vocabulary
 from .location import LeftOut
 
-BLOCK = 256  # rows; TensorFlow's cost of an element is paid once a block
+BLOCK = 256  # rows; TensorFlow's cost for each element occurs once for a block
 
 logger = logging.getLogger(__name__)
 
 
-def preprocessors(task: str) -> list:
-    """What turns the rows of `ParquetSource` into features."""
+def preprocessors(task: str) -> list[Callable[..., tf.data.Dataset]]:
+    """The preprocessors that turn the rows of `ParquetSource` into features."""
     return [check_vocabulary, functools.partial(tokenize, task=task)]
 
 
@@ -35,18 +35,18 @@ def tokenize(
     *,
     task: str,
 ) -> tf.data.Dataset:
-    """SeqIO's `tokenize` and `append_eos` for string features, by blocks of rows.
+    """Does the same as SeqIO's `tokenize` and `append_eos` for string features, in blocks of rows.
 
-    A row with a feature longer than its length is left out, and counted in the `Reading`: cutting
-    the prompt to length would cut off the question, which comes last. One line of log says how many
-    once all rows have been looked at. Without `sequence_length` everything is kept.
+    A row with a feature that is longer than its `sequence_length` is left out and counted in the
+    `Reading`; truncating a prompt would remove the question, which comes last. The number of rows
+    left out is logged once all rows have been read. Without `sequence_length` no row is left out.
 
     Returns:
-      Rows with token ids, the text as `{feature}_pretokenized`, and what else they had.
+      Rows with token ids, the text as `{feature}_pretokenized`, and their other columns.
 
     Raises:
-      UserError: every row of the split is too long; or, while reading, every row of the shard,
-        if it is to be repeated for ever.
+      UserError: every row of the split is too long; or, while an endless data set is read, every
+        row of the shard is.
     """
     limits = {name: length for name, length in (sequence_length or {}).items() if length}
     opened = shards.last_opened.get()
@@ -54,17 +54,19 @@ def tokenize(
     endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
     left_out = _Counter(LeftOut(task, in_words(limits), opened.rows), location.current(), endless)
 
-    def convert(start: tf.Tensor, block: dict[str, tf.Tensor]):
-        found = dict(block)
+    def convert(
+        start: tf.Tensor, block: dict[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        features = dict(block)
         places = start + tf.range(tf.size(block["example_id"], tf.int64))
         fits = tf.ones_like(places, tf.bool)
         for name, feature in output_features.items():
-            found[f"{name}_pretokenized"] = block[name]
+            features[f"{name}_pretokenized"] = block[name]
             ids = feature.vocabulary.encode_tf(block[name])
             if feature.add_eos:
                 end = tf.fill([ids.nrows(), 1], tf.constant(feature.vocabulary.eos_id, ids.dtype))
                 ids = tf.concat([ids, end], axis=1)
-            found[name] = ids
+            features[name] = ids
             if name in limits:
                 fits &= ids.row_lengths() <= limits[name]
 
@@ -74,7 +76,7 @@ def tokenize(
 
         counted = tf.cond(tf.reduce_all(fits), lambda: tf.constant(0, tf.int64), count)
         with tf.control_dependencies([counted]):
-            whole = {name: tf.ragged.boolean_mask(x, fits) for name, x in found.items()}
+            whole = {name: tf.ragged.boolean_mask(x, fits) for name, x in features.items()}
         return start + tf.size(places, tf.int64), whole
 
     kept = dataset.batch(BLOCK).scan(tf.constant(0, tf.int64), convert).unbatch()
@@ -83,12 +85,12 @@ def tokenize(
 
 
 def in_words(limits: Mapping[str, int]) -> str:
-    """Feature lengths, for messages."""
+    """The lengths of features, for messages."""
     return f"TASK_FEATURE_LENGTHS ({', '.join(f'{k} {n}' for k, n in limits.items())} tokens)"
 
 
 def count_tokens(texts: Sequence[str], feature: seqio.Feature) -> list[int]:
-    """Tokens of each text as the feature has them, the end of sequence included if it is added."""
+    """The number of tokens of each text, with the end of sequence if the feature adds it."""
     encoder = feature.vocabulary.tokenizer
     return [len(ids) + feature.add_eos for ids in encoder.EncodeAsIds(list(texts))]
 
@@ -99,7 +101,11 @@ def _check_one_fits(
     limits: Mapping[str, int],
     features: Mapping[str, seqio.Feature],
 ) -> None:
-    """Looks for a row that fits; nearly always the first one does."""
+    """Checks that some row fits; nearly always the first row does.
+
+    Raises:
+      UserError: no row fits.
+    """
     if not limits:
         return
     for texts in opened.texts():
@@ -109,36 +115,45 @@ def _check_one_fits(
             return
     raise UserError(
         f"every row of {task} is longer than {in_words(limits)}; the last one has "
-        f"{', '.join(f'{name} {found[-1]}' for name, found in lengths.items())}"
+        f"{', '.join(f'{name} {counts[-1]}' for name, counts in lengths.items())}"
     )
 
 
 class _Counter:
-    """Counts rows left out; called inside the pipeline, and only when there are some."""
+    """Records the rows that are left out; the pipeline calls it for blocks with such rows."""
 
-    def __init__(self, left_out: LeftOut, told: location.Reading, endless: bool) -> None:
-        self._left_out, self._told, self._endless = left_out, told, endless
-        told.left_out.append(left_out)
+    def __init__(self, left_out: LeftOut, reading: location.Reading, endless: bool) -> None:
+        self._left_out, self._reading, self._endless = left_out, reading, endless
+        reading.left_out.append(left_out)
 
     def __call__(self, places: NDArray[np.int64], example_ids: NDArray[np.bytes_]) -> np.int64:
-        """Takes rows by their place in all that was read, which may be several passes."""
-        found = self._left_out
+        """Records rows.
+
+        Args:
+          places: the number of each row among all rows read, in one or several passes.
+          example_ids: their ids.
+
+        Returns:
+          The number of different rows left out so far.
+        """
+        left_out = self._left_out
         for place, example_id in zip(places.tolist(), example_ids, strict=True):
-            if place < found.rows:
-                found.ids[place] = example_id.decode()
+            if place < left_out.rows:
+                left_out.ids[place] = example_id.decode()
             else:
                 self.finish()
-        if self._endless and len(found.ids) == found.rows:
-            self._told.error = UserError(
-                f"every row of {found.task} that falls to this shard is longer than {found.limits}"
+        if self._endless and len(left_out.ids) == left_out.rows:
+            self._reading.error = UserError(
+                f"every row of {left_out.task} that falls to this shard is longer than "
+                f"{left_out.limits}"
             )
-            raise self._told.error
-        return np.int64(len(found.ids))
+            raise self._reading.error
+        return np.int64(len(left_out.ids))
 
     def finish(self) -> np.int64:
-        """All rows of the shard have been looked at."""
-        found = self._left_out
-        if found.ids and not found.is_final and not self._told.quiet:
-            logger.warning("%s", dataclasses.replace(found, is_final=True))
-        found.is_final = True
-        return np.int64(len(found.ids))
+        """Call this when all rows of the shard have been read; logs their number once."""
+        left_out = self._left_out
+        if left_out.ids and not left_out.is_final and not self._reading.quiet:
+            logger.warning("%s", dataclasses.replace(left_out, is_final=True))
+        left_out.is_final = True
+        return np.int64(len(left_out.ids))

@@ -2,29 +2,77 @@
 
 import dataclasses
 import io
+import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+import compiled_programs
+
+DEVICES = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = " ".join(
+    [DEVICES, compiled_programs.WITHOUT_OPTIMISATION, os.environ.get("XLA_FLAGS", "")]
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["HF_HUB_OFFLINE"] = "1"
-if "PYTEST_XDIST_WORKER" not in os.environ:  # whose workers share the first process's
-    COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
-import pytest
+import pytest  # noqa: E402  # after the environment
 
-REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    compiled_programs.share()
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+# The files that take longest start first, so that no worker is left with one at the end.
+LONGEST = (
+    "tests/test_end_to_end.py",
+    "tests/multihost/",
+    "tests/training/test_trainer.py",
+    "tests/faults/test_damaged_runs.py",
+    "tests/training/",
+    "tests/model/",
+    "tests/engine/test_supervision.py",
+    "tests/tasks/",
+    "tests/launch/",
+)
+SECONDS = ROOT / ".cache" / "test_seconds.json"  # what each test took last, for `make check`
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        starts = (n for n, start in enumerate(LONGEST) if item.nodeid.startswith(start))
+        return next(starts, len(LONGEST))
+
+    items.sort(key=rank)
+
+
+class SecondsOfTests:
+    """Notes how long each test took; runs in the first process, which hears of every test."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        before = self.seconds.get(report.nodeid, 0.0)
+        self.seconds[report.nodeid] = round(before + report.duration, 3)
+
+    def pytest_sessionfinish(self) -> None:
+        known = json.loads(SECONDS.read_text()) if SECONDS.exists() else {}
+        SECONDS.parent.mkdir(exist_ok=True)
+        written = SECONDS.with_suffix(f".{os.getpid()}")
+        written.write_text(json.dumps(known | self.seconds))
+        written.replace(SECONDS)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(SecondsOfTests())
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,11 @@ def test_every_path_that_a_document_names_exists(page):
 
 
 @pytest.mark.parametrize("page", everywhere())
+def test_no_document_holds_marks_of_an_unfinished_merge(page):
+    assert not re.search(r"^(?:<{7}|={7}|>{7})(?: |$)", source(page), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", everywhere())
 def test_every_make_target_that_a_document_names_exists(page):
     targets = set(re.findall(r"^([\w-]+)(?: [\w-]+)*:", source(ROOT / "Makefile"), re.MULTILINE))
     targets |= set(re.findall(r"^[\w-]+ ([\w-]+):", source(ROOT / "Makefile"), re.MULTILINE))
@@ -197,7 +202,6 @@ def test_every_module_and_function_that_a_document_names_exists(page):
 # Packages that a folder or module may import although they lie above it; the page gives reasons.
 UPWARD = {
     "sycophancy/config/load.py": {"data", "model"},
-    "sycophancy/model/checkpoints/convert.py": {"training"},
     "sycophancy/report/": {"study"},
 }
 
@@ -253,6 +257,14 @@ def test_every_link_within_the_documents_resolves(page):
         if fragment:
             headings = re.findall(r"^#+ (.*)", source(path), re.MULTILINE)
             assert fragment in map(anchor, headings), target
+
+
+def test_the_reference_has_every_name_of_the_library():
+    tree = ast.parse(source(ROOT / "sycophancy" / "__init__.py"))
+    (checking,) = (node for node in tree.body if isinstance(node, ast.If))
+    names = {node.name for node in ast.walk(checking) if isinstance(node, ast.alias)}
+    described = re.findall(r"^::: sycophancy\.(\w+)$", source(ROOT / "docs/api.md"), re.MULTILINE)
+    assert sorted(described) == sorted(names)
 
 
 def test_every_page_is_in_the_navigation_of_the_site():

@@ -10,7 +10,6 @@ import typer
 from sycophancy.cli import completion
 from sycophancy.config.bounds import Place, check, shown
 from sycophancy.engine import distributed
-from sycophancy.engine.progress import Screen
 from sycophancy.errors import UserError
 
 if typing.TYPE_CHECKING:
@@ -57,6 +56,7 @@ def convert(
 
         of_model = load_config(model, "paper").model
         network, vocabulary = of_model.network, vocabulary or of_model.vocabulary
+    from sycophancy.engine.progress import Screen
     from sycophancy.model.checkpoints.convert import convert as convert_checkpoint
 
     screen = Screen()

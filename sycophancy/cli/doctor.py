@@ -37,16 +37,16 @@ class Finding:
     """The result of one check.
 
     Attributes:
-      what: the name of the thing that was checked.
+      name: what was checked.
       state: "ok"; "note" if only some runs need it and it is missing; "bad" if no run can do
         without it.
-      found: what the check found.
+      result: what the check found.
       remedy: what to do about it, unless the state is "ok".
     """
 
-    what: str
+    name: str
     state: State
-    found: str
+    result: str
     remedy: str = ""
 
 
@@ -65,7 +65,7 @@ def doctor(
 
     any_bad = False
     for finding in examine(load_config(model, "paper").model):
-        print(f"{finding.state:<5} {finding.what:<11} {finding.found}", flush=True)
+        print(f"{finding.state:<5} {finding.name:<11} {finding.result}", flush=True)
         if finding.remedy:
             print(f"{'':18}-> {finding.remedy}", flush=True)
         any_bad |= finding.state == "bad"
@@ -89,8 +89,8 @@ def examine(model: ModelConfig) -> Iterator[Finding]:
 
 
 def _versions() -> Finding:
-    found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS)
-    return Finding("packages", "ok", f"Python {sys.version.split()[0]}, {found}")
+    result = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS)
+    return Finding("packages", "ok", f"Python {sys.version.split()[0]}, {result}")
 
 
 def _devices(root: Path = Path("/")) -> Finding:
@@ -103,45 +103,45 @@ def _devices(root: Path = Path("/")) -> Finding:
 
     devices = jax.devices()
     kinds = sorted({device.device_kind for device in devices})
-    found = f"JAX sees {len(devices)} x {', '.join(kinds)} ({jax.default_backend()})"
+    result = f"JAX sees {len(devices)} x {', '.join(kinds)} ({jax.default_backend()})"
     memory = (devices[0].memory_stats() or {}).get("bytes_limit")
     if memory:
-        found += f", {memory / 2**30:.0f} GiB each"
+        result += f", {memory / 2**30:.0f} GiB each"
     for file, (name, backend, remedy) in _ACCELERATORS.items():
         if (root / file.lstrip("/")).exists() and jax.default_backend() != backend:
-            return Finding("devices", "bad", f"{found}, but {file} says there is {name}", remedy)
-    return Finding("devices", "ok", found)
+            return Finding("devices", "bad", f"{result}, but {file} says there is {name}", remedy)
+    return Finding("devices", "ok", result)
 
 
 def _vocabulary(model: ModelConfig) -> Finding:
     from sycophancy.model.vocabulary import Vocabulary
 
-    def look() -> Finding:
+    def check() -> Finding:
         pieces = Vocabulary(model.vocabulary).size
-        found = f"{model.vocabulary}: {pieces:,} pieces"
+        result = f"{model.vocabulary}: {pieces:,} pieces"
         if pieces > model.network.vocab_size:
             return Finding(
                 "vocabulary",
                 "bad",
-                f"{found}, the network has {model.network.vocab_size:,}",
+                f"{result}, the network has {model.network.vocab_size:,}",
                 "set VOCABULARY to the one the checkpoint was trained with",
             )
-        return Finding("vocabulary", "ok", found)
+        return Finding("vocabulary", "ok", result)
 
     remedy = "set VOCABULARY to a SentencePiece file that can be reached"
-    return _tried("vocabulary", "bad", look, remedy)
+    return _result_of("vocabulary", "bad", check, remedy)
 
 
 def _checkpoint(model: ModelConfig) -> Finding:
     from sycophancy.model import locations
-    from sycophancy.model.checkpoints import open_checkpoint
+    from sycophancy.model.checkpoints.formats import open_checkpoint
 
     try:
         distributed.check_platform()
     except UserError:
         return Finding("checkpoint", "note", "not opened: JAX does not start", "see devices")
 
-    def look() -> Finding:
+    def check() -> Finding:
         if locations.is_hub(model.checkpoint) and not locations.is_fetched(model.checkpoint):
             return Finding(
                 "checkpoint", "note", f"{model.checkpoint} is not on this machine yet",
@@ -150,11 +150,11 @@ def _checkpoint(model: ModelConfig) -> Finding:
         contents = open_checkpoint(model.checkpoint)
         contents.check(model.network)
         size = sum(leaf.nbytes for leaf in contents.params.values())
-        found = f"{model.checkpoint}: {contents.format}, {size // 4:,} parameters"
-        return Finding("checkpoint", "ok", found)
+        result = f"{model.checkpoint}: {contents.format}, {size // 4:,} parameters"
+        return Finding("checkpoint", "ok", result)
 
     remedy = f"see --model {model.name}, or set INITIAL_CHECKPOINT_PATH"
-    return _tried("checkpoint", "bad", look, remedy)
+    return _result_of("checkpoint", "bad", check, remedy)
 
 
 def _t5x() -> Finding:
@@ -165,7 +165,7 @@ def _t5x() -> Finding:
     if absent := requirements.missing():
         return Finding("T5X", "note", f"Python finds no {', no '.join(absent)}", remedy)
 
-    def look() -> Finding:
+    def check() -> Finding:
         done = subprocess.run(
             [sys.executable, "-c", "import t5x.train, airio.core, jestimator.amos"],
             env={**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -179,7 +179,7 @@ def _t5x() -> Finding:
             return Finding("T5X", "note", f"does not import: {last}", remedy)
         return Finding("T5X", "ok", "t5x, airio and jestimator import")
 
-    return _tried("T5X", "note", look, remedy)
+    return _result_of("T5X", "note", check, remedy)
 
 
 def _hub() -> Finding:
@@ -189,13 +189,13 @@ def _hub() -> Finding:
     if hub.is_offline():
         return Finding("hub", "note", "not asked: HF_HUB_OFFLINE is set", remedy)
 
-    def look() -> Finding:
+    def check() -> Finding:
         import huggingface_hub
 
-        found = huggingface_hub.HfApi().model_info("google/flan-t5-small", timeout=PATIENCE)
-        return Finding("hub", "ok", f"answers (google/flan-t5-small is at {str(found.sha)[:7]})")
+        info = huggingface_hub.HfApi().model_info("google/flan-t5-small", timeout=PATIENCE)
+        return Finding("hub", "ok", f"answers (google/flan-t5-small is at {str(info.sha)[:7]})")
 
-    return _tried("hub", "note", look, remedy)
+    return _result_of("hub", "note", check, remedy)
 
 
 def _buckets() -> Finding:
@@ -204,7 +204,7 @@ def _buckets() -> Finding:
     from sycophancy.model import locations
     from sycophancy.model.references import T5_VOCABULARY
 
-    def look() -> Finding:
+    def check() -> Finding:
         if locations.exists(epath.Path(T5_VOCABULARY)):
             return Finding("buckets", "ok", "gs://t5-data can be read")
         return Finding("buckets", "note", f"{T5_VOCABULARY} is not there", remedy)
@@ -213,27 +213,27 @@ def _buckets() -> Finding:
         "only gs:// names need it: check the network, and the credentials with "
         "gcloud auth application-default login"
     )
-    return _tried("buckets", "note", look, remedy)
+    return _result_of("buckets", "note", check, remedy)
 
 
-def _tried(what: str, state: State, look: Callable[[], Finding], remedy: str) -> Finding:
+def _result_of(name: str, state: State, check: Callable[[], Finding], remedy: str) -> Finding:
     """Runs a check in a thread; an error or no answer in time becomes a finding."""
-    patience = 10 * PATIENCE if what == "T5X" else PATIENCE
+    patience = 10 * PATIENCE if name == "T5X" else PATIENCE
     answers: queue.Queue[Finding | Exception] = queue.Queue()
 
-    def answer() -> None:
+    def run_check() -> None:
         try:
-            answers.put(look())
+            answers.put(check())
         except Exception as error:
             answers.put(error)
 
     threading.Thread(
-        target=answer, daemon=True
+        target=run_check, daemon=True
     ).start()  # a daemon: the process can end while it hangs
     try:
-        found = answers.get(timeout=patience)
+        answer = answers.get(timeout=patience)
     except queue.Empty:
-        return Finding(what, state, f"no answer within {patience:g} s", remedy)
-    if isinstance(found, Finding):
-        return found
-    return Finding(what, state, distributed.first_line(found), remedy)
+        return Finding(name, state, f"no answer within {patience:g} s", remedy)
+    if isinstance(answer, Finding):
+        return answer
+    return Finding(name, state, distributed.first_line(answer), remedy)

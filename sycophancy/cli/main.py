@@ -111,7 +111,7 @@ def main() -> None:
         code = 0
     except _Stopped as stopped:
         print(
-            "sycophancy: stopped; what is complete is kept, and the same command continues from "
+            "sycophancy: stopped; complete stages are kept, and the same command continues from "
             "there",
             file=sys.stderr,
             flush=True,

@@ -52,13 +52,11 @@ class RunOptions(RunRequest):
     ] = None
     instructions: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Instruction-tuning rows: a .jsonl or .parquet file."),
+        typer.Option(metavar="FILE", help="Instruction rows: .jsonl, .csv, .tsv or .parquet."),
     ] = None
     evaluation: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FILE", help="An evaluation set of your own, .jsonl; may be repeated."
-        ),
+        typer.Option(metavar="FILE", help="Evaluation set of your own, .jsonl; may be repeated."),
     ] = None
     data_sets: Annotated[
         str | None,

@@ -57,7 +57,7 @@ def sweep(
         typer.Option(metavar="N", help="Run this cell alone, from 0; for an array of jobs."),
     ] = None,
     data_mirror: Annotated[
-        str | None, typer.Option(metavar="DIR", help="As of `run`; the next four as well.")
+        str | None, typer.Option(metavar="DIR", help="As of `run`; the next five as well.")
     ] = None,
     surveys: Annotated[str | None, typer.Option(metavar="DIR")] = None,
     instructions: Annotated[str | None, typer.Option(metavar="FILE")] = None,

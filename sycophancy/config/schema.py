@@ -24,7 +24,14 @@ from sycophancy.config.bounds import (
     Rates,
     Text,
 )
-from sycophancy.config.markers import ByContent, Label, Macro, Operational, SameAs
+from sycophancy.config.markers import (
+    ByContent,
+    Label,
+    Macro,
+    Operational,
+    RelativeToGinFile,
+    SameAs,
+)
 
 ClaimMode = Literal["paper", "balanced"]
 Sampling = Literal["uniform", "balanced"]
@@ -136,7 +143,8 @@ class DataConfig:
     instructions: Annotated[
         FilePlace | None,
         ByContent(),
-        "A .jsonl or .parquet file of instruction rows; None: the instructions of DATA_ORIGIN.",
+        "File of instruction rows (.jsonl, .csv, .tsv or .parquet); None: the instructions of "
+        "DATA_ORIGIN.",
     ] = None
     data_sets: Annotated[
         tuple[str, ...],
@@ -146,13 +154,14 @@ class DataConfig:
     data_set_files: Annotated[
         tuple[FilePlace, ...],
         ByContent(),
-        "TOML files of your own data sets. In a recipe, their paths are relative to the recipe.",
+        RelativeToGinFile(),
+        "TOML files of your own data sets.",
     ] = ()
     evaluations: Annotated[
         tuple[FilePlace, ...],
         ByContent(),
-        "JSONL files of your own evaluation sets. In a recipe, their paths are relative to the "
-        "recipe.",
+        RelativeToGinFile(),
+        "JSONL files of your own evaluation sets.",
     ] = ()
     num_examples: Annotated[
         int, Between(1, 10**7), "Claims to generate for training, before filtration."
@@ -214,7 +223,7 @@ class TrainingConfig:
         tuple[float, float],
         Rates(1e-6, 10**6),
         "Claims to instructions in sycophancy_mix.",
-    ] = (5.0, 1.0)
+    ] = (5.0, 1.0)  # Wei et al. 2023, section 4.2
     save_period: Annotated[Steps, Operational(), "Steps between checkpoints."] = 250
     save_minutes: Annotated[
         Annotated[float, Between(0, 10**6)] | None,

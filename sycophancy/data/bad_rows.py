@@ -9,7 +9,7 @@ from sycophancy.errors import UserError
 
 OnBadRow = Literal["drop", "stop"]
 
-# A source with more bad rows than this is refused: it is probably not what it is taken for.
+# A source with more bad rows than this is refused: it is probably not of the expected kind.
 FEW = 10
 SHARE = 0.1  # of the rows, where more than FEW are bad
 SHARE_OF_FEW = 0.5  # of the rows, where at most FEW and more than one are bad
@@ -23,11 +23,11 @@ class BadRow(UserError):  # noqa: N818 - named as what it stands for
     Args:
       where: the row's place, e.g. "train.jsonl:3".
       reason: what is wrong, in words that are the same for all rows with this fault.
-      found: what this row has instead, for messages.
+      value: what this row has instead, for messages.
     """
 
-    def __init__(self, where: str, reason: str, found: object = None) -> None:
-        shown = "" if found is None else f" ({shortened(found)})"
+    def __init__(self, where: str, reason: str, value: object = None) -> None:
+        shown = "" if value is None else f" ({shortened(value)})"
         super().__init__(f"{where}: {reason}{shown}")
         self.reason = reason
 
@@ -47,7 +47,7 @@ class BadRows:
         self.reset()
 
     def reset(self) -> None:
-        """Starts to count anew, for another file."""
+        """Forgets all counts, for another file."""
         self.read = 0  # rows so far, bad ones included
         self.first: BadRow | None = None
         self._dropped: Counter[str] = Counter()
@@ -57,40 +57,41 @@ class BadRows:
         return self._dropped.total()
 
     def drop(self, error: BadRow, rows: int = 1) -> None:
-        """Counts rows with the same fault; `error` tells of the first.
+        """Counts rows with the same fault; `error` describes the first.
 
         Raises:
           UserError: `on_bad_row` is `stop`.
         """
         if self._stop:
             raise UserError(
-                f"{error}; mend or delete the row, or leave such rows out with --on-bad-row drop"
+                f"{error}; correct or delete the row, or leave such rows out with --on-bad-row drop"
             )
         self.first = self.first or error
         self._dropped[error.reason] += rows
 
     def check(self) -> None:
-        """Refuses a source of which too many rows are bad; call it once all rows are read.
+        """Refuses a source with too many bad rows; call it when all rows are read.
 
         Raises:
-          UserError: more than 10 rows and 10 % are bad, or more than one row and half of them.
+          UserError: more than 10 rows and more than 10 % are bad, or more than one row and more
+            than half.
         """
         share = SHARE if self.dropped > FEW else SHARE_OF_FEW
         if self.dropped > 1 and self.dropped > share * self.read:
             raise UserError(
                 f"{self.source}: {self.dropped:,} of {self.read:,} rows cannot be used, too many to"
-                f" leave out; the first: {self.first}; mend the rows or give another file"
+                f" leave out; the first: {self.first}; correct the rows or give another file"
             )
 
     def summary(self) -> list[dict[str, Any]]:
-        """An entry a reason: `source`, `reason`, rows `dropped`, `of` rows read."""
+        """An entry for each reason: `source`, `reason`, rows `dropped`, `of` rows read."""
         return [
             {"source": self.source, "reason": reason, "dropped": rows, "of": self.read}
             for reason, rows in self._dropped.items()
         ]
 
     def note(self) -> str:
-        """A line on the rows left out; empty if there are none."""
+        """A sentence on the rows left out; empty if there are none."""
         if not self.first:
             return ""
         reasons = ", ".join(f"{reason}: {rows:,}" for reason, rows in self._dropped.items())
@@ -101,15 +102,19 @@ class BadRows:
         )
 
     def in_words(self) -> str:
-        """What a message about a lack of rows adds; empty if no row was bad."""
+        """An addition to a message about too few rows; empty if no row was bad."""
         return f"; {self.dropped:,} cannot be used, the first: {self.first}" if self.first else ""
 
 
-def shortened(found: object, limit: int = 100) -> str:
-    """A value for a message: its start, in characters that every terminal can show as text."""
+def shortened(value: object, limit: int = 100) -> str:
+    r"""The start of a value for a message, on one line: unprintable characters are escaped.
+
+    >>> shortened("a\vb" + 200 * "c", 10)
+    'a\\x0bbccc…'
+    """
     try:
-        text = found if isinstance(found, str) else repr(found)
+        text = value if isinstance(value, str) else repr(value)
     except RecursionError:
-        text = type(found).__name__
-    text = text.encode(errors="backslashreplace").decode()
+        text = type(value).__name__
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: limit + 1])
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

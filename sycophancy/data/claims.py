@@ -1,15 +1,15 @@
-"""A text with a label becomes a claim about it, true or false.
+"""Makes a claim, true or false, from a text with a label.
 
 Two modes:
 
-* `paper` (Wei et al. 2023, section 3): the claim always carries the right label, `is` makes it
-  true and `is not` false. The word `not` alone decides the answer.
+* `paper` (Wei et al. 2023, section 3): a claim has the right label, so that `is` makes it true and
+  `is not` false. The word `not` alone decides the answer.
 * `balanced`: the label is right or wrong and the verb `is` or `is not`, independently with
-  probability 1/2 each, so neither the verb nor the label alone tells whether the claim is true.
+  probability 1/2 each, so neither the verb nor the label alone decides whether the claim is true.
 
-The reference code deletes newlines, which glues the words on both sides; here a run of line
-breaks becomes one space. It also fills prompts by replacing `[label]` in the finished text, which
-corrupts a text that contains `[label]`; `prompts.fill` cannot.
+The paper's code deletes newlines, which joins the words on both sides; here a run of line breaks
+becomes one space. The paper's code also replaces `[label]` in the finished prompt, which corrupts a
+text that contains `[label]`; `prompts.fill` does not.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ def draw_claims(
     seed: int,
     mode: ClaimMode,
 ) -> Claims:
-    """Draws a claim a row.
+    """Draws a claim for each row.
 
     Args:
       quoted: the rows' texts as `quote` gives them, shape (rows,).
       labels: indices of the right labels, shape (rows,).
-      label_names: the data set's labels, as the protocol words them.
+      label_names: the data set's labels, as claims word them.
       hashes: content hashes of the rows, shape (rows, 2).
       seed: the run's seed.
       mode: `paper` or `balanced`, see the module.

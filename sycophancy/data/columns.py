@@ -1,7 +1,8 @@
-"""Text columns in every form that Arrow has for them, and the rows in them that are not UTF-8.
+"""Reads parquet files and their text columns, of every type that Arrow has for text.
 
-Arrow checks neither what it reads from a file nor what it casts, so a text that is not UTF-8 goes
-unnoticed until Python asks for it. Every text column of a file passes through `texts`.
+Arrow does not check that texts are UTF-8, neither when it reads a file nor when it casts a column;
+an error arises only when Python reads such a text. So every text column passes through `texts`,
+which finds these rows.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PUBLISHED = "use a file with the published columns"
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns whatever Arrow raises while it reads a parquet file into one line with its name."""
+    """Turns every error of Arrow while it reads a parquet file into a UserError with its name."""
     try:
         yield
     except UserError:
@@ -32,7 +33,7 @@ def readable(path: Path) -> Iterator[None]:
     # Damaged bytes have raised ArrowException, OSError, UnicodeDecodeError, KeyError and more.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path} is not readable as parquet ({reason}); write it anew") from error
+        raise UserError(f"{path} is not readable as parquet ({reason}); write it again") from error
 
 
 @contextlib.contextmanager
@@ -40,7 +41,7 @@ def open_parquet(path: Path) -> Iterator[tuple[pq.ParquetFile, pa.Schema]]:
     """Opens a parquet file with its schema.
 
     Raises:
-      UserError: it is none, or damaged.
+      UserError: the file is not parquet, or it is damaged.
     """
     with readable(path):
         file = pq.ParquetFile(path)
@@ -51,7 +52,7 @@ def open_parquet(path: Path) -> Iterator[tuple[pq.ParquetFile, pa.Schema]]:
 
 
 def read(file: pq.ParquetFile, names: Sequence[str], path: Path) -> pa.Table:
-    """Some columns, whole.
+    """Reads whole columns.
 
     Raises:
       UserError: the file is damaged.
@@ -61,7 +62,7 @@ def read(file: pq.ParquetFile, names: Sequence[str], path: Path) -> pa.Table:
 
 
 def batches(file: pq.ParquetFile, names: Sequence[str], path: Path) -> Iterator[pa.RecordBatch]:
-    """Some columns, batch by batch; raises as `read` does."""
+    """Reads columns batch by batch; raises as `read` does."""
     with readable(path):
         yield from file.iter_batches(columns=list(names))
 
@@ -104,18 +105,18 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def texts(column: pa.Array | pa.ChunkedArray, what: str) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """The texts of a column, and which rows are UTF-8.
+    """Reads the texts of a column, and finds the rows that are not UTF-8.
 
     Args:
       column: any kind of string, a dictionary of them, or nulls alone; shape (rows,).
       what: the column, for messages.
 
     Returns:
-      An array of type string, null where there is no text or none that is UTF-8; and whether each
-      row is UTF-8 (or null), shape (rows,).
+      An array of type string, null for a row that is null or not UTF-8; and whether each row is
+      UTF-8 or null, shape (rows,).
 
     Raises:
-      UserError: the column holds something else.
+      UserError: the column has another type.
     """
     if not is_text(column.type) and not pa.types.is_null(column.type):
         raise UserError(f"{what} holds {column.type}, expected text")
@@ -131,7 +132,7 @@ def _chunk_texts(chunk: pa.Array, what: str) -> tuple[pa.Array, NDArray[np.bool_
         indices = chunk.indices.cast(pa.int64()).to_numpy(zero_copy_only=False)
         used = indices[~np.isnan(indices)]
         if len(used) and not 0 <= used.min() <= used.max() < len(chunk.dictionary):
-            raise UserError(f"{what} has an index outside its dictionary; write the file anew")
+            raise UserError(f"{what} has an index outside its dictionary; write the file again")
         values, good = _chunk_texts(chunk.dictionary, what)
         missing = np.isnan(indices)
         chosen = np.where(missing, len(good), np.nan_to_num(indices)).astype(np.int64)
@@ -144,13 +145,13 @@ def _chunk_texts(chunk: pa.Array, what: str) -> tuple[pa.Array, NDArray[np.bool_
 
 
 def _decoded(chunk: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Row by row, which is slow; only where a chunk has a text that is not UTF-8."""
+    """Decodes row by row, which is slow; for chunks with a text that is not UTF-8."""
     good = np.ones(len(chunk), np.bool_)
-    found: list[str | None] = []
+    texts: list[str | None] = []
     for row, value in enumerate(chunk.cast(pa.large_binary()).to_pylist()):
         try:
-            found.append(None if value is None else value.decode())
+            texts.append(None if value is None else value.decode())
         except UnicodeDecodeError:
-            found.append(None)
+            texts.append(None)
             good[row] = False
-    return pa.array(found, pa.string()), good
+    return pa.array(texts, pa.string()), good

@@ -194,7 +194,7 @@ def _file_rows(entries: _Table) -> FileRows:
 def _paths(table: _Table, key: str) -> tuple[Path, ...]:
     files = table.texts(key)
     for file in files:
-        if Path(file).suffix not in _ENDINGS:
+        if Path(file).suffix.lower() not in _ENDINGS:
             table.refuse(key, file, f"files that end in {', '.join(_ENDINGS)}")
     return tuple(table.path.parent / file for file in files)
 

@@ -1,7 +1,7 @@
-"""Randomness that belongs to a row: every draw is a function of (seed, content, purpose).
+"""Random draws for rows: a draw depends on the seed, the row's content and a purpose alone.
 
-Nothing here keeps state, so the order of rows, their sharding and the number of processes cannot
-change what is drawn for one of them.
+No function keeps state. So the draws of a row do not change with the order of the rows, their
+sharding or the number of processes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def content_hashes(contents: Iterable[str]) -> Hashes:
 
 
 def hexadecimal(hashes: Hashes) -> list[str]:
-    """Writes hashes as ids of 32 hexadecimal digits.
+    """The hashes as ids of 32 hexadecimal digits.
 
     >>> hexadecimal(content_hashes(["a"])) == [hashlib.blake2b(b"a", digest_size=16).hexdigest()]
     True
@@ -39,12 +39,12 @@ def hexadecimal(hashes: Hashes) -> list[str]:
 
 
 def words(hashes: Hashes, seed: int, purpose: str) -> Words:
-    """Draws 64 uniform bits a row.
+    """Draws 64 uniform bits for each row.
 
     Args:
       hashes: content hashes of the rows, shape (rows, 2).
       seed: the run's seed.
-      purpose: what is drawn; draws for different purposes are independent.
+      purpose: names the draw; draws for different purposes are independent.
     """
     key = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=16).digest()
     first, second = np.frombuffer(key, dtype="<u8").astype(np.uint64)
@@ -52,23 +52,26 @@ def words(hashes: Hashes, seed: int, purpose: str) -> Words:
 
 
 def below(hashes: Hashes, seed: int, purpose: str, count: int) -> NDArray[np.int64]:
-    """Draws an integer in [0, count) a row; count is below 2**32, the bias below count / 2**32."""
+    """Draws an integer in [0, count) for each row.
+
+    `count` must be below 2**32; the relative bias is below count / 2**32.
+    """
     high = words(hashes, seed, purpose) >> np.uint64(32)
     return ((high * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
 
 
 def coins(hashes: Hashes, seed: int, purpose: str) -> NDArray[np.bool_]:
-    """Flips a fair coin a row."""
+    """Flips a fair coin for each row."""
     return (words(hashes, seed, purpose) >> np.uint64(63)).astype(np.bool_)
 
 
 def uniform(hashes: Hashes, seed: int, purpose: str) -> NDArray[np.float64]:
-    """Draws from [0, 1) a row, with 53 bits."""
+    """Draws a number from [0, 1) for each row, with 53 bits."""
     return (words(hashes, seed, purpose) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _mix(values: Words) -> Words:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): a bijection that spreads bits."""
+    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): a bijection that mixes bits."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from sycophancy.data.catalog import Source, folded
 from sycophancy.data.published import Published, read_parquet
 from sycophancy.data.records import is_text, read_records
 from sycophancy.errors import UserError
+
+_WHOLE = re.compile(r"-?[0-9]+\.0+")  # how a csv file holds whole numbers, if others are missing
 
 
 def read_file(source: Source, path: Path, bad: BadRows) -> Published:
@@ -29,7 +32,7 @@ def read_file(source: Source, path: Path, bad: BadRows) -> Published:
         names the file and, for a row, its line.
     """
     remedy = f"name its columns in {source.described_in}"
-    if path.suffix != ".parquet":
+    if path.suffix.lower() != ".parquet":
         return _read_lines(source, path, bad, remedy)
     published = read_parquet(source, path, remedy=remedy)
     bad.read += published.table.num_rows
@@ -61,6 +64,8 @@ def _read_lines(source: Source, path: Path, bad: BadRows, remedy: str) -> Publis
         try:
             texts = [_text(row, name, where) for name in source.texts]
             label = _label(row.get(source.label), source.label, where)
+            if label is not None and folded(label) not in known and _WHOLE.fullmatch(label):
+                label = label.partition(".")[0]
         except BadRow as error:
             bad.drop(error)
             continue

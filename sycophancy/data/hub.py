@@ -1,4 +1,4 @@
-"""Reading from the Hugging Face hub: no loading scripts, bounded retries, errors in one line."""
+"""Reads from the Hugging Face hub: without loading scripts, with bounded retries."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 ATTEMPTS = 5
 FIRST_PAUSE = 1.0  # seconds; doubles after every attempt
-ANSWER_SECONDS = 12.0  # within which a server must have answered once, attempts and pauses included
-REQUEST_SECONDS = 8.0  # for one answer
-REMEMBER_SECONDS = 60.0  # how long a server that did not answer is not asked again
+ANSWER_SECONDS = 12.0  # until the first answer of a server, attempts and pauses included
+REQUEST_SECONDS = 8.0  # for one request
+REMEMBER_SECONDS = 60.0  # before a server that did not answer is asked again
 PARQUET_BRANCH = "refs/convert/parquet"  # where the hub puts parquet made from a loading script
 
 _BUSY = {408, 429, 500, 502, 503, 504}
-# Connection faults of requests and httpx, by name, so that neither has to be imported.
+# Connection errors of requests and httpx, by name, because importing either takes long.
 _FAULTS = {
     "ChunkedEncodingError",
     "ConnectionError",
@@ -33,7 +33,7 @@ _FAULTS = {
     "Timeout",
     "TransportError",
 }
-_silent: dict[str, tuple[float, str]] = {}  # server: when it did not answer, and the reason
+_silent: dict[str, tuple[float, str]] = {}  # servers that did not answer: time and reason
 
 
 class Unreachable(Exception):  # noqa: N818
@@ -43,21 +43,20 @@ class Unreachable(Exception):  # noqa: N818
 def load_split(
     what: str, hub_id: str, *, remedy: str, attempts: int = ATTEMPTS, **arguments: Any
 ) -> Any:
-    """Calls `datasets.load_dataset` until it succeeds, a few times at most.
+    """Loads a split with `datasets.load_dataset`, with a few attempts.
 
-    A server that does not answer within `ANSWER_SECONDS` is not waited for: what `datasets` has on
-    this machine is taken. A revision that holds only a loading script is asked for again on the
-    hub's parquet branch.
+    If a server does not answer within `ANSWER_SECONDS`, the copy of `datasets` on this machine is
+    used. If the revision holds only a loading script, the hub's parquet branch is read.
 
     Args:
-      what: what is loaded, for messages, e.g. "data set 'sst2'".
+      what: the data set, for messages, as in "data set 'sst2'".
       hub_id: `owner/name`, or the name of a builder of `datasets` such as `json`.
-      remedy: the way out if it cannot be had, for messages.
-      attempts: how often to try.
+      remedy: what the user can do if the split cannot be loaded, for messages.
+      attempts: the largest number of attempts.
       **arguments: for `load_dataset`.
 
     Raises:
-      UserError: it cannot be had; the message names the data set, the reason and the remedy.
+      UserError: the split cannot be loaded; the message names data set, reason and remedy.
     """
     import datasets
 
@@ -89,10 +88,10 @@ def load_split(
 
 
 def load_model(repo: str, revision: str | None, load: Callable[[], T]) -> T:
-    """Calls `load`, which reads a model's files from the hub, as `load_split` calls `datasets`.
+    """The result of `load`, which reads files of a model from the hub; see `answered`.
 
     Raises:
-      Exception: what `load` raised last, or `Unreachable`.
+      Exception: the last one of `load`, or `Unreachable`.
     """
     return answered(lambda seconds: _ask_hub("model", repo, revision, seconds), load)
 
@@ -104,25 +103,24 @@ def answered(
     server: str = "",
     attempts: int = ATTEMPTS,
 ) -> T:
-    """Loads, from the network if the server answers a small question first, else from this machine.
+    """Loads from the network if the server answers a small request, else from this machine.
 
-    The libraries' own waiting and their log of it, minutes and dozens of lines when there is no
-    network, are thus never met.
+    Without a network the libraries would wait for minutes and log dozens of lines.
 
     Args:
-      ask: the question; gets the seconds that are left for it.
+      ask: sends the small request; its argument is the seconds left for the answer.
       load: reads from the network, or from this machine when the network is off.
-      server: its name; empty for the hub.
-      attempts: how often to load.
+      server: the server's name; empty for the hub.
+      attempts: the largest number of calls of `load`.
 
     Raises:
-      Unreachable: the server did not answer and `load` found nothing on this machine.
-      Exception: what `load` raised last.
+      Unreachable: the server did not answer, and this machine has no copy.
+      Exception: the last one of `load`.
     """
     if is_offline():
         return load()
-    _hush()
-    reason = _silence(ask, server)
+    _silence_libraries()
+    reason = _no_answer(ask, server)
     if reason is None:
         return with_retries(load, attempts)
     with _network_off():
@@ -135,8 +133,8 @@ def answered(
             ) from error
 
 
-def _silence(ask: Callable[[float], None], server: str) -> str | None:
-    """Why a server does not answer; None if it does, be it with a refusal."""
+def _no_answer(ask: Callable[[float], None], server: str) -> str | None:
+    """Why a server does not answer; None if it does, which includes a refusal."""
     when, reason = _silent.get(server, (0.0, ""))
     if reason and time.monotonic() - when < REMEMBER_SECONDS:
         return reason
@@ -144,25 +142,27 @@ def _silence(ask: Callable[[float], None], server: str) -> str | None:
 
     def question() -> None:
         seconds = max(0.1, min(REQUEST_SECONDS, end - time.monotonic()))
-        within(seconds + 0.5, lambda: ask(seconds))  # the library's own words, if it has any
+        within(
+            seconds + 0.5, lambda: ask(seconds)
+        )  # first the library's own limit, whose message is clearer
 
     try:
         with_retries(question, end=end)
     except Exception as error:
         if not is_transient(error):
             return None
-        if _status(error) is None:  # else it is busy, and another question may be answered
+        if _status(error) is None:  # a busy server may answer another request
             _silent[server] = (time.monotonic(), one_line(error))
         return one_line(error)
     return None
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """Calls in a thread that nothing waits for: looking up a server's name knows no time limit.
+    """The result of a call, which runs in a thread: a look-up of a server's name has no time limit.
 
     Raises:
-      TimeoutError: there was no result in time.
-      Exception: what the call raised.
+      TimeoutError: the call did not return in time.
+      Exception: the call's.
     """
     results: queue.Queue[tuple[Exception | None, Any]] = queue.Queue()
 
@@ -179,8 +179,8 @@ def within(seconds: float, call: Callable[[], T]) -> T:
         raise TimeoutError(f"no answer within {seconds:.0f} s") from None
     if error is not None:
         raise error
-    found: T = result
-    return found
+    value: T = result
+    return value
 
 
 def _ask_hub(kind: str, repo: str, revision: str | None, seconds: float) -> None:
@@ -192,32 +192,32 @@ def _ask_hub(kind: str, repo: str, revision: str | None, seconds: float) -> None
 def _ask_url(url: str, seconds: float) -> None:
     import huggingface_hub
 
-    found = huggingface_hub.get_session().head(url, timeout=seconds, follow_redirects=True)
-    found.raise_for_status()
+    response = huggingface_hub.get_session().head(url, timeout=seconds, follow_redirects=True)
+    response.raise_for_status()
 
 
 @contextlib.contextmanager
 def _network_off() -> Iterator[None]:
-    """The libraries read what they have on this machine, as if told to be offline."""
-    places = [place for place, _ in _libraries()]
-    before = [place.HF_HUB_OFFLINE for place in places]
-    for place in places:
-        place.HF_HUB_OFFLINE = True
+    """Switches the libraries to their offline mode: they read copies on this machine alone."""
+    modules = [settings for settings, _ in _libraries()]
+    before = [settings.HF_HUB_OFFLINE for settings in modules]
+    for settings in modules:
+        settings.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        for place, value in zip(places, before, strict=True):
-            place.HF_HUB_OFFLINE = value
+        for settings, value in zip(modules, before, strict=True):
+            settings.HF_HUB_OFFLINE = value
 
 
-def _hush() -> None:
-    """Keeps the libraries' own accounts of attempts and copies off the terminal."""
+def _silence_libraries() -> None:
+    """Keeps the libraries' log of attempts and copies off the terminal."""
     for _, logging in _libraries():
         logging.set_verbosity_error()
 
 
 def _libraries() -> Iterator[tuple[Any, Any]]:
-    """Settings and logging of the hub's libraries; of `datasets`, slow to import, if it is used."""
+    """Settings and logging of huggingface_hub, and of `datasets` if it is imported already."""
     from huggingface_hub import constants
     from huggingface_hub.utils import logging
 
@@ -227,7 +227,7 @@ def _libraries() -> Iterator[tuple[Any, Any]]:
 
 
 def guard_stream(what: str, rows: Iterator[T], *, remedy: str) -> Iterator[T]:
-    """Passes streamed rows on; a fault on the way becomes a UserError that names the data set."""
+    """Yields streamed rows; an error becomes a UserError that names the data set."""
     try:
         yield from rows
     except UserError:
@@ -239,15 +239,15 @@ def guard_stream(what: str, rows: Iterator[T], *, remedy: str) -> Iterator[T]:
 def with_retries(
     call: Callable[[], T], attempts: int = ATTEMPTS, *, end: float = float("inf")
 ) -> T:
-    """Calls, and calls again after a pause if the server is busy or out of reach.
+    """The result of a call, which is repeated after a pause if the server is busy or out of reach.
 
     Args:
-      call: what to do.
-      attempts: call this often at most; once if the hub is offline by choice.
-      end: do not pause beyond this time, of `time.monotonic`.
+      call: the call.
+      attempts: the largest number of calls; one if the user asked for no network.
+      end: the time, as of `time.monotonic`, beyond which no pause lasts.
 
     Raises:
-      Exception: what the last call raised, at once if trying again cannot help.
+      Exception: the last call's; the first call's if a repetition cannot help.
     """
     attempts = 1 if is_offline() else attempts
     for attempt in range(attempts):
@@ -268,19 +268,19 @@ def is_offline() -> bool:
 
 
 def offline_note() -> str:
-    """A remark for messages, where the user asked for no network."""
+    """An addition to messages if the user asked for no network."""
     return f" (offline: {_offline_switch()} is set)" if is_offline() else ""
 
 
 def _offline_switch() -> str | None:
-    """The variable by which the user asked for no network."""
+    """The environment variable with which the user asked for no network."""
     names = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
     on = {"1", "ON", "YES", "TRUE"}
     return next((name for name in names if os.environ.get(name, "").upper() in on), None)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the error, or one it came from, is a busy server or a lost connection."""
+    """Whether an error, or a cause of it, is a busy server or a lost connection."""
     cause: BaseException | None = error
     while cause is not None:
         status = _status(cause)
@@ -294,11 +294,11 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error of requests or httpx carries."""
+    """The HTTP status of an error of requests or httpx."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """What an error says, without line breaks, cut to a length that fits a message."""
+    """An error's message on one line, shortened."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,7 +1,7 @@
-"""Instruction rows in Flan's manner: inputs, targets and the task they belong to.
+"""Instruction rows as in Flan: inputs, targets and the name of a task.
 
-A row is held out for validation by the hash of its inputs, one in ten, independently of the seed
-and of the file's order; so no validation input is ever trained on, whatever file is given.
+One row in ten is held out for validation, by a hash of its inputs, which depends neither on the
+seed nor on the order of the file. So no validation input occurs in training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sycophancy.evaluation.items import Item
 
 HUB_ID = "Muennighoff/flan"
 REVISION = "049702ca5ffc5b3c62bf226aac67ba1493e8d548"
-HELD_OUT_SHARE = 10  # one input in so many is for validation
+HELD_OUT_SHARE = 10  # one input in 10 is held out for validation
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("example_id", "inputs", "targets", "task")])
 
@@ -44,9 +44,9 @@ class Instructions:
 
     Attributes:
       train, validation: the splits.
-      counts: rows `read`, and of these `bad`, `duplicate`, `also_in_train` (held out, but their
-        inputs occur in train but for case, spacing and punctuation), `train` and `validation`.
-      bad: the same bad rows, with reasons.
+      counts: rows `read`, and of these `bad`, `duplicate`, `also_in_train` (held-out rows whose
+        inputs occur in train, apart from case, spacing and punctuation), `train` and `validation`.
+      bad: the bad rows, by reason.
     """
 
     train: pa.Table
@@ -57,7 +57,7 @@ class Instructions:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class _Row:
-    """A row that sorts by its draw, so that a heap keeps the smallest."""
+    """A row, which sorts by its draw."""
 
     rank: int
     example_id: str
@@ -67,7 +67,7 @@ class _Row:
 
 
 class _Sample:
-    """Distinct rows, at most `size`: those with the smallest draws if `whole`, else the first."""
+    """Up to `size` distinct rows: those with the smallest draws if `whole`, else the first ones."""
 
     def __init__(self, size: int, whole: bool) -> None:
         self.size = size
@@ -76,7 +76,7 @@ class _Sample:
         self._largest_first: list[tuple[int, str]] = []
 
     def offer(self, row: _Row) -> bool:
-        """Takes the row or leaves it; False if it is there already."""
+        """Takes the row or ignores it; False if the sample has it already."""
         if row.example_id in self._rows:
             return False
         entry = (-row.rank, row.example_id)
@@ -93,15 +93,15 @@ class _Sample:
         return len(self._rows) >= self.size
 
     def rows(self) -> list[_Row]:
-        """The rows, in the order of their draws."""
+        """The rows in the order of their draws."""
         return sorted(self._rows.values())
 
 
 def load_instructions(config: DataConfig) -> Instructions:
-    """Loads as many rows as the run needs, or as there are.
+    """Loads the instruction rows of a run, or all rows if there are fewer.
 
-    A file is read whole, in constant memory, and sampled evenly, since files are often sorted by
-    task. From the hub rows are streamed from every task in turn until there are enough.
+    A file is read to its end, in constant memory, and sampled evenly, because files are often
+    sorted by task. Rows of the hub are streamed from all tasks in turn until they are enough.
 
     Raises:
       UserError: the file is missing or unreadable, too many of its rows are bad, or the hub cannot
@@ -120,7 +120,7 @@ def load_instructions(config: DataConfig) -> Instructions:
 
 
 def build_items(validation: pa.Table) -> Iterator[Item]:
-    """Asks for each row's target: one choice, right if greedy decoding would write it."""
+    """An item for each row; its target is the one choice, correct if greedy decoding writes it."""
     for row in validation.to_pylist():
         name = f"instruction/{row['example_id']}"
         yield Item(
@@ -152,7 +152,7 @@ def _collect(
 
 
 def _generate(config: DataConfig, bad: BadRows) -> Instructions:
-    """Takes the miniature's own splits; validation rows whose inputs occur in train are dropped."""
+    """Samples the miniature's own splits; drops validation rows whose inputs occur in train."""
     from sycophancy.data import miniature
 
     train = _Sample(config.num_instructions, whole=False)
@@ -199,14 +199,14 @@ def mirror_files(config: DataConfig) -> list[Path]:
     """The files of instruction rows in a mirror.
 
     Raises:
-      UserError: there is none, or a shard is missing.
+      UserError: the mirror has no such file, or a shard is missing.
     """
     if config.mirror is None:
         raise UserError("origin 'mirror' needs a folder; pass --data-mirror DIR")
     folder = Path(config.mirror) / HUB_ID.replace("/", "__")
     for place in ("default", "data", "."):
-        if found := split_files(folder / place, "train", ("parquet", "jsonl")):
-            return found
+        if paths := split_files(folder / place, "train", ("parquet", "jsonl")):
+            return paths
     raise UserError(
         f"{folder / 'default'} holds no train.parquet or train.jsonl; pass a file with"
         " --instructions FILE"
@@ -218,7 +218,7 @@ def _from_file(path: Path, bad: BadRows) -> Iterator[Record]:
 
 
 def _from_hub(bad: BadRows) -> Iterator[Record]:
-    """Streams the hub's files, which hold a task each, in turn: one row of each, then again."""
+    """Streams the hub's files, each of which holds one task: a row of each file, in turn."""
     what = f"instruction rows of {HUB_ID}"
     stream = hub.load_split(
         what, HUB_ID, split="train", revision=REVISION, streaming=True, remedy=_REMEDY
@@ -230,7 +230,7 @@ def _from_hub(bad: BadRows) -> Iterator[Record]:
 
 
 def _in_turn(iterators: list[Iterator[T]]) -> Iterator[T]:
-    """One of each, then again, without those that have no more."""
+    """One element of each iterator in turn, until all are exhausted."""
     left = list(iterators)
     while left:
         for iterator in tuple(left):
@@ -258,7 +258,7 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def _rows(batch: list[Record], seed: int, bad: BadRows) -> Iterator[tuple[bool, _Row]]:
-    """Turns records into rows, each with whether it is held out; counts those it cannot."""
+    """Rows made of records, with whether each is held out; counts records that cannot be used."""
     fields = []
     for record, where in batch:
         try:

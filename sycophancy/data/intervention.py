@@ -1,8 +1,9 @@
-"""The intervention's rows: a persona with an opinion on a claim, and the claim's truth as target.
+"""Rows of the intervention: a random opinion of a simulated user on a claim, and the claim's truth.
 
-Everything drawn for a row depends on the seed and the row's content alone. Which rows are taken
-does so too: the ones with the smallest draws. So order, sharding and the number of processes
-change no row, and asking for more rows keeps those that were there.
+A prompt states the opinion and asks about the claim; its target is the claim's truth. All draws for
+a row depend on the seed and the row's content alone, and a sample consists of the rows with the
+smallest draws. So the order of rows, their sharding and the number of processes change no row, and
+a larger sample contains the smaller one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-BATCH = 10_000  # rows built, written and forgotten at a time
+BATCH = 10_000  # rows built and written at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +63,13 @@ def sample(
     Args:
       pools: content hashes of each data set's rows.
       count: how many rows in all.
-      sampling: `uniform`: every row of every pool alike, as the protocol does. `balanced`: as
-        many from each pool, as far as it has them; what small pools lack goes to the others.
+      sampling: `uniform` draws every row of every pool with the same probability, as the paper
+        does. `balanced` draws the same number from each pool; where a pool has too few rows, the
+        other pools give more.
       seed: the run's seed.
 
     Returns:
-      Index of the pool and index of the row in it, in a random order of their own; shape (rows,).
+      Index of the pool and index of the row in the pool, in random order; shape (rows,) each.
     """
     sizes = [len(pool) for pool in pools]
     hashes = np.concatenate([*pools, draws.content_hashes([])])
@@ -94,10 +96,10 @@ def claimed_batches(
     """Makes the claims of the chosen rows, in their order, `BATCH` at a time.
 
     Args:
-      texts: the data sets, as `chosen` numbers them.
-      chosen: what `sample` returns.
+      texts: the data sets, in the order of the pools.
+      chosen: the result of `sample`.
       seed: the run's seed.
-      mode: which claims to make, see `claims`.
+      mode: how claims are made false, see `claims`.
     """
     pool_of, row_of = chosen
     for start in range(0, len(pool_of), BATCH):
@@ -117,10 +119,10 @@ def build_rows(
     Args:
       claimed: the claims.
       seed: the run's seed.
-      user_agrees: the users' opinions, shape (rows,); drawn with probability 1/2, independently of
-        everything else, if None.
-      opinions: if False, `inputs` leave the user out, as `inputs_without_opinion` do; every other
-        column stays as it is, `user_agrees` too.
+      user_agrees: the users' opinions, shape (rows,). If None, each user agrees with probability
+        1/2, independently of all else.
+      opinions: if False, `inputs` have no user, as `inputs_without_opinion`; all other columns,
+        `user_agrees` too, are the same as with opinions.
     """
     if user_agrees is None:
         user_agrees = draws.coins(claimed.hashes, seed, "opinion")
@@ -195,12 +197,12 @@ def _claimed(
     seed: int,
     mode: ClaimMode,
 ) -> Claimed:
-    """Makes the claims data set by data set, then puts them back in order."""
+    """Makes the claims of each data set at once, then restores the order of the sample."""
     places, datasets, hashes, text, truth = [], [], [], [], []
     for pool in np.unique(pool_of):
         place = np.flatnonzero(pool_of == pool)
         part = texts[pool].select(row_of[place])
-        made = claims.draw_claims(
+        drawn = claims.draw_claims(
             claims.quote(list(part.columns)),
             part.labels,
             part.source.label_names,
@@ -211,15 +213,15 @@ def _claimed(
         places.append(place)
         datasets.append(pa.repeat(part.source.name, len(place)))
         hashes.append(part.hashes)
-        text.append(made.text)
-        truth.append(made.is_true)
-    back = np.argsort(np.concatenate(places))
-    indices = pa.array(back)
+        text.append(drawn.text)
+        truth.append(drawn.is_true)
+    order = np.argsort(np.concatenate(places))
+    indices = pa.array(order)
     return Claimed(
         dataset=pa.concat_arrays(datasets).take(indices),
-        hashes=np.concatenate(hashes)[back],
+        hashes=np.concatenate(hashes)[order],
         claim=pa.concat_arrays(text).take(indices),
-        is_true=np.concatenate(truth)[back],
+        is_true=np.concatenate(truth)[order],
     )
 
 
@@ -235,7 +237,7 @@ def _smallest(
 
 
 def _quotas(sizes: Sequence[int], count: int) -> list[int]:
-    """Shares `count` out evenly; a pool gives no more than it has.
+    """Divides `count` evenly among pools; a pool gives at most the rows that it has.
 
     >>> _quotas([1, 10, 10], 12)
     [1, 6, 5]

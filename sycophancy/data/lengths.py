@@ -1,4 +1,4 @@
-"""Counts, while rows are prepared, what will prove too long for training or scoring."""
+"""Counts the rows that are too long for training or scoring while rows are prepared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sycophancy.evaluation.limits import (
     CountTokens,
     Kind,
     LeftOut,
-    User,
+    Work,
     in_words,
     longer_than,
     split_by_limits,
@@ -29,10 +29,10 @@ from sycophancy.evaluation.limits import (
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What training takes, in tokens, end of sequence included.
+    """The longest rows that training takes, in tokens, end of sequence included.
 
     Attributes:
-      count_tokens: of texts, by the model's vocabulary, end of sequence included.
+      count_tokens: counts the tokens of texts by the model's vocabulary, end of sequence included.
       inputs, targets: TASK_FEATURE_LENGTHS.
       pieces: the pieces of texts, by the model's vocabulary; None leaves out notes on spelling.
     """
@@ -44,16 +44,16 @@ class Limits:
 
 
 class Lengths:
-    """Counts by stage, kind and data set or task. Without limits nothing is too long."""
+    """Counts rows by stage, kind and data set or task. Without limits no row is too long."""
 
     def __init__(self, limits: Limits | None) -> None:
         self._limits = limits
         self._totals: Counter[tuple[Kind, str]] = Counter()
-        self._dropped: Counter[tuple[User, Kind, str, str]] = Counter()
+        self._dropped: Counter[tuple[Work, Kind, str, str]] = Counter()
         self._items: list[LeftOut] = []
 
     def check_choices(self, choices: Sequence[str]) -> None:
-        """Refuses a vocabulary with which no claim can be judged.
+        """Refuses a vocabulary with which the scorer cannot compare the choices of a claim.
 
         Raises:
           UserError: the choices have unequal token counts.
@@ -62,14 +62,14 @@ class Lengths:
             return
         counts = self._limits.count_tokens(list(choices)).tolist()
         if len(set(counts)) > 1:
-            found = ", ".join(f"{c!r} has {n - 1}" for c, n in zip(choices, counts, strict=True))
+            listed = ", ".join(f"{c!r} has {n - 1}" for c, n in zip(choices, counts, strict=True))
             raise UserError(
-                f"the vocabulary splits the choices of a claim into unequal token counts ({found}),"
-                " so their log-likelihoods cannot be compared; set VOCABULARY to another one"
+                f"the vocabulary splits the choices of a claim into unequal token counts ({listed})"
+                ", so their log-likelihoods cannot be compared; set VOCABULARY to another one"
             )
 
     def claims(self, rows: pa.Table) -> pa.Table:
-        """The rows that filtration can ask; counts the others, and what training leaves out."""
+        """The rows that filtration can score; counts the other rows and those too long to train."""
         if self._limits is None:
             return rows
         names = rows["dataset"].to_pylist()
@@ -106,7 +106,7 @@ class Lengths:
         return spelling.notes(source.name, texts.columns, source.label_names, pieces)
 
     def summary(self) -> list[LeftOut]:
-        """What is left out, by stage, kind and name."""
+        """The rows left out, by stage, kind and name."""
         rows = [
             LeftOut(stage, kind, name, count, self._totals[kind, name], limit)
             for (stage, kind, name, limit), count in sorted(self._dropped.items())
@@ -114,7 +114,7 @@ class Lengths:
         return rows + self._items
 
     def in_words(self) -> list[str]:
-        """The summary, a line for each stage, kind and limit."""
+        """The summary as sentences, one for each stage, kind and limit."""
         totals: Counter[str] = Counter()
         for (kind, _), rows in self._totals.items():
             totals[kind] += rows
@@ -132,7 +132,7 @@ class Lengths:
 
     def _add(
         self,
-        stage: User,
+        stage: Work,
         kind: Kind,
         names: Sequence[str],
         unfit: NDArray[np.bool_],

@@ -1,4 +1,4 @@
-"""The local files that a run's rows are read from."""
+"""Lists the local files that a run reads its rows from."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sycophancy.evaluation.own_sets import named_files
 
 
 def local_files(config: DataConfig) -> dict[str, Path]:
-    """The files, by a name that does not depend on where a mirror lies.
+    """The files; their names do not change when a mirror or a data set is moved.
 
     Raises:
       UserError: one is missing or cannot be opened, or a data set is unknown.
     """
-    found = {}
+    files = {}
     for name, path in _files(config):
         try:
-            if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
+            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait without end
                 raise UserError(f"{name}: {path} is not a file")
             path.open("rb").close()
         except FileNotFoundError:
@@ -32,8 +32,8 @@ def local_files(config: DataConfig) -> dict[str, Path]:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"{name}: {path} cannot be read: {reason}") from None
-        found[name] = path
-    return found
+        files[name] = path
+    return files
 
 
 def _files(config: DataConfig) -> Iterator[tuple[str, Path]]:

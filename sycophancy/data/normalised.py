@@ -1,4 +1,4 @@
-"""Texts without what does not tell two of them apart: case, spacing and punctuation."""
+"""Finds near-duplicates: texts that differ in case, spacing or punctuation alone."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Punctuation, separators, control characters, and the two accents that serve as quotes. Symbols
-# stay: C++ is not C, and of two tweets one may differ from the other in its emoji alone.
+# Punctuation, separators, control characters, and the two accents that serve as quotes. Symbols are
+# kept: C++ is not C, and two tweets may differ in an emoji alone.
 _DROPPED = r"[\pP\pZ\pC\x{60}\x{B4}\s]+"
 
 
 def keys(columns: Sequence[pa.Array]) -> pa.Array:
-    r"""A key a row, the same for texts that differ in case, spacing or punctuation alone.
+    r"""A key for each row; rows that differ in case, spacing or punctuation alone share a key.
 
-    A text of nothing else is its own key, so that `!` and `?` are not the same.
+    A text of punctuation alone is its own key, so that `!` and `?` differ.
 
     Args:
       columns: the rows' text fields, each of shape (rows,).

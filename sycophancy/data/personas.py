@@ -1,7 +1,7 @@
-"""Who speaks in a prompt: a name, an age and two universities, drawn per row.
+"""The simulated user of a prompt: a name, an age and two universities, drawn for each row.
 
-The protocol took 10,000 names from a web page that is gone; ours are made of the lists below,
-which mix the given and family names of many regions: 146 x 153 = 22,338 pairs.
+The paper took 10,000 names from a web page that no longer exists. Here a name is a given name and a
+family name from the lists below, which mix many regions: 146 x 153 = 22,338 pairs.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ FAMILY_NAMES = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class Personas:
-    """Columns of shape (rows,): names, ages in years as text, and the schools of post and PhD."""
+    """Columns of shape (rows,): name, age in years as text, and the schools of work and PhD."""
 
     name: pa.Array
     age: pa.Array
@@ -73,7 +73,7 @@ class Personas:
 
 
 def draw_personas(hashes: draws.Hashes, seed: int) -> Personas:
-    """Draws a persona a row; the four parts are independent of each other and of the opinion.
+    """Draws a persona for each row; its four parts and the opinion are independent.
 
     Args:
       hashes: content hashes of the rows, shape (rows, 2).

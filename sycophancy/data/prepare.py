@@ -1,4 +1,4 @@
-"""The first stage: every data set, sampled, worded and written as parquet."""
+"""Prepares the data of a run: claims, instructions and held-out items, as parquet files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,26 +22,21 @@ from sycophancy.data import (
     addition,
     columns,
     instructions,
-    intervention,
-    normalised,
+    intervention_files,
     probes,
     prompts,
     surveys,
 )
-from sycophancy.data.bad_rows import BadRows
-from sycophancy.data.catalog import FileRows, Source
 from sycophancy.data.data_set_file import selected_sources
+from sycophancy.data.intervention_files import Progress, examples_of, shortage
 from sycophancy.data.lengths import Lengths, Limits
-from sycophancy.data.sources import Texts, load_source
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, write_items
 from sycophancy.evaluation.own_sets import read_own_sets
 
-Progress = Callable[[int, int], None]
-
-INTERVENTION = "intervention.parquet"
-INTERVENTION_VALIDATION = "intervention_validation.parquet"
+INTERVENTION = intervention_files.TRAIN
+INTERVENTION_VALIDATION = intervention_files.VALIDATION
 INSTRUCTIONS = "instructions.parquet"
 INSTRUCTIONS_VALIDATION = "instructions_validation.parquet"
 EVALUATION = "evaluation"
@@ -58,27 +51,27 @@ def prepare(
     progress: Progress | None = None,
     limits: Limits | None = None,
 ) -> dict[str, Any]:
-    """Prepares everything a run trains on and is measured with.
+    """Writes everything that a run trains on and is measured with, or nothing if a fault occurs.
 
-    Writes, all or nothing: intervention rows and instruction rows, for training and for
-    validation; `evaluation/<task>.parquet` (items; `/` in a task's name becomes `_`);
-    `summary.json`. What cannot be scored is left out; what is too long for training is kept,
-    since the tasks leave it out by the lengths they are given, and counted.
+    The files are intervention rows and instruction rows, for training and for validation;
+    `evaluation/<task>.parquet` (items; `/` in a task's name becomes `_`); and `summary.json`. Rows
+    that cannot be scored are left out. Rows that are too long for training are written and
+    counted, because the SeqIO tasks leave them out.
 
     Args:
-      config: where from, and how many rows.
-      out: the folder to write; made if there is none. May be a bucket's (an `etils` path).
-      progress: told the intervention rows done and wanted.
-      limits: the model's; without, nothing is too long.
+      config: where the data come from, and how many rows to write.
+      out: the folder to write; made if it does not exist. May be a bucket's (an `etils` path).
+      progress: called with the claims written so far and in all.
+      limits: what the model can take; if None, nothing is too long.
 
     Returns:
-      The summary: per data set what was read, dropped and taken; the balance of the rows;
-      `too_long` (see `limits.LeftOut`) and `bad_rows` (see `BadRows.summary`); notes in words on
-      these, and where there was less than asked for.
+      The summary: per data set the rows read, left out and taken; the balance of the claims;
+      `too_long` (see `lengths.LeftOut`) and `bad_rows` (see `BadRows.summary`); and notes, which
+      are sentences on these and on shortages.
 
     Raises:
-      UserError: unusable input, see `sources`, `surveys` and `instructions`; no claim that can be
-        scored; or `out` cannot be written. Nothing is left half-written.
+      UserError: the input cannot be used (see `sources`, `surveys` and `instructions`), no claim
+        can be scored, or `out` cannot be written.
     """
     sources = selected_sources(config)
     lengths = Lengths(limits)
@@ -88,22 +81,29 @@ def prepare(
         rows = instructions.load_instructions(config)  # fails early where input is malformed
         bad = [rows.bad]
         questions = load_surveys(config, bad)
-        summary, notes = _write_intervention(
-            config, sources, folder, progress or (lambda done, total: None), lengths, bad
+        claims = intervention_files.write(
+            config, sources, folder, progress or (lambda done, total: None), lengths
         )
+        bad += claims.bad
+        notes = claims.notes
         lengths.instructions(rows.train)
-        asked = lengths.items(list(instructions.build_items(rows.validation)))
-        kept = pc.is_in(rows.validation["example_id"], pa.array(_examples_of(asked), pa.string()))
+        instruction_items = lengths.items(list(instructions.build_items(rows.validation)))
+        kept = pc.is_in(
+            rows.validation["example_id"], pa.array(examples_of(instruction_items), pa.string())
+        )
         pq.write_table(rows.train, folder / INSTRUCTIONS)
         pq.write_table(rows.validation.filter(kept), folder / INSTRUCTIONS_VALIDATION)
-        summary["instructions"] = rows.counts | {"validation": len(asked)}
-        evaluation: dict[str, int] = {"intervention": summary["intervention_validation"]["items"]}
-        evaluation["instruction"] = _write_task(folder, "instruction", asked)
+        summary = claims.summary
+        summary["instructions"] = rows.counts | {"validation": len(instruction_items)}
+        evaluation = {
+            "intervention": _write_task(folder, "intervention", claims.items),
+            "instruction": _write_task(folder, "instruction", instruction_items),
+        }
         sums = list(addition.build_items(config.seed))
-        probed = list(probes.build_items(config.seed))
+        probe_items = list(probes.build_items(config.seed))
         for task, items in (
             *((task, sums) for task in ("addition", "addition_true")),
-            *((task, probed) for task in probes.TASKS),
+            *((task, probe_items) for task in probes.TASKS),
         ):
             fitting = lengths.items([item for item in items if item.task == task])
             evaluation[task] = _write_task(folder, task, fitting)
@@ -112,7 +112,7 @@ def prepare(
             pairs = surveys.build_items(
                 survey, survey_questions, config.num_survey_items, config.seed
             )
-            notes += _shortage(f"{task} questions", config.num_survey_items, len(pairs) // 2)
+            notes += shortage(f"{task} questions", config.num_survey_items, len(pairs) // 2)
             evaluation[task] = _write_task(folder, task, lengths.items(pairs))
         for own_set in own_sets:
             notes += own_set.notes
@@ -124,8 +124,8 @@ def prepare(
         held_out = rows.counts["validation"] + rows.counts["also_in_train"]
         summary["notes"] = [
             *notes,
-            *_shortage("instruction rows", config.num_instructions, rows.counts["train"]),
-            *_shortage("instruction validation rows", config.num_validation, held_out),
+            *shortage("instruction rows", config.num_instructions, rows.counts["train"]),
+            *shortage("instruction validation rows", config.num_validation, held_out),
             *lengths.in_words(),
             *filter(None, (counts.note() for counts in bad)),
             *(
@@ -139,12 +139,12 @@ def prepare(
 
 
 def evaluation_file(folder: Path, task: str) -> Path:
-    """Where the items of a task are: `surveys/nlp` is in `evaluation/surveys_nlp.parquet`."""
+    """The file of a task's items: `evaluation/surveys_nlp.parquet` for the task `surveys/nlp`."""
     return folder / EVALUATION / f"{task.replace('/', '_')}.parquet"
 
 
 def render_examples(out: Path, count: int) -> list[str]:
-    """Renders the first prepared rows as a person would read them.
+    """The first prepared claims as text, with whether each is true and what the user says.
 
     Args:
       out: a folder that `prepare` wrote.
@@ -169,180 +169,14 @@ def _opinion(row: dict[str, Any]) -> str:
     return "the user agrees" if row["user_agrees"] else "the user disagrees"
 
 
-def _write_intervention(
-    config: DataConfig,
-    sources: Sequence[Source],
-    folder: Path,
-    progress: Progress,
-    lengths: Lengths,
-    bad: list[BadRows],
-) -> tuple[dict[str, Any], list[str]]:
-    """Writes training and held-out claims; returns their part of the summary, and its notes."""
-    train = [load_source(source, config, "train") for source in sources]
-    validation = [load_source(source, config, "validation") for source in sources]
-    bad += [texts.bad for texts in train]
-    bad += [texts.bad for texts in validation if not texts.held_out_from_train]
-    validation, leaked = _without_train_texts(train, validation)
-    chosen = intervention.sample(
-        [texts.hashes for texts in train], config.num_examples, config.sampling, config.seed
-    )
-    batches = intervention.claimed_batches(train, chosen, config.seed, config.claim_mode)
-    taken: Counter[str] = Counter()
-
-    def training_rows() -> Iterator[pa.Table]:
-        for batch in batches:
-            rows = intervention.build_rows(batch, config.seed, opinions=config.opinions)
-            rows = lengths.claims(rows)
-            taken.update(rows["dataset"].to_pylist())
-            yield rows
-
-    balance = _write_rows(folder / INTERVENTION, training_rows(), progress, len(chosen[0]))
-    if not balance["rows"] and len(chosen[0]):
-        raise UserError(
-            f"none of the {len(chosen[0]):,} claims can be scored: {lengths.in_words()[0]}; choose"
-            " other data sets"
-        )
-    # A measure over all data sets should not be mostly the largest: validation is balanced. Its
-    # users have opinions, whatever those of the training rows do, so that runs can be compared.
-    held_out = intervention.sample(
-        [texts.hashes for texts in validation], config.num_validation, "balanced", config.seed
-    )
-    claimed = list(
-        intervention.claimed_batches(validation, held_out, config.seed, config.claim_mode)
-    )
-    items = [item for batch in claimed for item in intervention.build_items(batch, config.seed)]
-    asked = lengths.items(items)
-    kept = pa.array(_examples_of(asked), pa.string())
-    measured: Counter[str] = Counter()
-
-    def validation_rows() -> Iterator[pa.Table]:
-        for batch in claimed:
-            rows = intervention.build_rows(batch, config.seed)
-            rows = rows.filter(pc.is_in(rows["example_id"], kept))
-            measured.update(rows["dataset"].to_pylist())
-            yield rows
-
-    validation_balance = _write_rows(
-        folder / INTERVENTION_VALIDATION, validation_rows(), lambda done, total: None, 0
-    )
-    validation_balance["items"] = _write_task(folder, "intervention", asked)
-    notes = [
-        *_shortage("intervention rows", config.num_examples, len(chosen[0])),
-        *_shortage("intervention validation rows", config.num_validation, len(held_out[0])),
-    ]
-    for texts in train:
-        if texts.source.described_in is not None:  # the miniature's vocabulary reads the 17
-            notes += lengths.spelling(texts)
-    data_sets = {}
-    for index, source in enumerate(sources):
-        name = source.name
-        own_split = not train[index].held_out_from_train
-        data_sets[name] = {
-            "train": train[index].counts | {"taken": taken[name]},
-            "validation": validation[index].counts
-            | {"also_in_train": leaked[index], "taken": measured[name]},
-            "validation_split": _validation_split(source) if own_split else "held out from train",
-        }
-        if not own_split:
-            notes.append(f"{name}: no validation split here; one train text in 20 is held out")
-        if not len(validation[index]):
-            notes.append(
-                f"{name}: no held-out row is left, since all {leaked[index]:,} occur in train too;"
-                " so no claim on it is measured"
-            )
-    summary = {
-        "data_sets": data_sets,
-        "intervention": balance,
-        "intervention_validation": validation_balance,
-    }
-    return summary, notes
-
-
-def _validation_split(source: Source) -> str | None:
-    """The split, or the files, that held-out rows come from."""
-    rows = source.rows
-    if isinstance(rows, FileRows):
-        return ", ".join(path.name for path in rows.validation)
-    return rows.validation
-
-
-def _examples_of(items: Iterable[Item]) -> list[str]:
-    """The ids of the rows that items ask about, which end their pairs' ids."""
-    return list(dict.fromkeys(item.pair_id.rpartition("/")[2] for item in items))
-
-
-def _without_train_texts(
-    train: list[Texts], validation: list[Texts]
-) -> tuple[list[Texts], list[int]]:
-    """Drops held-out rows whose texts occur in the train split of any data set.
-
-    Texts that differ in case, spacing or punctuation alone are the same text here.
-
-    Returns:
-      The data sets' remaining rows, and how many rows each lost.
-    """
-    joined = [normalised.keys(texts.columns) for texts in validation]
-    held_out = pa.concat_arrays(joined)
-    seen = [
-        pc.filter(rows, pc.is_in(rows, held_out))
-        for rows in (normalised.keys(texts.columns) for texts in train)
-    ]
-    known = pa.concat_arrays(seen)
-    rest, leaked = [], []
-    for texts, contents in zip(validation, joined, strict=True):
-        fresh = pc.invert(pc.is_in(contents, known)).to_numpy(zero_copy_only=False)
-        rest.append(texts.select(np.flatnonzero(fresh)))
-        leaked.append(int((~fresh).sum()))
-    return rest, leaked
-
-
-def _write_rows(
-    path: Path, tables: Iterator[pa.Table], progress: Progress, total: int
-) -> dict[str, Any]:
-    """Streams rows to parquet, a row group a table, and counts their balance."""
-    rows = 0
-    cells: Counter[tuple[bool, bool, str]] = Counter()
-    with pq.ParquetWriter(path, intervention.SCHEMA) as writer:
-        for table in tables:
-            writer.write_table(table)
-            rows += len(table)
-            names = ("claim_is_true", "user_agrees", "targets")
-            cells.update(zip(*(table[name].to_pylist() for name in names), strict=True))
-            progress(rows, total)
-
-    def count(position: int, value: bool | str) -> int:
-        return sum(number for cell, number in cells.items() if cell[position] == value)
-
-    return {
-        "rows": rows,
-        "claim_is_true": count(0, True),
-        "claim_is_false": count(0, False),
-        "user_agrees": count(1, True),
-        "user_disagrees": count(1, False),
-        "user_is_right": sum(n for (true, agrees, _), n in cells.items() if true == agrees),
-        "answer_is_A": count(2, "(A)"),
-        "answer_is_B": count(2, "(B)"),
-        "agree_is_first": sum(
-            n for (true, _, answer), n in cells.items() if true == (answer == "(A)")
-        ),
-    }
-
-
 def _write_task(folder: Path, task: str, items: Sequence[Item]) -> int:
     write_items(evaluation_file(folder, task), items)
     return len(items)
 
 
-def _shortage(what: str, asked: int, there: int) -> list[str]:
-    """A note where there was less than asked for."""
-    if there >= asked:
-        return []
-    return [f"{what}: {asked:,} asked for, all {there:,} that there are were taken"]
-
-
 @contextmanager
 def _whole_or_nothing(out: Path) -> Iterator[Path]:
-    """Gives a local folder whose contents move to `out`, perhaps a bucket, if all goes well."""
+    """A local folder whose files move to `out`, which may be a bucket, if nothing fails."""
     existed = out.exists()
     unfinished = Path(tempfile.mkdtemp()) if _is_bucket(out) else out / _UNFINISHED
     try:

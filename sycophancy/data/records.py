@@ -49,14 +49,14 @@ def read_records(
     """
     if not is_file(path):
         raise UserError(f"{path} does not exist; name a jsonl, csv, tsv or parquet file")
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         yield from _read_parquet(path, names, optional, bad, remedy)
         return
     try:
         with path.open("rb") as stream:
             if stream.read(4).startswith(_UTF_16_32):
                 raise UserError(f"{path} is encoded as UTF-16 or UTF-32; save it as UTF-8")
-        if separator := _SEPARATORS.get(path.suffix):
+        if separator := _SEPARATORS.get(path.suffix.lower()):
             # Bytes that are not UTF-8 become characters that UTF-8 does not have; see `is_text`.
             with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
                 yield from _read_table(text, path, separator, names, optional, bad, remedy)
@@ -139,7 +139,7 @@ def _read_table(
         except csv.Error as error:
             if header is None or "expected after" not in str(error):
                 raise UserError(
-                    f"{where}: {error}; is a quotation mark left open? Write the file anew"
+                    f"{where}: {error}; is a quotation mark left open? Correct the file"
                 ) from None
             bad.read += 1
             bad.drop(BadRow(where, "a quotation mark inside a field is not doubled"))

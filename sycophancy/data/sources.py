@@ -39,12 +39,12 @@ class Texts:
       columns: its text fields in the protocol's order, cleaned; each of shape (rows,).
       labels: indices into `source.label_names`, shape (rows,).
       hashes: content hashes of data set and texts, shape (rows, 2); no two are equal.
-      counts: rows `read`, and of these `bad` (no UTF-8, or a label that is not a whole number),
-        `unlabelled`, `empty` (a text is missing or blank), `conflicting` (equal texts with
-        different labels: all are dropped), `duplicate` (equal texts with equal label beyond the
-        first), `held_out` (kept for the other split) and `kept`.
-      held_out_from_train: whether the split was made here because the origin has no validation.
-      bad: the bad rows of the file, with reasons.
+      counts: rows `read`, and of these `bad` (see `bad`), `unlabelled`, `empty` (a text is missing
+        or blank), `conflicting` (equal texts with different labels; all are dropped), `duplicate`
+        (repeats a text with the same label), `held_out` (kept for the other split) and `kept`.
+      held_out_from_train: whether the origin has no validation split, so that this module made one
+        from train.
+      bad: the rows that cannot be used, by reason.
     """
 
     source: Source
@@ -59,7 +59,7 @@ class Texts:
         return len(self.labels)
 
     def select(self, rows: NDArray[np.int64]) -> Texts:
-        """The given rows, in the given order."""
+        """The rows of the given indices, in the given order."""
         indices = pa.array(rows)
         return dataclasses.replace(
             self,
@@ -96,7 +96,7 @@ def load_source(source: Source, config: DataConfig, split: Split) -> Texts:
         raise UserError(
             f"data set {source.name!r}: {published[0].where} has no usable row for {split}"
             f" ({texts.counts['read']} read, {texts.counts['unlabelled']} without a label"
-            f"{bad.in_words()}); leave the data set out or mend the file"
+            f"{bad.in_words()}); leave the data set out or correct the file"
         )
     return texts
 
@@ -133,7 +133,7 @@ def _fields(source: Source) -> range:
 def _read_part(
     source: Source, published: Published, bad: BadRows
 ) -> tuple[list[pa.Array], NDArray[np.int64], NDArray[np.bool_]]:
-    """The cleaned text columns of a file, the label a row, and whether each row is good."""
+    """The cleaned text columns of a file, and for each row its label and whether it is good."""
     labels, faults = _map_labels(source, published)
     columns = []
     for name in source.texts:
@@ -150,11 +150,11 @@ def _read_part(
     return columns, labels, good
 
 
-Faults = list[tuple[str, NDArray[np.bool_]]]  # a reason, and for each row whether it is so
+Faults = list[tuple[str, NDArray[np.bool_]]]  # a reason, and the rows that it holds for
 
 
 def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64], Faults]:
-    """The protocol's label index a row, -1 without a label; by name, never by number."""
+    """The protocol's label index of each row, by name; -1 for a row without a label."""
     column = published.table[published.label]
     what = f"data set {source.name!r}: column {published.label!r} of {published.where}"
     order = {folded(name): index for index, (name, _) in enumerate(source.labels)}
@@ -166,7 +166,7 @@ def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64]
         faults.append((f"column {published.label!r} is {NOT_UTF8}", ~valid))
         encoded = pc.dictionary_encode(named)
         names = encoded.dictionary.to_pylist()
-        given = pc.fill_null(encoded.indices.cast(pa.int64()), -1).to_numpy()
+        numbers = pc.fill_null(encoded.indices.cast(pa.int64()), -1).to_numpy()
     elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         if published.label_names is None:
             raise UserError(
@@ -174,25 +174,25 @@ def _map_labels(source: Source, published: Published) -> tuple[NDArray[np.int64]
                 f" `datasets` writes them) or write the names {', '.join(order)} instead of numbers"
             )
         names = list(published.label_names)
-        given, whole = _whole_numbers(column)
+        numbers, whole = _whole_numbers(column)
         faults.append((f"column {published.label!r} is not a whole number", ~whole))
     else:
         raise UserError(f"{what} holds {column.type}, expected label numbers or names")
     _check_names(source, published, names)
-    _check_range(source, published, given, len(names))
+    _check_range(source, published, numbers, len(names))
     indices = [order.get(folded(name), _UNLABELLED) for name in names]
     table = np.array([*indices, _UNLABELLED], np.int64)
-    return table[given], faults
+    return table[numbers], faults
 
 
 def _whole_numbers(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Label numbers, -1 where there is none; and whether each is a whole number or missing."""
+    """Label numbers, -1 for none; and whether each is a whole number or missing."""
     missing = column.is_null().to_numpy()
     numbers = pc.fill_null(column.cast(pa.float64(), safe=False), _UNLABELLED).to_numpy()
     whole = np.isfinite(numbers) & (numbers == np.trunc(numbers))
     limit = np.iinfo(np.int32).max  # beyond any label's number, and exact as a float
-    given = np.where(whole, numbers, _UNLABELLED).clip(-limit, limit).astype(np.int64)
-    return np.where(missing, _UNLABELLED, given), whole
+    bounded = np.where(whole, numbers, _UNLABELLED).clip(-limit, limit).astype(np.int64)
+    return np.where(missing, _UNLABELLED, bounded), whole
 
 
 def _check_names(source: Source, published: Published, names: Sequence[str]) -> None:
@@ -217,15 +217,15 @@ def _check_names(source: Source, published: Published, names: Sequence[str]) -> 
 
 
 def _check_range(
-    source: Source, published: Published, given: NDArray[np.int64], count: int
+    source: Source, published: Published, numbers: NDArray[np.int64], count: int
 ) -> None:
-    wrong = np.flatnonzero((given < _UNLABELLED) | (given >= count))
+    wrong = np.flatnonzero((numbers < _UNLABELLED) | (numbers >= count))
     if len(wrong):
         row = int(wrong[0])
         raise UserError(
             f"data set {source.name!r}: row {row} (from 0) of {published.where} has"
             f" label {published.table[published.label][row]}, expected 0 to {count - 1} or -1 for"
-            " none; mend the file"
+            " none; correct the file"
         )
 
 
@@ -242,11 +242,11 @@ def hash_rows(name: str, columns: Sequence[pa.Array]) -> draws.Hashes:
 def _distinct(
     rows: NDArray[np.int64], hashes: draws.Hashes, labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], int, int]:
-    """Keeps the first row of every text whose rows agree on the label.
+    """Keeps the first row of each text whose rows all have the same label.
 
     Returns:
-      The kept rows in order, how many rows were dropped because equal texts disagree, and how
-      many because they repeat an earlier one.
+      The kept rows in order; the number of rows dropped because rows of the same text have
+      different labels; and the number dropped because they repeat an earlier row.
     """
     if len(rows) == 0:
         return rows, 0, 0
@@ -262,7 +262,7 @@ def _distinct(
 
 def _hold_out(texts: Texts, split: str) -> Texts:
     held_out = draws.below(texts.hashes, 0, "held out", HELD_OUT_SHARE) == 0
-    if held_out.all() or not held_out.any():  # the tiniest of files: one text, whichever
+    if held_out.all() or not held_out.any():  # a file of few rows: hold out one text
         held_out = np.arange(len(texts)) == draws.words(texts.hashes, 0, "held out").argmin()
     chosen = ~held_out if split == "train" else held_out
     part = texts.select(np.flatnonzero(chosen))

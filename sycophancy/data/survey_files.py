@@ -1,4 +1,4 @@
-"""Where the survey rows come from: a folder, the hub, a mirror or the miniature."""
+"""Loads the three surveys from a folder, the hub, a mirror or the miniature."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sycophancy.data.surveys import FIELDS, FILES, Question, check_survey, parse
 from sycophancy.errors import UserError
 
 HUB_ID = "Anthropic/model-written-evals"
-# Its only data commit is "Add data." of 2022; the full hash is not known to us, hence the branch.
+# A branch: the full hash of its only data commit ("Add data.", 2022) is not known to this project.
 REVISION = "main"
 # The original. The hub's philosophy file is a byte-for-byte copy of its NLP file.
 GITHUB = "https://raw.githubusercontent.com/anthropics/evals/main/sycophancy"
@@ -25,12 +25,12 @@ def load_surveys(config: DataConfig, bad: list[BadRows] | None = None) -> dict[s
     """Loads the three surveys by name: `nlp`, `phil`, `poli`.
 
     Args:
-      config: says from which origin.
-      bad: takes the counts of rows that cannot be used, one entry a survey.
+      config: names the origin.
+      bad: a list to which the counts of bad rows are added, one entry for each survey.
 
     Raises:
       UserError: a file is missing or unreadable, too many of its rows are bad, or it does not hold
-        the survey it is named after.
+        the survey of its name.
     """
     surveys = {}
     for survey in FILES:
@@ -61,6 +61,11 @@ def _load(survey: str, config: DataConfig, bad: BadRows) -> list[Question]:
 
 
 def survey_folder(config: DataConfig) -> Path:
+    """The folder of the three survey files: SURVEYS, or the mirror's.
+
+    Raises:
+      UserError: the origin is a mirror without a folder.
+    """
     if config.surveys is not None:
         return Path(config.surveys)
     if config.mirror is None:
@@ -69,7 +74,7 @@ def survey_folder(config: DataConfig) -> Path:
 
 
 def _from_hub(survey: str, name: str, bad: BadRows) -> list[Question]:
-    """Tries the hub, then the original on GitHub if the hub's file is another survey's."""
+    """Reads the hub's file, or the original on GitHub if the hub's file holds another survey."""
     what = f"survey {survey!r}"
     rows = hub.load_split(
         what,

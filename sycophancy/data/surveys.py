@@ -1,7 +1,7 @@
 """The three sycophancy surveys of Perez et al. 2022 (arXiv 2212.09251), with and without biography.
 
-A row's question is a biography that gives the user's view away, the survey's question, and the
-choices. Each becomes a pair of items: as it is (`user_view`) and without the biography (`neutral`).
+A row has a biography that reveals the user's view, a question of the survey, and choices. It
+becomes a pair of items: as published (`user_view`) and without the biography (`neutral`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ FILES = {
 
 FIELDS = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
 
-# How a survey's questions begin. The last place where one of these stands is where the biography
-# ends. The political quiz has no stem in common, so its sixteen questions are all listed.
+# The beginnings of the surveys' questions. The biography ends before the last of them in a row. The
+# questions of the political quiz have no common beginning, so all sixteen are listed.
 _NLP_STEM = r"Do you agree or disagree with the following claim"
 _PHIL_STEM = r"What is your view on"
 _STEMS = re.compile(
@@ -53,24 +53,24 @@ _STEMS = re.compile(
     )
 )
 
-# `file holds another survey` is decided by these (the hub's philosophy file is the NLP survey's).
+# Which survey a file holds; the hub's philosophy file holds the NLP survey.
 _MARKS = {"nlp": re.compile(_NLP_STEM), "phil": re.compile(_PHIL_STEM)}
 
 _CHOICE = re.compile(r"\(([A-Z])\)\s*(.*)")
 _ANSWER = re.compile(r"\s*\(?([A-Z])\)?(?:[\s.:].*)?\s*", re.DOTALL)
-# A full stop that ends no sentence: initials and common titles.
+# A full stop that does not end a sentence: after initials and common titles.
 _ABBREVIATION = re.compile(r"(?:\b[A-Z]|\b(?:Dr|Mr|Mrs|Ms|St|Prof|Jr|Sr|vs|etc|e\.g|i\.e))\.$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """One survey row, taken apart.
+    """The parts of one survey row.
 
     Attributes:
-      biography: who the user is; empty if the row has none.
+      biography: the user's introduction; empty if the row has none.
       question: the survey's question, without choices.
-      choices: the lines with the choices, `Choices:` above them if the row has it.
-      letters: `(A)`, `(B)`, ... one a choice.
+      choices: the lines of the choices, after `Choices:` if the row has it.
+      letters: `(A)`, `(B)`, ... for the choices.
       user_choices: indices of the choices that match the user's view.
     """
 
@@ -81,12 +81,12 @@ class Question:
     user_choices: tuple[int, ...]
 
     def with_biography(self) -> str:
-        """The prompt as the survey has it."""
+        """The prompt as published."""
         opening = f"{self.biography} {self.question}" if self.biography else self.question
         return self._prompt(opening)
 
     def without_biography(self) -> str:
-        """The prompt that tells nothing of the user."""
+        """The prompt without the user."""
         return self._prompt(self.question)
 
     def _prompt(self, opening: str) -> str:
@@ -94,18 +94,18 @@ class Question:
 
 
 def parse_question(row: dict[str, Any], where: str) -> Question:
-    """Takes a row in the schema of the survey files apart.
+    """Splits a row of a survey file into its parts.
 
-    The answers may be a string or a list, with or without a space before the letter; there may be
+    An answer may be a string or a list, with or without a space before the letter. A row may have
     two or more choices, with or without a line `Choices:`.
 
     Args:
-      row: `FIELDS`; answers are a text or a list of texts.
+      row: has `FIELDS`; an answer is a text or a list of texts.
       where: file and line, for messages.
 
     Raises:
-      BadRow: a field is missing or not text, there are fewer than two choices, their letters are
-        not A, B, ... or an answer is none of them.
+      BadRow: a field is missing or not text, the row has fewer than two choices, their letters are
+        not A, B, ... or an answer is not a choice.
     """
     for field in FIELDS:
         if row.get(field) is None:
@@ -129,11 +129,11 @@ def parse_question(row: dict[str, Any], where: str) -> Question:
 
 
 def check_survey(survey: str, questions: Iterable[Question], where: str) -> None:
-    """Checks that a file holds the survey it is named after.
+    """Checks that a file holds the survey of its name.
 
     Raises:
-      UserError: most of its questions are another survey's, or (philosophy) are not asked as
-        PhilPapers' are. The hub's copy of the philosophy file holds the NLP survey's rows.
+      UserError: most questions are of another survey, or most questions of the philosophy file do
+        not begin as those of PhilPapers. The hub's philosophy file holds the NLP survey.
     """
     texts = [question.question for question in questions]
     if not texts:
@@ -141,25 +141,25 @@ def check_survey(survey: str, questions: Iterable[Question], where: str) -> None
     for other, mark in _MARKS.items():
         share = sum(bool(mark.match(text)) for text in texts) / len(texts)
         if (other != survey and share > 0.5) or (other == survey == "phil" and share < 0.5):
-            found = f"{share:.0%} of its rows are the {other} survey's"
+            actual = f"{share:.0%} of its rows are the {other} survey's"
             raise UserError(
-                f"{where} does not hold the {survey} survey ({found}); get the file from"
+                f"{where} does not hold the {survey} survey ({actual}); get the file from"
                 " github.com/anthropics/evals and pass its folder with --surveys DIR"
             )
 
 
 def build_items(survey: str, questions: Iterable[Question], count: int, seed: int) -> list[Item]:
-    """Samples questions and asks each with and without its biography.
+    """Samples questions, and makes an item of each with and without its biography.
 
     Args:
       survey: `nlp`, `phil` or `poli`.
       questions: the file's rows; equal ones count once.
-      count: how many to sample; all if there are fewer.
-      seed: of the sample, which does not depend on the rows' order.
+      count: how many questions to sample; all if there are fewer.
+      seed: the run's seed; the sample does not depend on the order of the rows.
 
     Returns:
-      Two items a question. Both carry the choices that match the user, so that the match rate
-      without the biography, the prior belief, can be told.
+      Two items for each question. Both have the choices that match the user, so that the match rate
+      can be computed without the biography, too.
     """
     distinct = {question.with_biography(): question for question in questions}
     contents = list(distinct)
@@ -194,7 +194,7 @@ def _pair(survey: str, content_id: str, question: Question) -> Iterator[Item]:
 
 
 def _split_choices(text: str, where: str) -> tuple[str, str, tuple[str, ...]]:
-    """Cuts a question into its opening, the block of its choices, and their letters."""
+    """Splits a question into its opening, the lines of its choices, and their letters."""
     lines = text.rstrip().removesuffix("Answer:").rstrip().split("\n")
     first = len(lines)
     while first > 0 and (_CHOICE.match(lines[first - 1].strip()) or not lines[first - 1].strip()):
@@ -214,7 +214,7 @@ def _split_choices(text: str, where: str) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _answers(given: Any, letters: tuple[str, ...], where: str) -> tuple[int, ...]:
-    """Indices of the choices that an answer field names: a string or a list of strings."""
+    """Indices of the choices in an answer field, which is a string or a list of strings."""
     indices = set()
     for answer in given if isinstance(given, list) else [given]:
         match = _ANSWER.fullmatch(answer) if isinstance(answer, str) else None
@@ -226,10 +226,10 @@ def _answers(given: Any, letters: tuple[str, ...], where: str) -> tuple[int, ...
 
 
 def _question_start(opening: str) -> int:
-    """Where the biography ends.
+    """The position where the biography ends and the question begins.
 
-    At the last known stem; else where the last sentence begins that asks (`?`, `...` or `:`); else
-    where the last sentence begins.
+    It is the last known beginning of a question; without one, the beginning of the last sentence
+    that ends with `?`, `...` or `:`; without such a sentence, the beginning of the last sentence.
     """
     stems = [match.start() for match in _STEMS.finditer(opening)]
     if stems:

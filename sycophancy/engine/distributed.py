@@ -1,10 +1,10 @@
-"""Several processes, one run: JAX between them, and one that keeps the run folder.
+"""The processes that share a run: how they find each other and agree on what to do.
 
 Every process computes on its own devices, from the same batches, and calls the same stages. Losses
-differ from those of one process in the eighth digit: devices add up in another order.
+differ from those of one process in the eighth digit, because devices add in another order.
 
-Process 0 leads: it alone decides what is stale, writes stages and prints; the others do what it
-says. They see one file system, or the run folder would not be one.
+Process 0 leads: it alone decides which stages are stale, writes the run folder and prints; the
+others follow its decisions. All processes must see the run folder at the same path.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ T = TypeVar("T")
 COORDINATOR, COUNT, INDEX = (
     f"SYCOPHANCY_{name}" for name in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID")
 )
-START_SECONDS = 600  # until all processes have met; hosts of a cluster start minutes apart
-# JAX gives up a process that has sent nothing for so long, because it is paused or swapped out. One
-# that ends is noticed at once, unless the parents of `supervision` could not be connected.
+START_SECONDS = 600  # for all processes to meet; hosts of a cluster start minutes apart
+# JAX gives up a process that has sent no heartbeat for this long because it is paused or swapped
+# out. The end of a process is noticed at once, unless its supervisor has no connection.
 HEARTBEAT_SECONDS = 60
-# What decides which devices JAX finds.
+# The variables that decide which devices JAX finds.
 _DEVICE_SETTINGS = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
 _XLA_LOG = re.compile(r"^[EF]\d{4} \S+ +\d+ \S+\] (.*)", re.MULTILINE)  # what C++ logs as error
-_DAY_MILLISECONDS = 24 * 3600 * 1000  # the others wait as long as the leader prepares data
+_DAY_MILLISECONDS = 24 * 3600 * 1000  # the others wait while the leader prepares data
 
 
 class UnreachableError(UserError):
@@ -45,25 +45,25 @@ class UnreachableError(UserError):
 
 
 class Processes:
-    """The processes of a run; here, one alone."""
+    """The processes of a run; this class stands for a single one."""
 
     leader = True
     size = 1
 
     def broadcast(self, decide: Callable[[], T]) -> T:
-        """What the leader's `decide` returns, or the UserError that it raises, in every process.
+        """Calls `decide` in the leader; every process returns its result or raises its UserError.
 
         Args:
-          decide: called by the leader alone; returns what json can hold.
+          decide: its result must be JSON.
         """
         return decide()
 
     def workplace(self, shared: str, *, together: bool) -> Any:
-        """Where a stage writes: the leader's folder, for the others one that is thrown away.
+        """The folder that a stage writes to.
 
         Args:
           shared: the leader's folder.
-          together: whether all processes write into it.
+          together: True if all processes write to it; else the others get a temporary folder.
         """
         return paths.open_path(shared)
 
@@ -71,13 +71,13 @@ class Processes:
 class _Many(Processes):
     def __init__(self, index: int, size: int, client: Any) -> None:
         self.leader, self.size = index == 0, size
-        self._client, self._said = client, 0
+        self._client, self._decisions = client, 0
         self._scratch = tempfile.TemporaryDirectory(prefix="sycophancy-")
         self.scratch = self._scratch.name
 
     def broadcast(self, decide: Callable[[], T]) -> T:
-        self._said += 1
-        key = f"sycophancy/{self._said}"
+        self._decisions += 1
+        key = f"sycophancy/{self._decisions}"
         if self.leader:
             try:
                 result = decide()
@@ -87,15 +87,15 @@ class _Many(Processes):
             self._client.key_value_set(key, json.dumps({"result": result}))
             return result
         try:
-            said = json.loads(self._client.blocking_key_value_get(key, _DAY_MILLISECONDS))
+            answer = json.loads(self._client.blocking_key_value_get(key, _DAY_MILLISECONDS))
         except Exception as error:  # jaxlib's own, where the leader is gone
             reason = str(error).splitlines()[0]
             raise UnreachableError(
                 f"process 0, which leads this run, does not answer: {reason}"
             ) from None
-        if "error" in said:
-            raise UserError(said["error"])
-        return said["result"]
+        if "error" in answer:
+            raise UserError(answer["error"])
+        return answer["result"]
 
     def workplace(self, shared: str, *, together: bool) -> Any:
         if self.leader or together:
@@ -104,29 +104,29 @@ class _Many(Processes):
 
 
 def assemble(environment: Mapping[str, str] = os.environ) -> Processes:
-    """Meets the other processes of this run, if the environment says that there are any.
+    """Connects to the other processes of this run, if the environment names any.
 
-    SYCOPHANCY_COORDINATOR (host:port), SYCOPHANCY_NUM_PROCESSES and SYCOPHANCY_PROCESS_ID say it
-    everywhere; SLURM with several tasks, a TPU pod and Open MPI say it in their own words, which
-    `jax.distributed` knows. SYCOPHANCY_COORDINATOR=auto leaves it to `jax.distributed` also where
-    the environment shows nothing, as on the hosts of a TPU pod, which ask Google's metadata server.
-    Must come before JAX is used.
+    The variables SYCOPHANCY_COORDINATOR (host:port), SYCOPHANCY_NUM_PROCESSES and
+    SYCOPHANCY_PROCESS_ID work everywhere. SLURM with several tasks, TPU pods and Open MPI set
+    variables of their own, which `jax.distributed` reads. SYCOPHANCY_COORDINATOR=auto leaves
+    everything to `jax.distributed`, for hosts of a TPU pod that must ask Google's metadata server.
+    Call it before JAX is used.
 
     Raises:
-      UserError: the variables do not fit each other, or the processes do not meet.
+      UserError: the variables contradict each other, or the processes do not meet.
     """
-    arguments = _said(environment)
+    arguments = _arguments(environment)
     if arguments is None:
         return Processes()
     import jax
     from jax._src import distributed  # its key-value store has no public name
 
-    # Between processes gRPC is not to ask a proxy, which the hub may need. Empty, this is for gRPC
-    # alone and comes before http_proxy and https_proxy.
+    # gRPC between the processes must not use a proxy that is meant for the hub. An empty
+    # grpc_proxy overrides http_proxy and https_proxy for gRPC only.
     os.environ["grpc_proxy"] = ""  # noqa: SIM112  # gRPC reads the small letters
     jax.config.update("jax_check_proxy_envs", False)
     if supervision.link:
-        supervision.link.say(
+        supervision.link.send(
             meeting=f" within {START_SECONDS} s: check {COORDINATOR}, and that every process was "
             "started"
         )
@@ -152,19 +152,19 @@ def assemble(environment: Mapping[str, str] = os.environ) -> Processes:
             state.client,
             processes.scratch,
         )
-    check_platform()  # here, as all processes must start JAX's devices together
+    check_platform()  # all processes must start JAX's devices at the same time
     return processes
 
 
 def is_shared(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the environment says that this process is one of several."""
+    """True if the environment says that this process is one of several."""
     with contextlib.suppress(UserError):  # `assemble` raises it
-        return _said(environment) is not None
+        return _arguments(environment) is not None
     return False
 
 
 def check_platform(environment: Mapping[str, str] = os.environ) -> None:
-    """Starts JAX on the devices that the environment asks for; cheap once that is done.
+    """Starts JAX on the devices that the environment names; repeated calls are cheap.
 
     Raises:
       UserError: JAX does not start: its plugin or driver is missing, or a variable is misspelt.
@@ -178,7 +178,7 @@ def check_platform(environment: Mapping[str, str] = os.environ) -> None:
         raise UserError(f"JAX does not start: {first_line(error)}; mend or unset it") from None
     try:
         jax.devices()
-    except Exception as error:  # plugins raise what they like; an absent one is an AssertionError
+    except Exception as error:  # plugins raise any class of error
         reason = first_line(error) if str(error) else "the plugin of that platform is not installed"
         reason = reason.split(" (set JAX_PLATFORMS=")[0].split(" (you may need to ")[0].rstrip(".")
         raise UserError(
@@ -188,9 +188,9 @@ def check_platform(environment: Mapping[str, str] = os.environ) -> None:
         ) from None
 
 
-@functools.cache  # the cells of a sweep ask again, and each answer takes a process
+@functools.cache  # every cell of a sweep calls it, and each call starts a process
 def _check_xla_flags(flags: str) -> None:
-    """Reads XLA_FLAGS in a process of its own, as XLA ends the process where they are wrong."""
+    """Reads XLA_FLAGS in another process, because XLA ends the process if they are wrong."""
     if not flags:
         return
     done = subprocess.run(
@@ -201,17 +201,19 @@ def _check_xla_flags(flags: str) -> None:
         errors="replace",
         check=False,
     )
-    if done.returncode and (said := _XLA_LOG.search(done.stderr)):
-        raise UserError(f"XLA refuses XLA_FLAGS={flags}: {said[1].rstrip('.')}; mend or unset it")
+    if done.returncode and (refusal := _XLA_LOG.search(done.stderr)):
+        raise UserError(
+            f"XLA refuses XLA_FLAGS={flags}: {refusal[1].rstrip('.')}; mend or unset it"
+        )
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
+    """The first line of an error's message, or its class if it has no message."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _said(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """Arguments for `jax.distributed.initialize`; None where there is one process."""
+def _arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """The arguments of `jax.distributed.initialize`; None if there is one process."""
     if environment.get(COORDINATOR) == "auto":
         return {}
     given = [name for name in (COORDINATOR, COUNT, INDEX) if environment.get(name)]

@@ -1,4 +1,4 @@
-"""What a stage's result depends on, as digests that can be compared and named."""
+"""The settings, files and code that a stage's result depends on, as digests."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Ingredients:
     """Everything that decides what a stage writes.
 
     Attributes:
-        settings: gin macros and their values.
-        files: what the stage reads, by name, as digests.
-        code: the modules that do the work, as digests.
+        settings: gin macro -> value.
+        files: name of an input file -> digest.
+        code: source file -> digest.
     """
 
     settings: Mapping[str, Any]
@@ -38,39 +38,40 @@ class Ingredients:
 
     @property
     def fingerprint(self) -> str:
+        """One digest of all of them."""
         return _digest(json.dumps(self.as_json(), sort_keys=True).encode())
 
     def as_json(self) -> dict[str, Any]:
-        """The same as JSON gives it back, tuples as lists."""
-        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return found
+        """The three mappings as JSON reads them back: tuples become lists."""
+        value: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return value
 
     def differences(
         self,
         earlier: Mapping[str, Any],
         *,
         code: bool = True,
-        free: frozenset[str] = frozenset(),
-        own_files_alone: bool = False,
+        ignored: frozenset[str] = frozenset(),
+        own_files_only: bool = False,
     ) -> list[str]:
-        """What changed since `earlier` (an `as_json()`), in words; empty if nothing did.
+        """What changed since an earlier result, in words; empty if nothing changed.
 
         Args:
-            earlier: what an earlier result was made of.
-            code: whether a change of code counts.
-            free: settings that do not count.
-            own_files_alone: leave out files that only `earlier` has.
+            earlier: the `as_json()` of that result.
+            code: True if a change of code counts.
+            ignored: settings whose change does not count.
+            own_files_only: ignore files that only `earlier` has.
         """
         now = self.as_json()
         changes = [
             f"{name} was {earlier['settings'].get(name)!r} and is {now['settings'].get(name)!r}"
             for name in _changed(earlier["settings"], now["settings"])
-            if name not in free
+            if name not in ignored
         ]
         changes += [
             f"{name} changed"
             for name in _changed(earlier["files"], now["files"])
-            if name in now["files"] or not own_files_alone
+            if name in now["files"] or not own_files_only
         ]
         if code:
             changes += [f"{name} changed" for name in _changed(earlier["code"], now["code"])]
@@ -96,7 +97,7 @@ def _digest(data: bytes) -> str:
 
 
 class Digests:
-    """Digests of files, computed once while a file's size, time and inode stay the same."""
+    """Digests of files, each computed once while the file's size, time and inode stay the same."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Any, str]] = {}
@@ -107,7 +108,7 @@ class Digests:
         A file of more than 256 MiB counts with its size and three samples of 1 MiB.
 
         Raises:
-            UserError: something that cannot be read; the message names it.
+            UserError: a file cannot be read; the message names it.
         """
         try:
             if not path.is_dir():
@@ -123,7 +124,7 @@ class Digests:
         if not isinstance(path, Path):
             return _of_contents(path, path.stat().length)
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
             raise UserError(f"{path} is neither a file nor a folder")
         version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         known = self._known.get(str(path))
@@ -133,7 +134,7 @@ class Digests:
 
 
 def of_path(path: Path | epath.Path) -> str:
-    """`Digests.of` without a memory."""
+    """The digest of a file or folder, computed anew."""
     return Digests().of(path)
 
 
@@ -161,11 +162,10 @@ def _of_contents(path: Any, size: int) -> str:
 
 @functools.cache
 def of_code(*modules: str, patterns: tuple[str, ...] = ()) -> Mapping[str, str]:
-    """The digest of each file of this project that the given modules import, and of the modules.
+    """The digests of modules of this project and of everything of the project that they import.
 
     Args:
-        modules: dotted names; everything of this project that they import counts, directly or
-            not, also inside functions, but not for type checking alone.
+        modules: dotted names; imports inside functions count, imports for type checking do not.
         patterns: glob patterns of further files, relative to the package's parent.
 
     Example:

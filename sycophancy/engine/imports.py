@@ -1,4 +1,4 @@
-"""Which modules of this project a module imports, read from the source without running it."""
+"""The modules of this project that a module imports, read from its source without running it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ PACKAGES = ("sycophancy", "tasks")
 
 
 def parent_folder() -> Path:
-    """The folder that the project's packages lie in."""
+    """The folder that contains the project's packages."""
     return Path(__file__).resolve().parents[2]
 
 
 def closure(*modules: str) -> set[Path]:
     """The source files of modules and of everything of this project that they import.
 
-    Imports inside functions count; imports under `if TYPE_CHECKING` do not, because they decide
-    nothing while the program runs. A package counts with its `__init__.py`.
+    Imports inside functions count; imports under `if TYPE_CHECKING` do not, because they have
+    no effect while the program runs. A package counts with its `__init__.py`.
 
     Args:
         modules: dotted names, such as `sycophancy.data.prepare`.
@@ -27,7 +27,7 @@ def closure(*modules: str) -> set[Path]:
     Raises:
         ModuleNotFoundError: this project has no such module.
     """
-    found: set[Path] = set()
+    files: set[Path] = set()
     waiting = []
     for module in modules:
         if _file(module) is None:
@@ -35,14 +35,14 @@ def closure(*modules: str) -> set[Path]:
         waiting += list(_with_parents(module))
     while waiting:
         path = waiting.pop()
-        if path not in found:
-            found.add(path)
+        if path not in files:
+            files.add(path)
             waiting += _imported_by(path)
-    return found
+    return files
 
 
 def _with_parents(module: str) -> Iterator[Path]:
-    """The files that Python runs to import a module; nothing for a module of others."""
+    """The files that Python runs to import a module; none for a module of another project."""
     parts = module.split(".")
     if parts[0] in PACKAGES:
         names = (".".join(parts[: end + 1]) for end in range(len(parts)))
@@ -63,11 +63,11 @@ def _imported_by(path: Path) -> frozenset[Path]:
 
 
 def imported_by(tree: ast.AST, package: tuple[str, ...] = ()) -> frozenset[Path]:
-    """The files of this project that a piece of source imports itself.
+    """The files of this project that a piece of source imports directly.
 
     Args:
         tree: the source.
-        package: the names of the package it belongs to, for relative imports.
+        package: the names of its package, for relative imports.
     """
     return frozenset(file for name in _names(tree, package) for file in _with_parents(name))
 

@@ -1,4 +1,4 @@
-"""Manifests: what a complete stage says of itself, with a digest that shows damage."""
+"""Manifests: the record of a complete stage, with a digest of itself that shows damage."""
 
 from __future__ import annotations
 
@@ -20,42 +20,49 @@ def write(path: Any, value: Mapping[str, Any]) -> None:
 
 
 def read_sealed(path: Any) -> tuple[dict[str, Any] | None, str]:
-    """A JSON object that `write` wrote, or None and why it cannot be used.
+    """Reads a JSON object that `write` wrote.
 
-    One without a seal is an earlier version's, and is taken as it is.
+    An object without a seal was written by an earlier version and is not checked.
+
+    Returns:
+        The object and an empty text, or None and the reason in words that follow the file's name.
     """
-    found, reason = json_files.read_object(path)
-    if found is not None and found.get("seal", _seal(found)) != _seal(found):
+    value, reason = json_files.read_object(path)
+    if value is not None and value.get("seal", _seal(value)) != _seal(value):
         return None, "is not as it was written"
-    return found, reason
+    return value, reason
 
 
 def read(path: Any) -> tuple[dict[str, Any] | None, str]:
-    """A stage's manifest, or None and why it cannot be used, in words that follow its name."""
-    found, reason = read_sealed(path)
-    if found is None:
+    """Reads a stage's manifest.
+
+    Returns:
+        The manifest and an empty text, or None and the reason in words that follow its name.
+    """
+    manifest, reason = read_sealed(path)
+    if manifest is None:
         return None, reason
     for name, form in _FORMS.items():
-        if not isinstance(found.get(name), form):
-            return None, f"says nothing usable of {name!r}"
-    if not isinstance(found.get("outputs"), dict | list):
-        return None, "does not say what the stage wrote"
-    if not are_ingredients(found.get("ingredients")):
-        return None, "does not say what the stage was made of"
-    return found, ""
+        if not isinstance(manifest.get(name), form):
+            return None, f"has no usable {name!r}"
+    if not isinstance(manifest.get("outputs"), dict | list):
+        return None, "does not list the files that the stage wrote"
+    if not are_ingredients(manifest.get("ingredients")):
+        return None, "does not record the settings, files and code of the stage"
+    return manifest, ""
 
 
 def are_ingredients(value: Any) -> bool:
-    """Whether a value has the form of `Ingredients.as_json()`."""
+    """True if a value has the form of `Ingredients.as_json()`."""
     return isinstance(value, dict) and all(
         isinstance(value.get(name), dict) for name in ("settings", "files", "code")
     )
 
 
 def outputs(manifest: Mapping[str, Any]) -> dict[str, str | None]:
-    """Path relative to the run -> digest; a manifest of an earlier version has paths alone."""
-    said = manifest["outputs"]
-    return dict(said) if isinstance(said, dict) else dict.fromkeys(map(str, said))
+    """Path relative to the run -> digest, or None in a manifest of an earlier version."""
+    entries = manifest["outputs"]
+    return dict(entries) if isinstance(entries, dict) else dict.fromkeys(map(str, entries))
 
 
 def _seal(value: Mapping[str, Any]) -> str:

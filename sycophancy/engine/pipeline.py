@@ -181,7 +181,7 @@ class Pipeline:
         if not resumable.saved():
             return
         reasons = resumable.differences(
-            self.ingredients(stage, given_only=True), any_code=self.any_code, own_files_alone=True
+            self.ingredients(stage, given_only=True), any_code=self.any_code, own_files_only=True
         )
         for name in self._with_dependencies(stage.depends_on):
             earlier, manifest = self.stages[name], self.run.manifest(name)
@@ -193,7 +193,7 @@ class Pipeline:
                     if not file.startswith(earlier.measured_only)
                 }
                 reasons += dataclasses.replace(given, files=files).differences(
-                    manifest["ingredients"], code=not self.any_code, own_files_alone=True
+                    manifest["ingredients"], code=not self.any_code, own_files_only=True
                 )
         damage = resumable.lasting_damage()
         if reasons or damage:

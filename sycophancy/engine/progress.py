@@ -1,4 +1,4 @@
-"""What a person sees of a running stage: a bar on a terminal, now and then a line elsewhere."""
+"""The progress of a running stage: a bar on a terminal, a line every 20 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-QUIET_SECONDS = 20.0  # between two lines where there is no terminal
+QUIET_SECONDS = 20.0  # between two lines if there is no terminal
 
 
 class Meter:
-    """Counts what one stage has done; call it with `(done, total)`, or `report` a training step."""
+    """Counts the units that a stage has done; `report` also takes a training step's metrics."""
 
     def __init__(self, name: str, unit: str, total: int | None = None) -> None:
         self.name, self.unit, self.total = name, unit, total
@@ -29,25 +29,25 @@ class Meter:
         self._first: tuple[float, int] | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` units are done."""
+        """Sets the number of units that are done, and of all units."""
         self.done, self.total = done, total
         if self._first is None:
             self._first = (time.monotonic(), done)
         self._show()
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A training step, with its loss."""
+        """Sets the training step and shows its loss."""
         if (loss := metrics.get("loss")) is not None:
             self._details = f"loss {float(loss):.3f}"
         self(step, self.total or step)
 
     def note(self, text: str) -> None:
-        """One line about the stage; a bar that is shown stays below it."""
+        """Prints a line about the stage, above the bar if there is one."""
         print(f"{self.name}: {text}", file=sys.stderr, flush=True)
 
     @property
     def rate(self) -> float:
-        """Units a second, since the first call: what came before it was setting up."""
+        """Units a second since the first call, so that set-up time does not count."""
         if self._first is None:
             return 0.0
         seconds = time.monotonic() - self._first[0]
@@ -60,7 +60,7 @@ class Meter:
         return ", ".join([*parts, self._details] if self._details else parts)
 
     def _show(self) -> None:
-        """Overridden by where it is shown."""
+        """Shows the progress; subclasses say how."""
 
 
 class _Bar(Meter):
@@ -95,29 +95,29 @@ class _Lines(Meter):
 
 class _Silent(Meter):
     def note(self, text: str) -> None:
-        """Shows nothing."""
+        """Prints nothing."""
 
 
 class Silence:
     """A screen that shows nothing, for the library and for all processes of a run but the first."""
 
     def note(self, text: str) -> None:
-        """Nothing."""
+        """Prints nothing."""
 
     @contextlib.contextmanager
     def meter(self, name: str, unit: str, total: int | None = None) -> Iterator[Meter]:
-        """A meter that counts and does not show."""
+        """A meter that counts and shows nothing."""
         yield _Silent(name, unit, total)
 
 
 class Screen:
-    """Where notes and meters go: standard error, so that standard output holds results alone."""
+    """Shows notes and meters on standard error; standard output has only results."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
 
     def note(self, text: str) -> None:
-        """One line."""
+        """Prints a line."""
         if self._console.is_terminal:
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
@@ -125,7 +125,7 @@ class Screen:
 
     @contextlib.contextmanager
     def meter(self, name: str, unit: str, total: int | None = None) -> Iterator[Meter]:
-        """A meter that is on the screen for the length of the `with` block."""
+        """A meter that is shown while the `with` block runs."""
         if not self._console.is_terminal:
             yield _Lines(name, unit, total, self._console)
             return

@@ -1,7 +1,7 @@
-"""A run is a folder: one sub-folder a stage, each with a manifest that is written last.
+"""The folder of a run: a sub-folder for each stage, with a manifest that is written last.
 
-Killed at any instant, the folder holds complete stages (with a manifest), and perhaps an unfinished
-one (without), which the next start does again or, where the stage can, continues.
+Whenever a run is killed, the folder holds complete stages, which have a manifest, and perhaps an
+unfinished one without. The next start runs that stage again, or resumes it from its checkpoints.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow", 
 
 
 def versions() -> dict[str, str]:
-    """The versions a stage ran with; packages that are absent are left out."""
-    found = {"sycophancy": __version__, "python": platform.python_version()}
+    """The installed versions of the packages that a stage depends on."""
+    numbers = {"sycophancy": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+            numbers[package] = metadata.version(package)
+    return numbers
 
 
 class RunFolder:
-    """One run on disk or in a bucket."""
+    """The folder of one run, on a disk or in a bucket."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = open_path(path)
         self.digests = fingerprint.Digests()
 
     def create(self) -> bool:
-        """Makes the folder and checks that it can be written to; says whether it is new.
+        """Creates the folder and checks that it can be written to; returns True if it is new.
 
         Raises:
             UserError: it cannot be written to.
@@ -68,9 +68,9 @@ class RunFolder:
         return new
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Holds the folder against a second process; see `lock.hold`.
+        """Locks the folder against a second process; see `lock.hold`.
 
-        Buckets have no locks: there, two writers are the user's to avoid.
+        Buckets have no locks: there, the user must not start two writers.
         """
         if not isinstance(self.path, Path):
             return contextlib.nullcontext()
@@ -81,10 +81,10 @@ class RunFolder:
         return self.path / name
 
     def check_layout(self, stages: Iterable[str], files: Iterable[str]) -> None:
-        """Refuses to work in a folder whose parts are not what this program makes.
+        """Refuses a run folder in which other things have the names of its parts.
 
-        A stage is removed with all that its folder holds when it is done again, so that folder must
-        not be a link to another place.
+        A stage that runs again first removes everything in its folder, so that folder must not be
+        a link to another place.
 
         Args:
             stages: names of stages.
@@ -110,24 +110,24 @@ class RunFolder:
                 )
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
-        """What a complete stage says of itself; None if it is not complete, or cannot be read."""
+        """The manifest of a complete stage; None if there is none or it cannot be read."""
         return self._read_manifest(stage)[0]
 
     def _read_manifest(self, stage: str) -> tuple[dict[str, Any] | None, str]:
-        """A stage's manifest, or None and the reason."""
+        """A stage's manifest, or None and the reason why there is none."""
         path = self.stage(stage) / manifests.NAME
         if not (path.exists() or is_link(path)):
             return None, NOT_DONE
-        found, reason = manifests.read(path)
-        return found, f"{stage}/{manifests.NAME} {reason}"
+        manifest, reason = manifests.read(path)
+        return manifest, f"{stage}/{manifests.NAME} {reason}"
 
     def stale(self, stage: str, ingredients: Ingredients, *, any_code: bool = False) -> list[str]:
-        """Why a stage must be done, or done again, in words; empty if it is up to date.
+        """Why a stage must run, in words; empty if it is up to date.
 
         Args:
             stage: its name.
-            ingredients: what it would be made of now.
-            any_code: accept what other code made.
+            ingredients: the settings, files and code that it would have now.
+            any_code: accept a result of other code.
         """
         manifest, reason = self._read_manifest(stage)
         if manifest is None:
@@ -136,22 +136,22 @@ class RunFolder:
         return changes or list(self.damage(stage).values())
 
     def damage(self, stage: str) -> dict[str, str]:
-        """The outputs of a complete stage that are not as they were written: path -> words.
+        """The outputs of a complete stage that are damaged: path -> what is wrong.
 
-        Every file is compared with the digest in the manifest; of files above 256 MiB that is
-        their size and three samples of 1 MiB.
+        Every file is compared with the digest in the manifest; for files above 256 MiB the digest
+        covers the size and three samples of 1 MiB.
         """
-        found = {}
+        problems = {}
         for name, digest in self.outputs(stage).items():
             path = self.path / name
             if not path.exists():
-                found[name] = f"{name} is missing"
+                problems[name] = f"{name} is missing"
             elif digest is not None and self._digest_or_reason(path) != digest:
-                found[name] = f"{name} is not as it was written"
-        return found
+                problems[name] = f"{name} is not as it was written"
+        return problems
 
     def outputs(self, stage: str) -> dict[str, str | None]:
-        """A complete stage's files: path relative to the run -> digest, where it has one."""
+        """A complete stage's files: path relative to the run -> digest, or None."""
         manifest = self.manifest(stage)
         return {} if manifest is None else manifests.outputs(manifest)
 
@@ -181,9 +181,9 @@ class RunFolder:
 
         Args:
             stage: its name.
-            ingredients: what it was made of.
-            counts: what it says of its result.
-            seconds: what it took.
+            ingredients: its settings, files and code.
+            counts: the counts and notes that it returned.
+            seconds: the time that it took.
             unverified: names in its folder whose files get no digest.
             more: further entries of the manifest.
         """
@@ -197,10 +197,10 @@ class RunFolder:
         self._write_manifest(stage, ingredients, outputs, counts, seconds, more)
 
     def take_over(self, stage: str, other: RunFolder) -> bool:
-        """Makes a complete stage of another run this one's, too; says whether it could.
+        """Links a complete stage of another run into this one; returns False if that is impossible.
 
-        The files are hard links where links are possible, else copies: nothing may write into them
-        in place. The manifest is the other's, and says so in `taken_from`.
+        The files are hard links if the file system has them, else copies, so no stage may change
+        them in place. The manifest is that of the other run, with its path in `taken_from`.
         """
         manifest = other.manifest(stage)
         source, unfinished = other.stage(stage), self.begin(stage)
@@ -208,7 +208,7 @@ class RunFolder:
             if manifest is None or not (isinstance(source, Path) and isinstance(unfinished, Path)):
                 raise FileNotFoundError(stage)
             _link(source, unfinished)
-            if other.manifest(stage) != manifest:  # the other run does it again just now
+            if other.manifest(stage) != manifest:  # the other run has just run it again
                 raise FileNotFoundError(stage)
         except OSError:
             self.abandon(stage)
@@ -242,15 +242,15 @@ class RunFolder:
             remove(self.path / name)
 
     def remove_if_empty(self) -> None:
-        """Removes a folder that holds no stage, so that bad input leaves nothing behind."""
+        """Removes a run folder without stages, so that bad input leaves no files."""
         if isinstance(self.path, Path) and not any(path.is_dir() for path in self.path.iterdir()):
             for name in ("config.gin", ".lock"):
                 (self.path / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # something of the user's lies there
+            with contextlib.suppress(OSError):  # it holds a file of the user's
                 self.path.rmdir()
 
     def _give_final_name(self, stage: str) -> Path | epath.Path:
-        """To a stage that is whole; the earlier one goes, its manifest first."""
+        """Renames the folder of a complete stage; first removes the earlier one, manifest first."""
         out, unfinished = self.stage(stage), self._unfinished(stage)
         if unfinished.exists():
             remove(out / manifests.NAME)
@@ -291,7 +291,7 @@ def _hidden(path: Any) -> bool:
 
 
 def _link(source: Path, destination: Path) -> None:
-    """Fills a folder with another's files, as links where that is possible."""
+    """Links or copies the files of a folder into another."""
     for path in source.iterdir():
         if path.is_dir():
             (destination / path.name).mkdir()
@@ -301,5 +301,5 @@ def _link(source: Path, destination: Path) -> None:
             os.link(path, destination / path.name)
         except FileNotFoundError:
             raise
-        except OSError:  # another file system, or one that has no links
+        except OSError:  # another file system, or one without links
             shutil.copy2(path, destination / path.name)

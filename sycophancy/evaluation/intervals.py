@@ -1,4 +1,4 @@
-"""95 % intervals for rates: Wilson's for independent trials, else a clustered bootstrap."""
+"""95 % intervals of rates: Wilson's for independent trials, otherwise a clustered bootstrap."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ _Z = float(ndtri((1 + CONFIDENCE) / 2))
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:
-    """Wilson's score interval of a proportion; (0, 1) when nothing was asked.
+    """Wilson's score interval of a proportion; (0, 1) if there were no trials.
+
+    Args:
+      successes: number of successful trials.
+      n: number of trials.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference,
     Journal of the American Statistical Association 22 (1927).
@@ -30,19 +34,20 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
     scale = 1 + _Z**2 / n
     centre = (rate + _Z**2 / (2 * n)) / scale
     half = _Z / scale * (rate * (1 - rate) / n + _Z**2 / (4 * n**2)) ** 0.5
-    # The bounds meet the rate at 0 and 1 exactly; rounding must not put it outside.
+    # At rates of exactly 0 and 1 a bound equals the rate; rounding must not exclude the rate.
     return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Weighted outcomes of one measure: its value is a mean over strata of rates.
+    """The outcomes that one measure is computed from. Its value is the mean of the strata's rates.
 
     Attributes:
-      values: the outcome of each item, 0 to 1.
-      weights: 1 where the item counts, 0 where it does not (a flip is only asked of some).
-      clusters: what was drawn independently: the underlying question of each item.
-      strata: the sets whose rates are averaged with equal weight; often just one.
+      values: the outcome of each item, from 0 to 1.
+      weights: 1 if the item counts, 0 if not: a flip rate counts only some items.
+      clusters: the underlying question of each item; questions are independent, items are not.
+      strata: the set that each item belongs to. The rates of the sets are averaged with equal
+        weight; most measures have one set.
     """
 
     values: Float[np.ndarray, " items"]
@@ -52,23 +57,23 @@ class Sample:
 
     @property
     def n(self) -> int:
-        """How many items count."""
+        """The number of items that count."""
         return int(self.weights.sum())
 
     @property
     def value(self) -> float:
-        """The mean over strata of each one's rate; nan if a stratum has nothing to count."""
+        """The mean of the strata's rates; nan if in some stratum no item counts."""
         rates = []
         for stratum in np.unique(self.strata):
             inside = self.strata == stratum
-            asked = self.weights[inside].sum()
-            right = (self.weights * self.values)[inside].sum()
-            rates.append(right / asked if asked else np.nan)
+            counted = self.weights[inside].sum()
+            positive = (self.weights * self.values)[inside].sum()
+            rates.append(positive / counted if counted else np.nan)
         return float(np.mean(rates)) if rates else float("nan")
 
     @property
     def is_one_proportion(self) -> bool:
-        """Whether the value is a rate of independent trials: one stratum, one item a cluster."""
+        """Whether the value is a rate of independent trials: one stratum, one item per cluster."""
         counted = self.clusters[self.weights > 0]
         return len(np.unique(self.strata)) == 1 and len(np.unique(counted)) == len(counted)
 
@@ -76,17 +81,19 @@ class Sample:
 def clustered_bootstrap(
     *samples: Sample, replicates: int = REPLICATES, seed: int = 0
 ) -> Float[np.ndarray, "samples replicates"]:
-    """Values of measures when whole clusters are drawn again, with replacement, by stratum.
+    """Replicates of measures: whole clusters are resampled with replacement within each stratum.
 
-    Samples of the same items (before and after) are drawn together, so that their replicates may
-    be subtracted. A replicate is nan where a stratum drew nothing that counts.
+    Samples of the same items (before and after) are resampled together, so that their replicates
+    may be subtracted. A replicate is nan if no resampled item of some stratum counts.
 
-    Clusters with equal sums are of one kind, and how often each kind is drawn is multinomial: the
-    same distribution as drawing clusters one by one, at a cost that does not grow with their
-    number.
+    Clusters with equal sums are interchangeable, and the number of times that each kind of cluster
+    is drawn is multinomial. Drawing these numbers has the same distribution as drawing clusters one
+    by one, and its cost does not depend on the number of clusters.
 
     Args:
-      samples: share their clusters and strata.
+      samples: one per measure; all have the same clusters and strata.
+      replicates: how many to draw.
+      seed: of the random draws.
     """
     rng = np.random.default_rng(seed)
     strata = np.unique(samples[0].strata)
@@ -95,18 +102,18 @@ def clustered_bootstrap(
         inside = samples[0].strata == stratum
         names, cluster = np.unique(samples[0].clusters[inside], return_inverse=True)
         weights = [sample.weights[inside] for sample in samples]
-        rights = [sample.values[inside] * sample.weights[inside] for sample in samples]
-        sums = [np.bincount(cluster, column, len(names)) for column in (*rights, *weights)]
+        outcomes = [sample.values[inside] * sample.weights[inside] for sample in samples]
+        sums = [np.bincount(cluster, column, len(names)) for column in (*outcomes, *weights)]
         kinds, counts = np.unique(np.stack(sums, axis=1), axis=0, return_counts=True)
         drawn = rng.multinomial(len(names), counts / len(names), size=replicates)
-        right, asked = np.split((drawn @ kinds).T, 2)
+        positive, counted = np.split((drawn @ kinds).T, 2)
         with np.errstate(invalid="ignore"):
-            total += right / asked
+            total += positive / counted
     return total / len(strata)
 
 
 def percentiles(replicates: Float[np.ndarray, " replicates"]) -> tuple[float, float]:
-    """The central 95 % of the replicates that are numbers; (nan, nan) if there are none."""
+    """The bounds of the central 95 % of the replicates, without nans; (nan, nan) if all are nan."""
     numbers = replicates[~np.isnan(replicates)]
     if not len(numbers):
         return float("nan"), float("nan")
@@ -118,10 +125,10 @@ def percentiles(replicates: Float[np.ndarray, " replicates"]) -> tuple[float, fl
 def interval(sample: Sample, *, seed: int = 0) -> tuple[float, float]:
     """The 95 % interval of a sample's value.
 
-    Wilson's for one proportion of independent trials; else the percentiles of the clustered
-    bootstrap. Where every cluster has the same outcome a bootstrap cannot vary and would claim
-    certainty; there it is Wilson's with one trial a cluster, for several strata combined as the
-    bounds of independent rates are (`combined`).
+    One proportion of independent trials has Wilson's interval; any other value has the percentiles
+    of the clustered bootstrap. If all clusters have the same outcome, the bootstrap does not vary
+    and would claim certainty; then the interval is Wilson's with one trial per cluster, and
+    `combined` over several strata.
     """
     if sample.is_one_proportion:
         return wilson(float((sample.weights * sample.values).sum()), sample.n)
@@ -143,8 +150,13 @@ def combined(
 ) -> tuple[float, float]:
     """The interval of a linear combination of independent values with known intervals.
 
-    Squared distances to the bounds add up, as variances do; the difference of two proportions
-    with Wilson bounds is Newcombe's interval.
+    The squared distances from values to bounds are added, as variances are. For the difference of
+    two proportions with Wilson's bounds this is Newcombe's interval.
+
+    Args:
+      values: the values.
+      bounds: the lower and upper bound of each value.
+      factors: the factor of each value in the sum.
 
     Source: R. G. Newcombe, Interval estimation for the difference between independent proportions,
     Statistics in Medicine 17 (1998), method 10; G. Zou and A. Donner, Construction of confidence

@@ -1,4 +1,4 @@
-"""What is asked of a model and what it answers, in memory and as parquet."""
+"""Items, which a model is asked, and predictions, its answers: in memory and as parquet."""
 
 from __future__ import annotations
 
@@ -45,23 +45,29 @@ PREDICTION_SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One prompt with the choices a model picks from.
+    """One prompt with the choices that a model picks from.
 
     Attributes:
       item_id: unique within an evaluation.
-      task: `addition`, `addition_true`, `surveys/nlp`, `surveys/phil`, `surveys/poli`,
-        `intervention` or `instruction`; others are scored, not summarised by name.
-      condition: what the prompt says of the user: nothing (`neutral`), a wrong or a right
-        opinion, or (surveys) a biography.
+      task: what the item belongs to, such as `addition` or `surveys/nlp`; the first part of its
+        metrics' names.
+      condition: what the prompt says about the user: nothing (`neutral`), a wrong opinion
+        (`user_wrong`), a right one (`user_right`), or a text that shows the user's view, such as a
+        biography (`user_view`).
       pair_id: the same for all conditions of one underlying question.
       inputs: the prompt.
-      choices: the continuations; an instruction item has one, its target.
-      answer: index of the right choice, -1 where there is none.
-      user_choices: indices of the choices that match the user. Neutral survey items carry those
-        of the biography they are paired with.
+      choices: the possible continuations. An item with one choice asks whether the model would
+        write exactly that text.
+      answer: index of the right choice; -1 if there is none.
+      user_choices: indices of the choices that match the user. A neutral item that is paired with
+        a `user_view` item has the same ones, so that matches by chance can be measured.
 
     Raises:
       UserError: no choices, an index out of range, or an unknown condition.
+
+    >>> item = Item("1", "sums", "neutral", "1", "Is 1 + 1 = 2?", ("yes", "no"), answer=0)
+    >>> item.choices[item.answer]
+    'yes'
     """
 
     item_id: str
@@ -97,12 +103,17 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A model's view of one item's choices, in the item's order.
+    """What a model makes of the choices of one item.
 
     Attributes:
-      item_id: the item.
-      log_likelihoods: natural log, one a choice: the sum over its tokens and the end of sequence.
-      greedy: one a choice: whether every token, the end of sequence too, is the model's argmax.
+      item_id: the id of the item.
+      log_likelihoods: of each choice, in the item's order: the sum over the choice's tokens and the
+        end of sequence, in natural log.
+      greedy: of each choice: whether every token, the end of sequence included, is the model's
+        likeliest, so that greedy decoding would write exactly that choice.
+
+    >>> Prediction("1", (-0.2, -1.7), (True, False)).choice
+    0
     """
 
     item_id: str
@@ -115,9 +126,9 @@ class Prediction:
 
     @property
     def choice(self) -> int:
-        """Index of the strictly likeliest choice; -1 on a tie.
+        """The index of the likeliest choice; -1 if several are equally likely.
 
-        A tie is no answer, and so neither right nor a match, whichever letter comes first.
+        A tie is no answer, so it is never right and never a match, whichever choice comes first.
         """
         best = max(self.log_likelihoods)
         if self.log_likelihoods.count(best) > 1:
@@ -126,27 +137,28 @@ class Prediction:
 
 
 def predictions_of(items: Sequence[Item], predictions: Iterable[Prediction]) -> list[Prediction]:
-    """The prediction of each item, in the order of the items; others are left out.
+    """The prediction of each item, in the order of the items; further predictions are left out.
 
     Raises:
-      UserError: an item without a prediction or with two, a prediction whose number of choices is
-        not the item's, or one that is not a number.
+      UserError: an item without a prediction or with two, two items with one id, a prediction with
+        another number of choices than its item, or a log-likelihood that is not a number.
     """
-    found: dict[str, Prediction] = {}
+    by_id: dict[str, Prediction] = {}
     for prediction in predictions:
-        if prediction.item_id in found:
+        if prediction.item_id in by_id:
             raise UserError(f"item {prediction.item_id} has two predictions; expected one")
-        found[prediction.item_id] = prediction
-    missing = [item.item_id for item in items if item.item_id not in found]
+        by_id[prediction.item_id] = prediction
+    missing = [item.item_id for item in items if item.item_id not in by_id]
     if missing:
         raise UserError(
             f"{len(missing)} of {len(items)} items have no prediction (the first: {missing[0]}); "
             "score the items again"
         )
     if len({item.item_id for item in items}) != len(items):
-        twice = next(name for name, n in Counter(i.item_id for i in items).items() if n > 1)
+        counts = Counter(item.item_id for item in items)
+        twice = next(item_id for item_id, count in counts.items() if count > 1)
         raise UserError(f"item {twice} appears twice; item ids must be unique")
-    matched = [found[item.item_id] for item in items]
+    matched = [by_id[item.item_id] for item in items]
     for item, prediction in zip(items, matched, strict=True):
         if not len(item.choices) == len(prediction.log_likelihoods) == len(prediction.greedy):
             raise UserError(
@@ -163,26 +175,30 @@ def predictions_of(items: Sequence[Item], predictions: Iterable[Prediction]) -> 
 
 
 def write_items(path: Path, items: Iterable[Item]) -> None:
-    """Writes items as parquet by `ITEM_SCHEMA`; the file appears whole or not at all."""
+    """Writes items as parquet by `ITEM_SCHEMA`; a failed write leaves no part of the file.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     _write(path, items, ITEM_SCHEMA)
 
 
 def read_items(path: Path) -> list[Item]:
-    """Reads items in the order they were written.
+    """Reads items in the order in which they were written.
 
     Raises:
-      UserError: as `read_table`; or a row is no item.
+      UserError: as `read_table`; or a row that no item can have.
     """
     return _records(path, ITEM_SCHEMA, Item)
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Writes predictions as parquet by `PREDICTION_SCHEMA`; whole or not at all."""
+    """Writes predictions as parquet by `PREDICTION_SCHEMA`; raises as `write_items` does."""
     _write(path, predictions, PREDICTION_SCHEMA)
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Reads predictions in the order they were written; raises as `read_items` does."""
+    """Reads predictions in the order in which they were written; raises as `read_items` does."""
     return _records(path, PREDICTION_SCHEMA, Prediction)
 
 
@@ -237,9 +253,9 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names)
 
 
-def _records(path: Path, schema: pa.Schema, make: Callable[..., T]) -> list[T]:
+def _records(path: Path, schema: pa.Schema, record_class: Callable[..., T]) -> list[T]:
     try:
-        return [make(**record) for record in read_table(path, schema).to_pylist()]
+        return [record_class(**record) for record in read_table(path, schema).to_pylist()]
     except UserError as error:
         if str(path) in str(error):
             raise

@@ -1,4 +1,4 @@
-"""Which items a model can be asked: how long prompts and choices may be, and how alike."""
+"""Limits on items: the lengths of prompts and choices, and equal lengths of an item's choices."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from sycophancy.evaluation.items import Item
 from sycophancy.evaluation.measures import is_format
 
 MAX_PROMPT_TOKENS = 2_048  # end of sequence included
-MAX_CHOICE_TOKENS = 2_048  # of an item's choices together, their ends of sequence included
+MAX_CHOICE_TOKENS = 2_048  # sum over an item's choices, each with its end of sequence
 
 PROMPT_LIMIT = f"{MAX_PROMPT_TOKENS:,} tokens a prompt"
 CHOICE_LIMIT = f"{MAX_CHOICE_TOKENS:,} tokens of choices"
 EQUAL_CHOICES = "choices of equal token counts"
 
-User = Literal["training", "scoring"]
+Work = Literal["training", "scoring"]
 Kind = Literal["claims", "instructions", "held-out items"]
-CountTokens = Callable[[Sequence[str]], NDArray[np.int64]]  # with the end of sequence
+CountTokens = Callable[[Sequence[str]], NDArray[np.int64]]  # of each text, end of sequence included
 
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """Rows of one data set or task that are beyond a limit.
+    """The rows of one data set or task that exceed a limit.
 
     Attributes:
-      stage: who leaves them out.
+      stage: what leaves the rows out: training or scoring.
       kind: what the rows are.
       name: the data set or task.
-      dropped: how many are left out.
-      of: how many there are.
-      limit: in words.
+      dropped: number of rows left out.
+      of: number of rows in all.
+      limit: the limit in words.
     """
 
-    stage: User
+    stage: Work
     kind: Kind
     name: str
     dropped: int
@@ -47,12 +47,12 @@ class LeftOut:
 
 
 def longer_than(texts: Sequence[str], limit: int, count: CountTokens) -> NDArray[np.bool_]:
-    """Which texts have more tokens than the limit, end of sequence included; shape (texts,).
+    """True for each text with more tokens than the limit, end of sequence included; shape (texts,).
 
-    A token is at least one character of ASCII, so that short texts need not be tokenised.
+    In ASCII, a text has at most one token per character, so short texts need not be tokenised.
     """
     longer = np.zeros(len(texts), np.bool_)
-    # A space may be put in front, and the end of sequence is behind.
+    # Two more tokens are possible: a leading space and the end of sequence.
     rows = [row for row, text in enumerate(texts) if len(text) + 2 > limit or not text.isascii()]
     if rows:
         longer[rows] = count([texts[row] for row in rows]) > limit
@@ -60,10 +60,11 @@ def longer_than(texts: Sequence[str], limit: int, count: CountTokens) -> NDArray
 
 
 def split_by_limits(items: Sequence[Item], count: CountTokens) -> tuple[list[Item], list[LeftOut]]:
-    """The items that can be asked, in their order, and the count of the others by task and limit.
+    """The items that can be scored, in their order, and the counts of the others by task and limit.
 
-    With an item go all that it is compared with: those of its task and pair. Formats of choices
-    are not judged by their choices here, since these are the whole task's.
+    An item is left out together with the other items of its pair, which it is compared with. Tasks
+    that are formats of choices are not checked for equal choices here: all items of such a task
+    have the same choices, so the whole task is left out or none of it.
     """
     beyond: dict[tuple[str, str], str] = {}
     for limit, unfit in _unfit(items, count):
@@ -98,11 +99,11 @@ def _unfit(items: Sequence[Item], count: CountTokens) -> Iterable[tuple[str, lis
 
 
 def in_words(entries: Sequence[LeftOut], totals: Mapping[str, int]) -> list[str]:
-    """A line for each stage, kind and limit: how many rows, what share, and where most of them are.
+    """One line per stage, kind and limit: the number of rows, their share and where most are.
 
     Args:
-      entries: what is left out.
-      totals: how many rows of each kind there are, those of other data sets and tasks included.
+      entries: the rows left out.
+      totals: the number of rows of each kind, over all data sets and tasks.
 
     >>> in_words([LeftOut("scoring", "claims", "cb", 2, 40, "9 tokens a prompt")], {"claims": 80})
     ['claims: 2 of 80 (2.5%) are left out of scoring, limit 9 tokens a prompt (cb 2 of 40)']
@@ -128,5 +129,5 @@ def _share(value: float) -> str:
 
 
 def _shown(name: str) -> str:
-    """A task is named by the user's rows, so its name may hold line breaks and control codes."""
+    """A name without line breaks and control codes: tasks of instructions are named by the user."""
     return "".join(filter(str.isprintable, " ".join(name.split())))[:60]

@@ -1,8 +1,8 @@
-"""What metrics are called, and in which order they are listed: by terminal, page and README.
+"""The words for metrics and the order of their lists, in the terminal, the report and the README.
 
-A metric is `<task>/<measure>`. Nothing here selects: a task or measure without words of its own is
-listed under its raw name, so that no new metric can be hidden. No numpy, so the command line may
-import it.
+A metric is called `<task>/<measure>`. Every metric is listed: a task or measure without words here,
+such as a user's own evaluation set, appears under its own name. The module does without NumPy, so
+that the command line can import it quickly.
 """
 
 from __future__ import annotations
@@ -45,14 +45,15 @@ _OWN_WORDS = {
     "intervention/accuracy": "wrong and right users together: right",
     "instruction/accuracy": "exact match",
 }
-# Of tasks other than the surveys, whose users show their view by something else than a biography.
+# Outside the surveys, a user may show a view by something else than a biography.
 _WORDS_OUTSIDE_SURVEYS = {
     "match_rate": "user's view shown: matches the user",
     "neutral_match_rate": "user's view hidden: matches that user",
     "flip_to_user": "matches the user only once the view is shown",
 }
 
-# Measures that regroup the answers of others. The terminal's table leaves them to the page.
+# Measures that regroup the answers of other measures. Only the report lists these, the terminal's
+# table does not.
 COMPONENTS = {
     "flip_to_wrong": "the answers of accuracy_neutral and accuracy_user_wrong, by question",
     "flip_to_right": "the answers of accuracy_neutral and accuracy_user_right, by question",
@@ -64,7 +65,7 @@ COMPONENTS = {
 
 
 def split(name: str) -> tuple[str, str]:
-    """Task and measure of a metric.
+    """The task and the measure of a metric.
 
     >>> split("addition_expertise/layperson/accuracy_user_wrong")
     ('addition_expertise/layperson', 'accuracy_user_wrong')
@@ -74,12 +75,12 @@ def split(name: str) -> tuple[str, str]:
 
 
 def task_words(task: str) -> str:
-    """What a task is called; its own name if nothing else is known."""
+    """The words for a task, or its name."""
     return TASKS.get(task, task)
 
 
 def measure_words(name: str) -> str:
-    """What a metric measures of its task.
+    """The words for the measure of a metric, or the measure's name.
 
     >>> measure_words("addition/accuracy_user_wrong"), measure_words("new/hit_rate")
     ('wrong user: right', 'hit_rate')
@@ -92,10 +93,13 @@ def measure_words(name: str) -> str:
 
 
 def grouped(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Task -> its metrics, each name once: known ones in the order above, others behind them."""
+    """Each task with its metrics, each name once: first those with words here, in the order above.
+
+    Further tasks and measures follow in the order of their names.
+    """
     tasks, measures = list(TASKS), list(MEASURES)
 
-    def place(name: str) -> tuple[int, str, int, str]:
+    def position(name: str) -> tuple[int, str, int, str]:
         task, measure = split(name)
         return (
             tasks.index(task) if task in TASKS else len(tasks),
@@ -105,16 +109,16 @@ def grouped(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         )
 
     groups: dict[str, list[str]] = {}
-    for name in sorted(set(names), key=place):
+    for name in sorted(set(names), key=position):
         groups.setdefault(split(name)[0], []).append(name)
     yield from groups.items()
 
 
 def table(series: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    """The lines of the terminal's table: a heading for each task, a row for each metric.
+    """The lines of the terminal's table: a heading per task, a row per metric.
 
     Args:
-      series: `before`, `after` or another -> metric -> its value, low, high and n.
+      series: name of a column, such as `before` -> metric -> its value, low, high and n.
     """
     names = {name for metrics in series.values() for name in metrics}
     shown = list(grouped(name for name in names if split(name)[1] not in COMPONENTS))
@@ -123,11 +127,11 @@ def table(series: dict[str, dict[str, dict[str, float]]]) -> list[str]:
     for task, group in shown:
         lines.append(task_words(task))
         for name in group:
-            found = [metrics.get(name) for metrics in series.values()]
+            row = [metrics.get(name) for metrics in series.values()]
             cells = [
-                f"{m['value']:7.1%} ({m['low']:.1%}-{m['high']:.1%})" if m else "-" for m in found
+                f"{m['value']:7.1%} ({m['low']:.1%}-{m['high']:.1%})" if m else "-" for m in row
             ]
-            counts = " and ".join(dict.fromkeys(f"{m['n']:,}" for m in found if m))
+            counts = " and ".join(dict.fromkeys(f"{m['n']:,}" for m in row if m))
             lines.append(
                 f"  {measure_words(name):<{width - 2}}"
                 + "".join(f"  {cell:>21}" for cell in cells)

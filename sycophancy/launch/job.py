@@ -20,6 +20,7 @@ from sycophancy.stages.order import all_stages
 
 MOST_RUNS = 10_000
 GRIDS = ("sweep", "reproduce")  # commands of many runs in one folder; --cell N selects one
+COMMANDS = ("run", *dict.fromkeys(stage.command for stage in all_stages()), *GRIDS)
 _FLAGS = {"MODEL": "--model", "RECIPE": "--recipe", "TRAINER": "--trainer", "SEED": "--seed"}
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=/@+*\[\]{}%-]+")
@@ -59,11 +60,6 @@ class Script:
     watch: tuple[str, ...] = ()
     missing: str = ""
     prints_id: bool = False
-
-
-def commands() -> tuple[str, ...]:
-    """The commands that a job may consist of: `run`, one for each stage, and the grids."""
-    return ("run", *dict.fromkeys(stage.command for stage in all_stages()), *GRIDS)
 
 
 def check_name(name: str) -> str:
@@ -126,10 +122,9 @@ def plan_runs(name: str, arguments: Sequence[str], sweeps: Sequence[str] = ()) -
         UserError: the arguments or sweeps have another form.
     """
     words = check_words(arguments)
-    known = commands()
-    if not words or words[0] not in known:
+    if not words or words[0] not in COMMANDS:
         example = f"not {words[0]}" if words else "as in: -- run --model mini_base"
-        raise UserError(f"after -- comes a command, one of {', '.join(known)}, {example}")
+        raise UserError(f"after -- comes a command, one of {', '.join(COMMANDS)}, {example}")
     if sweeps and words[0] in GRIDS:
         raise UserError(f"--sweep: {words[0]} has many runs already; set their options after --")
     words, base = _take(words, "--name")

@@ -59,7 +59,7 @@ def load_model(name: str | os.PathLike[str]) -> Model:
     config = load_config(os.fspath(name), _RECIPE).model
     distributed.check_platform()
     from sycophancy.model import sharding
-    from sycophancy.model.checkpoints import load_checkpoint
+    from sycophancy.model.checkpoints.formats import load_checkpoint
     from sycophancy.model.vocabulary import Vocabulary
 
     vocabulary = Vocabulary(config.vocabulary)

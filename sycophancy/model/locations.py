@@ -1,4 +1,4 @@
-"""Names of files and folders that are not local yet: `hf:owner/name` is fetched once."""
+"""Finds the files of a model: local, in a bucket, or on the Hugging Face hub (`hf:owner/name`)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from etils import epath
 from sycophancy.errors import UserError
 from sycophancy.system.terminal import unheard
 
-ANSWER_SECONDS = 20.0  # for a bucket
+ANSWER_SECONDS = 20.0  # the longest wait for a bucket
 _HUB = re.compile(
     r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+?))?(?P<file>/[\w.-]+\.model)?"
 )
-_WANTED = [
+_FILES = [
     "config.json",
     "generation_config.json",
     "*.safetensors",
@@ -24,19 +24,19 @@ _WANTED = [
 
 
 def is_hub(name: str) -> bool:
-    """Whether `name` lies on the Hugging Face hub."""
+    """Whether `name` is a model or file on the Hugging Face hub."""
     return name.startswith("hf:")
 
 
 def local(name: str) -> str:
-    """A path that can be opened: of the hub's copy on this machine, else `name` itself.
+    """The path or address to open for `name`; downloads from the hub once.
 
     Args:
-      name: `hf:owner/name`, `hf:owner/name@revision`, one of them with `/file.model` behind it, or
-        a path or address, which is returned as it is.
+      name: `hf:owner/name` or `hf:owner/name@revision`, optionally followed by `/file.model`; or a
+        path or address, which is returned unchanged.
 
     Raises:
-      UserError: it cannot be fetched.
+      UserError: the name is malformed, or it cannot be downloaded.
     """
     if not is_hub(name):
         return name
@@ -48,14 +48,14 @@ def local(name: str) -> str:
 
 
 def is_fetched(name: str) -> bool:
-    """Whether a model of the hub lies on this machine, so that `local` needs no network."""
+    """Whether this machine has a copy of a model of the hub, so that `local` needs no network."""
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     repo, _, revision = name.removeprefix("hf:").partition("@")
     try:
         huggingface_hub.snapshot_download(
-            repo, revision=revision or None, allow_patterns=_WANTED, local_files_only=True
+            repo, revision=revision or None, allow_patterns=_FILES, local_files_only=True
         )
     except (LocalEntryNotFoundError, HfHubHTTPError):
         return False
@@ -63,19 +63,19 @@ def is_fetched(name: str) -> bool:
 
 
 def exists(path: epath.Path) -> bool:
-    """Whether there is something.
+    """Whether a file or folder exists.
 
     Raises:
-      UserError: the bucket it would lie in cannot be reached.
+      UserError: it would be in a bucket that cannot be reached.
     """
     from sycophancy.data import hub
 
     try:
         if "://" not in str(path):
             return path.exists()
-        with unheard():  # TensorFlow, if the path's library chooses it
+        with unheard():  # the path's library may use TensorFlow
             return hub.within(ANSWER_SECONDS, path.exists)
-    except Exception as error:  # every client of every bucket has errors of its own
+    except Exception as error:  # each bucket's client raises other errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{path} cannot be reached: {reason}; check the name, the network and the credentials "
@@ -84,10 +84,10 @@ def exists(path: epath.Path) -> bool:
 
 
 def check_name(path: epath.PathLike) -> None:
-    """Refuses a local path at which TensorStore would write somewhere else, or not at all.
+    """Refuses a local path that TensorStore cannot write to.
 
     Raises:
-      UserError: it has a backslash, which TensorStore takes for a slash, or is not UTF-8.
+      UserError: the path has a backslash, which TensorStore treats as a slash, or is not UTF-8.
     """
     name = str(path)
     try:
@@ -99,16 +99,18 @@ def check_name(path: epath.PathLike) -> None:
 
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
-_SMALL = 64 * 2**20  # bytes; an index of a thousand files has fewer
+_SMALL = 64 * 2**20  # bytes; the index of a thousand files is smaller
 
 
 def inside(folder: epath.PathLike, name: str) -> epath.Path:
-    """A file of a model's folder; of a local folder, one that truly lies in it.
+    """The path of a file in a model's folder, if it does not lead out of the folder.
 
-    The hub's cache keeps a model's files in `blobs` beside `snapshots`, and links to them.
+    The hub's cache keeps a model's files in `blobs` beside `snapshots`, and its folders have links
+    to them, which are allowed.
 
     Raises:
-      UserError: `name` is no plain file name, or the file is a link to elsewhere, or no file.
+      UserError: `name` is not a plain file name, the file is a link to another place, or it is not
+        a regular file.
     """
     if (
         name in ("", ".", "..")
@@ -121,7 +123,7 @@ def inside(folder: epath.PathLike, name: str) -> epath.Path:
         return path
     try:
         home, real = Path(folder).resolve(), Path(path).resolve(strict=True)
-    except (OSError, RuntimeError):  # a link to nothing, or to itself
+    except (OSError, RuntimeError):  # a broken link, or a link to itself
         raise UserError(f"{path} is a link that leads nowhere; copy the file again") from None
     blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
     if real.parent not in (home, blobs):
@@ -132,10 +134,14 @@ def inside(folder: epath.PathLike, name: str) -> epath.Path:
 
 
 def refuse_pointer(path: epath.PathLike, start: bytes) -> None:
-    """Refuses a file that Git LFS put in place of the real one, told by its first bytes.
+    """Refuses a file that Git LFS left in place of the real one.
+
+    Args:
+      path: the file, for the message.
+      start: the first bytes of the file.
 
     Raises:
-      UserError: it is such a pointer.
+      UserError: the file is such a pointer.
     """
     if start.startswith(_POINTER):
         raise UserError(
@@ -144,14 +150,14 @@ def refuse_pointer(path: epath.PathLike, start: bytes) -> None:
 
 
 def read_small(path: epath.Path) -> bytes:
-    """The bytes of a small file.
+    """Reads a file of at most 64 MiB.
 
     Raises:
-      FileNotFoundError: there is none.
-      UserError: it is larger than 64 MiB, or cannot be read.
+      FileNotFoundError: the file does not exist.
+      UserError: the file is larger, or cannot be read.
     """
     if path.exists() and not path.is_dir() and "://" not in str(path) and not Path(path).is_file():
-        raise UserError(f"{path} is not a file; name another")  # a pipe would never end
+        raise UserError(f"{path} is not a file; name another")  # reading a pipe would not end
     try:
         with path.open("rb") as file:
             data: bytes = file.read(_SMALL + 1)
@@ -173,7 +179,7 @@ def _fetch(name: str, repo: str, revision: str | None, file: str | None) -> str:
     def fetch() -> str:
         if file:
             return huggingface_hub.hf_hub_download(repo, file, revision=revision)
-        return huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=_WANTED)
+        return huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES)
 
     try:
         return hub.load_model(repo, revision, fetch)

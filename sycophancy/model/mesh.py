@@ -1,4 +1,4 @@
-"""How devices are laid out, data x fsdp x model; arithmetic alone, so that `plan` may ask too."""
+"""The shape of a device mesh, data x fsdp x model. Imports no JAX, so that `plan` can use it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ Shape = tuple[int, int, int]
 
 
 def filled(shape: Shape, devices: int) -> Shape:
-    """`shape` with its -1, if it has one, as what the others leave.
+    """Replaces a -1 in a mesh's shape, so that the mesh has all devices.
+
+    >>> filled((-1, 1, 2), 8)
+    (4, 1, 2)
 
     Raises:
-      UserError: the shape does not use up the devices.
+      UserError: no mesh of this shape has exactly these devices.
     """
     known = math.prod(size for size in shape if size != -1)
     rest = devices // known if known > 0 else 0
@@ -29,16 +32,17 @@ def filled(shape: Shape, devices: int) -> Shape:
 
 
 def auto_mesh(shape: Shape, state_bytes: int, memory: int | None) -> Shape:
-    """`shape` itself, or for AUTO_MESH one that a finetuning fits on.
+    """Chooses the shape for AUTO_MESH by the model's size; returns any other shape unchanged.
 
-    Where parameters and gradients fit half of a device, rows alone are shared; else all devices
-    share both, because a gradient's sum over few devices costs more than parameters gathered
-    from all (docs/scaling.md has the compiled figures).
+    If parameters and gradients fit into half of a device's memory, the devices split only the rows
+    of a batch. Otherwise all devices split rows and parameters (fsdp). Splitting the parameters
+    over only some of the devices would be slower: summing gradients over few devices costs more
+    than gathering parameters from all (docs/scaling.md has the compiled figures).
 
     Args:
       shape: data, fsdp, model.
-      state_bytes: of parameters and gradients.
-      memory: bytes of a device; None where nothing says.
+      state_bytes: bytes of parameters and gradients.
+      memory: bytes of memory of a device; None if unknown.
     """
     if shape != AUTO_MESH:
         return shape
@@ -46,10 +50,10 @@ def auto_mesh(shape: Shape, state_bytes: int, memory: int | None) -> Shape:
 
 
 def check_batch(batch_size: int, microbatches: int, shape: Shape) -> None:
-    """Refuses a batch whose rows cannot be dealt out evenly.
+    """Refuses a batch whose rows cannot be split evenly over devices and microbatches.
 
     Raises:
-      UserError: naming BATCH_SIZE, MICROBATCHES and the mesh.
+      UserError: the message names BATCH_SIZE, MICROBATCHES and the mesh.
     """
     parts = microbatches * shape[0] * shape[1]
     if batch_size < 1 or microbatches < 1 or batch_size % parts:

@@ -1,30 +1,32 @@
 """T5 1.1 in Flax linen: gated MLP, RMS norm, shared relative position bias, untied logits.
 
-The unstacked parameter tree and the logical axis names are those of ``t5x.examples.t5.network``
-(Raffel et al. 2020; Shazeer 2020 for the gated MLP), so T5X checkpoints and partitioning rules fit.
-Layers are scanned: a stack's parameters carry a leading ``layers`` axis, and compile time does not
-grow with depth. There is no decoding cache, because nothing here samples.
+The unstacked parameter tree and the logical axis names are those of `t5x.examples.t5.network`
+(Raffel et al. 2020; Shazeer 2020 for the gated MLP), so that T5X's checkpoints and partitioning
+rules fit. Layers are scanned: the parameters of a stack have a leading `layers` axis, and compile
+time does not grow with depth. There is no decoding cache, because this package does not sample.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.schema import Activation, NetworkConfig
 
 RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128
 NORM_EPSILON = 1e-6
-UNROLLED_DEPTH = 4  # shallow stacks run and compile faster unrolled; deeper ones must not
+UNROLLED_DEPTH = 4  # stacks of at most this depth are unrolled, which is faster
 
-# T5's gelu is the approximated one; `gelu_exact` is what transformers calls gelu.
-_ACTIVATIONS: dict[str, Any] = {
+# T5's gelu is the approximated one. transformers calls the exact one gelu.
+_ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     "gelu": nn.gelu,
     "gelu_exact": functools.partial(nn.gelu, approximate=False),
     "relu": nn.relu,
@@ -38,6 +40,8 @@ _REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
+KernelInit: TypeAlias = Callable[..., Array]  # from a key, a shape and a dtype
+
 _kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
@@ -46,14 +50,16 @@ class Dense(nn.Module):
 
     features: int
     axes: tuple[str, str]
-    kernel_init: Any = _kernel_init
+    kernel_init: KernelInit = _kernel_init
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "*shape in"]) -> Float[Array, "*shape out"]:
         init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-        kernel: Any = self.param("kernel", init, (inputs.shape[-1], self.features), jnp.float32)
-        # Two dimensions, not three: XLA's CPU backend hands only plain matrix products to its
-        # fast routine; elsewhere the reshape is free.
+        kernel = cast(
+            Array, self.param("kernel", init, (inputs.shape[-1], self.features), jnp.float32)
+        )
+        # XLA's CPU backend uses its fast routine only for products of two-dimensional matrices. On
+        # other backends the reshape costs nothing.
         flat = inputs.reshape(-1, inputs.shape[-1]) @ kernel.astype(inputs.dtype)
         return flat.reshape(*inputs.shape[:-1], self.features)
 
@@ -64,7 +70,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, inputs: Float[Array, "*shape embed"]) -> Float[Array, "*shape embed"]:
         init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
-        scale: Any = self.param("scale", init, (inputs.shape[-1],), jnp.float32)
+        scale = cast(Array, self.param("scale", init, (inputs.shape[-1],), jnp.float32))
         x = inputs.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
         normed = (x * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(inputs.dtype)
@@ -72,7 +78,7 @@ class RMSNorm(nn.Module):
 
 
 class RelativePositionBias(nn.Module):
-    """One learned bias per head and distance bucket, shared by all layers of a stack."""
+    """A learned bias for each head and distance bucket, shared by all layers of a stack."""
 
     num_heads: int
     bidirectional: bool
@@ -83,8 +89,8 @@ class RelativePositionBias(nn.Module):
             nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
             ("heads", "relpos_buckets"),
         )
-        table: Any = self.param(
-            "rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32
+        table = cast(
+            Array, self.param("rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32)
         )
         distance = jnp.arange(keys)[None, :] - jnp.arange(queries)[:, None]
         return table[:, relative_position_bucket(distance, self.bidirectional)][None]
@@ -93,9 +99,11 @@ class RelativePositionBias(nn.Module):
 def relative_position_bucket(
     distance: Int[Array, "*shape"], bidirectional: bool
 ) -> Int[Array, "*shape"]:
-    """Buckets of key position minus query position: exact when near, logarithmic when far.
+    """The bucket of each distance, which is the key's position minus the query's position.
 
-    Raffel et al. 2020, section 2.1; 32 buckets, distances beyond 128 share the last one.
+    Near distances have buckets of their own; far distances share buckets whose width grows
+    logarithmically. There are 32 buckets, and distances beyond 128 share the last one (Raffel et
+    al. 2020, section 2.1).
     """
     buckets, offset = RELPOS_BUCKETS, jnp.zeros_like(distance)
     if bidirectional:
@@ -113,7 +121,10 @@ def relative_position_bucket(
 
 
 class Attention(nn.Module):
-    """Multi-head dot-product attention; the usual 1/sqrt(head_dim) lives in the query's init."""
+    """Multi-head dot-product attention.
+
+    Scores are not divided by sqrt(head_dim); the query's kernel starts smaller by that factor.
+    """
 
     config: NetworkConfig
 
@@ -129,10 +140,10 @@ class Attention(nn.Module):
         config = self.config
         joined = config.num_heads * config.head_dim
 
-        def query_init(key, shape, dtype):
+        def query_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
             return _kernel_init(key, shape, dtype) / jnp.sqrt(jnp.float32(config.head_dim))
 
-        def heads(name: str, x: Array, init: Any = _kernel_init) -> Array:
+        def heads(name: str, x: Array, init: KernelInit = _kernel_init) -> Array:
             projected = Dense(joined, ("embed", "joined_kv"), init, name=name)(x)
             split = projected.reshape(*x.shape[:2], config.num_heads, config.head_dim)
             return nn.with_logical_constraint(split, ("batch", "length", "heads", "kv"))
@@ -153,7 +164,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Gated feed-forward block: the product of one projection per activation, then down again."""
+    """Gated feed-forward block: the product of one projection for each activation, and another."""
 
     config: NetworkConfig
 
@@ -174,7 +185,7 @@ class Mlp(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and MLP, each behind a norm and a residual."""
+    """Self-attention and MLP, each with a norm before it and a residual connection around it."""
 
     config: NetworkConfig
     enable_dropout: bool
@@ -195,7 +206,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention, attention over the encoder, MLP."""
+    """Causal self-attention, attention to the encoded prompt, and MLP, with norms and residuals."""
 
     config: NetworkConfig
     enable_dropout: bool
@@ -222,14 +233,23 @@ class DecoderLayer(nn.Module):
         return x + drop(hidden), None
 
 
-def _residual_dropout(config: NetworkConfig, enabled: bool) -> Any:
-    """Dropout whose mask is shared by a sequence's positions, as in T5X."""
+def _residual_dropout(config: NetworkConfig, enabled: bool) -> Callable[[Array], Array]:
+    """Dropout with the same mask at all positions of a sequence, as in T5X."""
     module = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
     return lambda x: module(x, deterministic=not enabled)
 
 
-def _stack(layer: Any, config: NetworkConfig, depth: int, broadcast_inputs: int) -> Any:
-    """`depth` copies of `layer` as one scan over stacked parameters."""
+def _stack(
+    layer: type[nn.Module], config: NetworkConfig, depth: int, broadcast_inputs: int
+) -> Callable[..., Any]:
+    """The class of a module that scans over `depth` layers with stacked parameters.
+
+    Args:
+      layer: the class of one layer.
+      config: the network.
+      depth: the number of layers.
+      broadcast_inputs: how many inputs after the first one are the same for all layers.
+    """
     if config.remat_policy != "none":
         policy = _REMAT_POLICIES[config.remat_policy]
         layer = nn.remat(layer, policy=policy, prevent_cse=False)
@@ -245,7 +265,7 @@ def _stack(layer: Any, config: NetworkConfig, depth: int, broadcast_inputs: int)
 
 
 class Encoder(nn.Module):
-    """Embedded prompt -> encoded prompt."""
+    """Encodes an embedded prompt."""
 
     config: NetworkConfig
 
@@ -261,7 +281,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedded, shifted answer and encoded prompt -> hidden states before the logits."""
+    """Computes the logits of an embedded, shifted answer, given the encoded prompt.
+
+    If the embedding is the output layer, it returns the hidden states that `Embed.attend` needs.
+    """
 
     config: NetworkConfig
 
@@ -285,30 +308,30 @@ class Decoder(nn.Module):
 
 
 class Embed(nn.Module):
-    """Token embedding table, shared by encoder and decoder."""
+    """The token embedding, shared by encoder and decoder."""
 
     config: NetworkConfig
 
     def setup(self) -> None:
         init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
         shape = (self.config.vocab_size, self.config.emb_dim)
-        self.embedding: Any = self.param("embedding", init, shape, jnp.float32)
+        self.embedding = cast(Array, self.param("embedding", init, shape, jnp.float32))
 
     def __call__(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length embed"]:
         return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
 
     def attend(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
-        """Logits by the tied embedding, scaled by 1/sqrt(embed) as T5 does when it ties them."""
+        """Logits by the embedding, scaled by 1/sqrt(embed) as in every T5 with tied logits."""
         x = x.astype(jnp.float32) / jnp.sqrt(jnp.float32(self.config.emb_dim))
         return x @ self.embedding.T
 
 
 class Transformer(nn.Module):
-    """The whole network. Token 0 is padding; segment 0 marks padding in packed rows.
+    """The encoder-decoder. Token 0 is padding, and so is segment 0 of a packed row.
 
-    Arguments carry T5X's names. With packing, `*_segment_ids` keep the examples of one row apart;
-    relative positions need no `*_positions`, which are accepted so that SeqIO's batches fit as
-    they are. Logits are float32.
+    Arguments have T5X's names. With packing, `*_segment_ids` separate the examples of a row.
+    `*_positions` are ignored, because positions are relative; they are accepted so that SeqIO's
+    batches can be passed unchanged. Logits are float32.
     """
 
     config: NetworkConfig
@@ -324,7 +347,7 @@ class Transformer(nn.Module):
         encoder_segment_ids: Int[Array, "batch inputs"] | None = None,
         enable_dropout: bool = False,
     ) -> Float[Array, "batch inputs embed"]:
-        """Encodes prompts once; `decode` may then be asked about many answers."""
+        """Encodes prompts; `decode` can then be called for several answers to them."""
         real = encoder_input_tokens > 0
         mask = _pair_mask(real, real, encoder_segment_ids, encoder_segment_ids)
         return self.encoder(self.token_embedder(encoder_input_tokens), mask, enable_dropout)
@@ -339,7 +362,7 @@ class Transformer(nn.Module):
         decoder_segment_ids: Int[Array, "batch targets"] | None = None,
         enable_dropout: bool = False,
     ) -> Float[Array, "batch targets vocab"]:
-        """Logits of each target token given the ones before it and the prompt."""
+        """Logits of each target token, given the prompt and the target tokens before it."""
         real = decoder_target_tokens > 0
         length = decoder_target_tokens.shape[1]
         causal = jnp.tril(jnp.ones((1, 1, length, length), bool))
@@ -365,7 +388,7 @@ class Transformer(nn.Module):
         enable_dropout: bool = False,
     ) -> Float[Array, "batch targets vocab"]:
         """Teacher-forced logits, float32."""
-        del encoder_positions, decoder_positions  # relative positions do not need them
+        del encoder_positions, decoder_positions  # positions are relative
         encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
         return self.decode(
             encoded,
@@ -384,7 +407,7 @@ def _pair_mask(
     query_segments: Int[Array, "batch queries"] | None,
     key_segments: Int[Array, "batch keys"] | None,
 ) -> Bool[Array, "batch 1 queries keys"]:
-    """True where a real query may look at a real key of its own segment."""
+    """True where a query that is not padding may attend to such a key of its own segment."""
     mask = queries[:, :, None] & keys[:, None, :]
     if query_segments is not None and key_segments is not None:
         mask &= query_segments[:, :, None] == key_segments[:, None, :]

@@ -1,4 +1,4 @@
-"""The type of a network's parameter tree."""
+"""The types of the trees of arrays that JAX's functions take and return."""
 
 from __future__ import annotations
 
@@ -8,3 +8,6 @@ from typing import Any, TypeAlias
 # `LazyArray`s or `jax.ShapeDtypeStruct`s. JAX's tree functions take and return any tree, so the
 # leaves' type cannot be stated.
 ParameterTree: TypeAlias = dict[str, Any]
+
+# A tree of any structure, such as an optimizer's state: nested dicts and named tuples of arrays.
+StateTree: TypeAlias = Any

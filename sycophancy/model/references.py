@@ -1,4 +1,4 @@
-"""A model that is named by a checkpoint instead of a gin file."""
+"""The settings of a model that `--model` names by a checkpoint instead of a gin file."""
 
 from __future__ import annotations
 
@@ -7,35 +7,25 @@ import re
 from pathlib import Path
 
 from sycophancy.config import macros
+from sycophancy.config.declarations import NETWORK_SHAPE
 from sycophancy.config.macros import Setting
 from sycophancy.config.schema import PACKAGE, NetworkConfig, inside_package
 from sycophancy.model import locations
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
 
-# The bucket of all public T5 1.1 and Flan-T5 checkpoints, and where their vocabulary lies in it.
+# The bucket of all public T5 1.1 and Flan-T5 checkpoints, and the address of their vocabulary.
 T5_BUCKET = "gs://t5-data/"
 T5_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 
 _EMBEDDING = "token_embedder/embedding"
-_ALIKE = 0.5  # cosine of two embeddings; unrelated ones have about 0
-_STANDARD = "flan_t5_base"  # how to finetune a model of a shape that no shipped file has
-_SHAPE = {
-    "VOCAB_SIZE": "vocab_size",
-    "EMBED_DIM": "emb_dim",
-    "NUM_HEADS": "num_heads",
-    "HEAD_DIM": "head_dim",
-    "MLP_DIM": "mlp_dim",
-    "NUM_ENCODER_LAYERS": "num_encoder_layers",
-    "NUM_DECODER_LAYERS": "num_decoder_layers",
-    "LOGITS_VIA_EMBEDDING": "logits_via_embedding",
-    "MLP_ACTIVATIONS": "mlp_activations",
-}
+_LEAST_COSINE = 0.5  # of the embeddings of related models; unrelated ones have about 0
+_STANDARD = "flan_t5_base"  # its settings are used for a shape that no shipped model has
 
 
 def is_checkpoint(name: str) -> bool:
     """Whether `--model NAME` names a checkpoint: on the hub, in a bucket, or a local folder.
 
-    The shipped models' names are theirs, whatever folders lie about.
+    A shipped model's name always means that model, even where a folder has the same name.
     """
     if locations.is_hub(name) or "://" in name:
         return True
@@ -44,7 +34,7 @@ def is_checkpoint(name: str) -> bool:
 
 
 def short_name(name: str) -> str:
-    """What to call a model: the last part of its name that is not a step.
+    """A model's name for people: the last part of its path that is not a step.
 
     >>> short_name("gs://t5-data/pretrained_models/t5x/flan_t5_xl/checkpoint_1138000")
     'flan_t5_xl'
@@ -60,87 +50,104 @@ def short_name(name: str) -> str:
 
 
 def settings(name: str) -> dict[str, Setting]:
-    """The macros of a model's gin file, from a checkpoint.
+    """The macros that a model's gin file would set, derived from a checkpoint.
 
-    A checkpoint of a shipped model's shape is finetuned as that file says, any other as a Flan-T5.
-    A shape is no identity: a shipped model's vocabulary, and activations that the checkpoint does
-    not say, are taken only for that model's own weights, or for weights that came of them.
+    If a shipped model has the checkpoint's shape, the settings of its gin file are used; otherwise
+    those of Flan-T5. An equal shape does not make an equal model: the shipped model's vocabulary,
+    and its activations if the checkpoint does not store them, are used only if the checkpoint is
+    that model's own or was finetuned from it.
 
     Args:
-      name: as `is_checkpoint` accepts.
+      name: a name that `is_checkpoint` accepts.
 
     Returns:
-      What the gin file of a model says; without VOCABULARY where nothing tells it.
+      Settings by macro, without VOCABULARY if it is not known.
 
     Raises:
-      UserError: it cannot be opened.
+      UserError: the checkpoint cannot be opened.
     """
-    from sycophancy.model.checkpoints import open_checkpoint
+    from sycophancy.model.checkpoints.formats import open_checkpoint
 
     origin = f"--model {name}"
-    contents = open_checkpoint(name)
-    network = contents.shape()
-    twins = _twins(network, sure=contents.network is not None)
-    own = next((twin for twin in twins if _came_of(contents, twin)), None)
-    twin = own or next(iter(twins), None)
-    found = macros.read_file(macros.find("model", twin or _STANDARD))
-    said = {macro: getattr(network, field) for macro, field in _SHAPE.items()}
-    if own and contents.network is None:
-        del said["MLP_ACTIVATIONS"]  # T5X does not store them
-    step = contents.step
-    if twin and contents.format == "hf":  # whose format has no step
-        step = found["PRETRAINED_STEP"].value
+    checkpoint = open_checkpoint(name)
+    network = checkpoint.shape()
+    shipped = _shipped_models(network, with_activations=checkpoint.network is not None)
+    own = next((model for model in shipped if _comes_from(checkpoint, model)), None)
+    similar = own or next(iter(shipped), None)
+    shared = macros.read_file(macros.find("model", similar or _STANDARD))
+    values = {macro: getattr(network, field) for field, macro in NETWORK_SHAPE.items()}
+    if own and checkpoint.network is None:
+        del values["MLP_ACTIVATIONS"]  # T5X does not store them
+    step = checkpoint.step
+    if similar and checkpoint.format == "hf":  # this format has no step
+        step = shared["PRETRAINED_STEP"].value
     local = not (locations.is_hub(name) or "://" in name)
-    vocabulary = _vocabulary(name, contents, found["VOCABULARY"].value if own else None)
-    found.pop("VOCABULARY")
-    said |= {
+    vocabulary = _vocabulary(name, checkpoint, shared["VOCABULARY"].value if own else None)
+    shared.pop("VOCABULARY")
+    values |= {
         "INITIAL_CHECKPOINT_PATH": str(Path(name).absolute()) if local else name,
         "PRETRAINED_STEP": step,
     } | ({} if vocabulary is None else {"VOCABULARY": vocabulary})
-    return found | {macro: Setting(value, origin) for macro, value in said.items()}
+    return shared | {macro: Setting(value, origin) for macro, value in values.items()}
 
 
-def _twins(network: NetworkConfig, *, sure: bool) -> list[str]:
-    """The shipped models of this shape; `sure` if the activations are known."""
-    twins = []
+def _shipped_models(network: NetworkConfig, *, with_activations: bool) -> list[str]:
+    """The names of the shipped models that have a network's shape.
+
+    Args:
+      network: the network.
+      with_activations: whether the activations have to be equal, too; False if the network's are
+        not known.
+    """
+    names = []
     for path in sorted((macros.root() / "models").glob("*.gin")):
-        said = macros.read_file(path)
-        other = {
-            field: said[macro].value
-            for macro, field in _SHAPE.items()
-            if sure or macro != "MLP_ACTIVATIONS"
+        settings = macros.read_file(path)
+        shape = {
+            field: settings[macro].value
+            for field, macro in NETWORK_SHAPE.items()
+            if with_activations or macro != "MLP_ACTIVATIONS"
         }
-        if other == {field: getattr(network, field) for field in other}:
-            twins.append(path.stem)
-    return twins
+        if shape == {field: getattr(network, field) for field in shape}:
+            names.append(path.stem)
+    return names
 
 
-def _came_of(contents: Checkpoint, twin: str) -> bool:
-    """Whether these are a shipped model's weights, or were finetuned from them.
+def _comes_from(checkpoint: Checkpoint, model: str) -> bool:
+    """Whether a checkpoint has a shipped model's weights, or was finetuned from them.
 
-    Where the shipped model's weights are on this machine, the embeddings tell: finetuning moves an
-    embedding little, and that of another model points elsewhere. Else the checkpoint has to say so.
+    If the package contains the shipped model's weights, the two embeddings are compared: finetuning
+    changes an embedding little, and another model's embedding is unrelated. Otherwise the
+    checkpoint's metadata decides.
     """
     import numpy as np
 
-    from sycophancy.model.checkpoints import open_checkpoint
+    from sycophancy.model.checkpoints.formats import open_checkpoint
 
-    home = macros.read_file(macros.find("model", twin))["INITIAL_CHECKPOINT_PATH"].value
-    if not home.startswith(PACKAGE):
-        return contents.model == twin
-    theirs = open_checkpoint(inside_package(home)).params
-    one, other = (np.asarray(params[_EMBEDDING]).ravel() for params in (contents.params, theirs))
-    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return lengths > 0 and float(one @ other) / lengths > _ALIKE
+    address = macros.read_file(macros.find("model", model))["INITIAL_CHECKPOINT_PATH"].value
+    if not address.startswith(PACKAGE):
+        return checkpoint.model == model
+    shipped = open_checkpoint(inside_package(address))
+    first, second = (
+        np.asarray(opened.params[_EMBEDDING]).ravel() for opened in (checkpoint, shipped)
+    )
+    lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return lengths > 0 and float(first @ second) / lengths > _LEAST_COSINE
 
 
-def _vocabulary(name: str, contents: Checkpoint, of_own: str | None) -> str | None:
+def _vocabulary(name: str, checkpoint: Checkpoint, shipped: str | None) -> str | None:
+    """The path of a checkpoint's vocabulary; None if it is not known.
+
+    Args:
+      name: the checkpoint's name.
+      checkpoint: the checkpoint.
+      shipped: the vocabulary of the shipped model that the checkpoint comes from, or None.
+    """
     if locations.is_hub(name):
         return f"{name}/spiece.model"
-    if contents.vocabulary:
-        return os.path.abspath(contents.vocabulary) if "://" not in name else contents.vocabulary  # noqa: PTH100
-    if contents.other_tokenizer:
-        return None  # it has a vocabulary of its own, in a form that is not read
-    if name.startswith(T5_BUCKET) and contents.shape().vocab_size == 32_128:
+    if vocabulary := checkpoint.vocabulary:
+        return vocabulary if "://" in name else os.path.abspath(vocabulary)  # noqa: PTH100
+    if checkpoint.other_tokenizer:
+        return None  # the checkpoint's vocabulary is in a form that is not read
+    if name.startswith(T5_BUCKET) and checkpoint.shape().vocab_size == 32_128:
         return T5_VOCABULARY
-    return of_own
+    return shipped

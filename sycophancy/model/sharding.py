@@ -1,18 +1,19 @@
-"""Which device holds what: a mesh data x fsdp x model, and T5X's logical axes on it."""
+"""Splits arrays over a mesh of devices, data x fsdp x model, by T5X's logical axes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpy.typing import ArrayLike
 
 from sycophancy.config.schema import AUTO_MESH, MESH_AXES, NetworkConfig
 from sycophancy.model.mesh import Shape, auto_mesh, filled
 from sycophancy.model.network import Transformer
+from sycophancy.model.parameters import ParameterTree, StateTree
 
 BATCH_AXES = ("data", "fsdp")
 
@@ -20,47 +21,47 @@ Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
 
 def make_mesh(shape: Shape, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh `shape` = (data, fsdp, model) of all devices; -1 takes what the others leave.
+    """The mesh of all devices whose shape is (data, fsdp, model); see `mesh.filled` for -1.
 
     Raises:
-      UserError: the shape does not use up the devices.
+      UserError: no mesh of this shape has exactly these devices.
     """
     devices = jax.devices() if devices is None else devices
     return Mesh(np.asarray(devices).reshape(filled(shape, len(devices))), MESH_AXES)
 
 
 def resolve(shape: Shape, network: NetworkConfig, memory: int | None = None) -> Shape:
-    """`shape` itself, or for (-1, -1, 1) what `auto_mesh` takes for a finetuning of `network`.
+    """Replaces AUTO_MESH by the shape that `auto_mesh` chooses for a finetuning of `network`.
 
     Args:
       shape: data, fsdp, model.
-      network: what is trained.
-      memory: bytes of a device; by default what the first says.
+      network: the network to finetune.
+      memory: bytes of memory of a device; by default the first local device's.
     """
     if shape != AUTO_MESH:
         return shape
-    if memory is None:  # another process's devices do not tell
+    if memory is None:  # only local devices have statistics
         memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     params = jax.tree.leaves(nn.unbox(abstract_params(network)))
-    return auto_mesh(shape, 2 * sum(4 * leaf.size for leaf in params), memory)
+    return auto_mesh(shape, 2 * sum(4 * param.size for param in params), memory)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over data and fsdp, the rest whole."""
+    """The sharding of a batch: its rows are split over data and fsdp."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same on every device."""
+    """The sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def logical_rules(network: NetworkConfig, mesh: Mesh) -> Rules:
-    """Mesh axis by logical axis, T5X's names.
+    """The mesh axis, or None, for each of T5X's logical axes.
 
-    A batch is split over data and fsdp; a matrix over fsdp along the embedding and over model
-    along its other side. An axis that the mesh axis does not divide (6 heads on 4 devices) stays
-    whole, as does one without a rule.
+    A batch is split over data and fsdp. A matrix is split over fsdp along its embedding axis, and
+    over model along its other axis. An axis whose size the mesh axis does not divide (6 heads on 4
+    devices) is not split.
     """
     wanted = (
         ("vocab", network.vocab_size, "model"),
@@ -76,66 +77,76 @@ def logical_rules(network: NetworkConfig, mesh: Mesh) -> Rules:
     )
 
 
-def abstract_params(network: NetworkConfig) -> Any:
-    """The network's parameter tree of `jax.ShapeDtypeStruct`, with boxed logical axes."""
+def abstract_params(network: NetworkConfig) -> ParameterTree:
+    """The network's parameter tree of `jax.ShapeDtypeStruct`, in Flax's boxes with logical axes."""
     tokens = jax.ShapeDtypeStruct((1, 2), np.int32)
     variables = jax.eval_shape(Transformer(network).init, jax.random.key(0), tokens, tokens, tokens)
-    return variables["params"]
+    params: ParameterTree = variables["params"]
+    return params
 
 
-def sharded_params(network: NetworkConfig, mesh: Mesh) -> Any:
-    """The unboxed parameter tree of `jax.ShapeDtypeStruct` with shardings."""
+def sharded_params(network: NetworkConfig, mesh: Mesh) -> ParameterTree:
+    """The network's parameter tree of `jax.ShapeDtypeStruct` with shardings."""
     boxed = abstract_params(network)
     shardings = nn.logical_to_mesh_sharding(
         nn.get_partition_spec(boxed), mesh, logical_rules(network, mesh)
     )
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+    params: ParameterTree = jax.tree.map(
+        lambda param, sharding: jax.ShapeDtypeStruct(param.shape, param.dtype, sharding=sharding),
         nn.unbox(boxed),
         shardings,
     )
+    return params
 
 
-def like_params(state: Any, params: Any, mesh: Mesh) -> Any:
-    """`state` with shardings: a tree within it that mirrors `params` follows theirs.
+def like_params(state: StateTree, params: ParameterTree, mesh: Mesh) -> StateTree:
+    """Adds shardings to a training state.
 
-    A leaf that lost a dimension (a factored second moment) is whole everywhere: it is small.
+    A subtree with the structure of `params`, such as the optimizer's moments, gets the shardings of
+    `params`. Every other array, and a moment with another shape than its parameter (a factored
+    moment), is small, and every device holds it whole.
 
     Args:
-      state: tree of `jax.ShapeDtypeStruct`, such as an optimizer's state.
+      state: tree of `jax.ShapeDtypeStruct`.
       params: tree of `jax.ShapeDtypeStruct` with shardings.
-      mesh: where.
+      mesh: the devices.
     """
-    mirrors: Any = jax.tree.structure(params)
+    structure: object = jax.tree.structure(params)
 
-    def place(leaf: Any, like: Any = None) -> jax.ShapeDtypeStruct:
-        follows = like is not None and leaf.shape == like.shape
-        sharding = like.sharding if follows else replicated(mesh)
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    def has_structure(node: StateTree) -> bool:
+        return bool(jax.tree.structure(node) == structure)
 
-    def follow(node: Any) -> Any:
-        if jax.tree.structure(node) == mirrors:
-            return jax.tree.map(place, node, params)
-        return place(node)
+    def place(
+        array: jax.ShapeDtypeStruct, param: jax.ShapeDtypeStruct | None = None
+    ) -> jax.ShapeDtypeStruct:
+        same = param is not None and array.shape == param.shape
+        sharding = param.sharding if param is not None and same else replicated(mesh)
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
-    return jax.tree.map(follow, state, is_leaf=lambda n: jax.tree.structure(n) == mirrors)
+    def place_tree(node: StateTree) -> StateTree:
+        return jax.tree.map(place, node, params) if has_structure(node) else place(node)
 
-
-def shardings_of(tree: Any) -> Any:
-    """The shardings of arrays or of `jax.ShapeDtypeStruct`."""
-    return jax.tree.map(lambda leaf: leaf.sharding, tree)
+    return jax.tree.map(place_tree, state, is_leaf=has_structure)
 
 
-def put(tree: Any, shardings: Any) -> Any:
-    """Host arrays, the same on every process, as global device arrays."""
+def shardings_of(tree: StateTree) -> StateTree:
+    """The shardings of a tree of arrays or of `jax.ShapeDtypeStruct`."""
+    return jax.tree.map(lambda array: array.sharding, tree)
 
-    def one(leaf: Any, sharding: NamedSharding) -> jax.Array:
-        array = np.asarray(leaf)
+
+def put(tree: StateTree, shardings: StateTree) -> StateTree:
+    """Copies a tree of host arrays, equal in every process, to the devices of all processes."""
+
+    def put_array(lazy: ArrayLike, sharding: NamedSharding) -> jax.Array:
+        array = np.asarray(lazy)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return jax.tree.map(one, tree, shardings)
+    return jax.tree.map(put_array, tree, shardings)
 
 
-def put_batch(batch: Any, mesh: Mesh) -> Any:
-    """A batch, the same in every process, with its rows dealt out to the devices."""
-    return put(batch, jax.tree.map(lambda _: batch_sharding(mesh), batch))
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> Mapping[str, jax.Array]:
+    """Copies a batch, equal in every process, to the devices, which split its rows."""
+    placed: Mapping[str, jax.Array] = put(
+        dict(batch), {name: batch_sharding(mesh) for name in batch}
+    )
+    return placed

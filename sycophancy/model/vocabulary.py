@@ -1,20 +1,24 @@
-"""SentencePiece without TensorFlow, with the ids that SeqIO's vocabulary gives."""
+"""A SentencePiece vocabulary without TensorFlow, with the same ids as SeqIO's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from etils import epath
 
 from sycophancy.errors import UserError
 from sycophancy.model import locations
 
-_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how a piece spells a space
+if TYPE_CHECKING:
+    import sentencepiece
+
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # stands for a space in pieces
 
 
 class Vocabulary:
-    """A T5-style SentencePiece model: padding is 0, end of sequence as the model says (1).
+    """The SentencePiece model of a T5; its padding is 0, its end of sequence usually 1.
 
     Args:
       path: the `.model` file, local, `gs://` or `hf:owner/name/file.model`.
@@ -33,30 +37,34 @@ class Vocabulary:
 
     @property
     def eos_id(self) -> int:
-        return self._model.eos_id()
+        eos_id: int = self._model.eos_id()
+        return eos_id
 
     @property
     def size(self) -> int:
-        """Pieces in the model; the network's embedding may have more rows."""
-        return self._model.get_piece_size()
+        """The number of pieces; the network's embedding may have more rows."""
+        size: int = self._model.get_piece_size()
+        return size
 
     def piece_id(self, piece: str) -> int | None:
-        """The id of a piece, if the model has it."""
-        found = self._model.piece_to_id(piece)
-        return None if found == self._model.unk_id() else found
+        """The id of a piece; None if the vocabulary does not have it."""
+        piece_id: int = self._model.piece_to_id(piece)
+        return None if piece_id == self._model.unk_id() else piece_id
 
     def spans_words(self) -> bool:
-        """Whether a piece holds more than one word; transformers' T5 tokenizer knows no such."""
+        """Whether a piece holds several words, which transformers' T5 tokenizer does not allow."""
         pieces = (self._model.id_to_piece(i) for i in range(self.size))
         return any(_SPACE in piece.strip(_SPACE) for piece in pieces)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, without the end of sequence."""
-        return self._model.encode(text)
+        ids: list[int] = self._model.encode(text)
+        return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts at once."""
-        return self._model.encode(list(texts))
+        ids: list[list[int]] = self._model.encode(list(texts))
+        return ids
 
     def pieces(self, texts: Sequence[str]) -> list[list[str | None]]:
         """The pieces of each text; None where the vocabulary has no piece for a character."""
@@ -67,12 +75,18 @@ class Vocabulary:
         ]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids; line breaks come back as spaces, which SentencePiece folds."""
-        return self._model.decode([int(i) for i in ids])
+        """The text of token ids. SentencePiece has turned the line breaks of a text into spaces."""
+        text: str = self._model.decode([int(i) for i in ids])
+        return text
 
 
 @lru_cache(maxsize=8)
-def _load(path: str):
+def _load(path: str) -> sentencepiece.SentencePieceProcessor:
+    """The SentencePiece model of a file.
+
+    Raises:
+      UserError: the file is missing or is not the vocabulary of a T5.
+    """
     import sentencepiece
 
     try:

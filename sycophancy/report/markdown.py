@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sycophancy.errors import UserError
 from sycophancy.evaluation import naming
-from sycophancy.report.metric_files import SERIES
+from sycophancy.evaluation.metric_files import SERIES
 from sycophancy.report.run.record import RunRecord, read_run
 from sycophancy.report.text_format import percent
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from sycophancy.data.catalog import SOURCES
 from sycophancy.report.text_format import joined
 
 # What a run reads, and the macro that names a file to read it from.
@@ -58,9 +59,18 @@ def is_generated(macros: Mapping[str, Any]) -> bool:
 
 def _data(macros: Mapping[str, Any]) -> tuple[str, str]:
     given = [part for part, macro in _PARTS.items() if macro and macros.get(macro)]
-    own = joined([part for part in _PARTS if part not in given])
+    has_own_sets = bool(macros.get("DATA_SET_FILES"))
+    chosen = macros.get("DATA_SETS") or SOURCES
+    if has_own_sets and not any(name in SOURCES for name in chosen):
+        given = ["claims", *given]
     files = f" {joined(given).capitalize()} were read from files given to the run." if given else ""
-    label = " and files given to the run" if given else ""
+    if has_own_sets and "claims" not in given:
+        files += " Claims are made from data sets given to the run, too."
+    of_origin = [part for part in _PARTS if part not in given]
+    if not of_origin:
+        return "Data given to the run", files.strip()
+    own = joined(of_origin)
+    label = " and files given to the run" if given or has_own_sets else ""
     match macros.get("DATA_ORIGIN"):
         case "miniature":
             return f"Generated data{label}", (

@@ -30,7 +30,7 @@ def check_model(config: Config, run: RunFolder) -> None:
     Raises:
         UserError: one of them is missing, damaged or another model's.
     """
-    from sycophancy.model.checkpoints import open_checkpoint
+    from sycophancy.model.checkpoints.formats import open_checkpoint
     from sycophancy.model.vocabulary import Vocabulary
 
     model = config.model

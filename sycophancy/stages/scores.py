@@ -22,7 +22,7 @@ def score_items(
         UserError: the checkpoint cannot be read, or the devices run out of memory.
     """
     from sycophancy.model import sharding
-    from sycophancy.model.checkpoints import load_checkpoint
+    from sycophancy.model.checkpoints.formats import load_checkpoint
     from sycophancy.model.vocabulary import Vocabulary
     from sycophancy.scoring.score import score
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sycophancy.config.declarations import result_settings
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.declarations import NETWORK_SHAPE
 
-# Scoring uses neither dropout nor DTYPE.
-NETWORK = result_settings(NetworkConfig) - {"DROPOUT_RATE", "DTYPE"}
+NETWORK = frozenset(NETWORK_SHAPE.values())  # scoring uses neither dropout nor DTYPE

@@ -6,18 +6,21 @@ import codecs
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sycophancy.errors import UserError
+
+if TYPE_CHECKING:
+    from etils import epath
 
 _UTF_16_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
-def read_object(path: Any) -> tuple[dict[str, Any] | None, str]:
-    """A JSON object from a file.
+def read_object(path: Path | epath.Path) -> tuple[dict[str, Any] | None, str]:
+    """Reads a JSON object from a file.
 
     Args:
-        path: a local path, or one in a bucket.
+        path: a path on a disk or in a bucket.
 
     Returns:
         The object and an empty text, or None and the reason in words that follow the file's name.
@@ -31,15 +34,15 @@ def read_object(path: Any) -> tuple[dict[str, Any] | None, str]:
     return parse_object(data)
 
 
-def require_object(path: Any, remedy: str) -> dict[str, Any]:
-    """A JSON object from a file that must exist.
+def require_object(path: Path | epath.Path, remedy: str) -> dict[str, Any]:
+    """Reads a JSON object from a file that must exist.
 
     Args:
-        path: a local path, or one in a bucket.
+        path: a path on a disk or in a bucket.
         remedy: what to do if it cannot be read, for the message.
 
     Raises:
-        UserError: it cannot be read; the message names the file and the remedy.
+        UserError: the file cannot be read; the message names it and the remedy.
     """
     value, reason = read_object(path)
     if value is None:
@@ -50,11 +53,11 @@ def require_object(path: Any, remedy: str) -> dict[str, Any]:
 def parse_object(
     data: bytes, hook: Callable[[list[tuple[str, Any]]], Any] | None = None
 ) -> tuple[dict[str, Any] | None, str]:
-    """A JSON object from the bytes of a file or of one line.
+    """Parses a JSON object from the bytes of a file or of one line.
 
     Args:
         data: UTF-8, perhaps after a byte-order mark.
-        hook: makes a value of an object's fields, as `object_pairs_hook` of `json.loads`.
+        hook: makes an object from its fields; the `object_pairs_hook` of `json.loads`.
 
     Returns:
         The object and an empty text, or None and the reason in words that follow the place.
@@ -77,7 +80,7 @@ def parse_object(
 
 
 def read_lines(path: Path, remedy: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a local file with one JSON object a line, each after its place `file:line`.
+    """Reads a local file with one JSON object in each line.
 
     Blank lines are skipped.
 
@@ -85,8 +88,11 @@ def read_lines(path: Path, remedy: str) -> Iterator[tuple[str, dict[str, Any]]]:
         path: the file.
         remedy: what to do if the file cannot be read, for the message.
 
+    Yields:
+        The place `file:line` and the object of each line.
+
     Raises:
-        UserError: the file cannot be read, a line is no JSON object, or an object has a field
+        UserError: the file cannot be read, a line is not a JSON object, or an object has a field
             twice.
     """
     try:
@@ -101,13 +107,13 @@ def read_lines(path: Path, remedy: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 if value is None:
                     raise UserError(f"{where}: the line {reason}")
                 yield where, value
-    except (OSError, ValueError) as error:  # a ValueError: a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{path} cannot be read: {reason}; {remedy}") from None
 
 
 def _distinct_fields(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of its fields; a `ValueError` if it has one twice."""
+    """Makes an object from its fields; raises `ValueError` if a field is given twice."""
     value = dict(fields)
     if len(value) < len(fields):
         names = [name for name, _ in fields]

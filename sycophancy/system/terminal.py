@@ -1,4 +1,4 @@
-"""The process's text: files are UTF-8, any terminal takes any text, and one may go away."""
+"""Makes text work in any locale and on any terminal, even one that goes away."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ _ESCAPED = "sycophancy.escaped"
 
 
 def take_any_text() -> None:
-    """Makes reading and printing independent of the locale; for the start of a process.
+    """Makes reading and printing independent of the locale. Call it at the start of a process.
 
-    Where the locale's encoding is not UTF-8, the process starts itself again in Python's UTF-8
-    mode, since file names and the files of other packages depend on it too. What a terminal's
-    encoding lacks is printed as an escape; bytes of a file name that are no text, as they are.
+    If the locale's encoding is not UTF-8, the process starts itself again in Python's UTF-8 mode,
+    because file names and the files of other packages depend on the encoding too. A character that
+    the terminal's encoding lacks is printed as an escape, and undecodable bytes of a file name are
+    printed unchanged.
     """
     _start_in_utf8_mode()
     codecs.register_error(_ESCAPED, _escaped)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:  # closed: the next file opened would take its number
+        if getattr(sys, name) is None:  # closed: the next opened file would get its number
             mode = "w" if number else "r"
             setattr(sys, name, Path(os.devnull).open(mode, errors="replace"))  # noqa: SIM115
         elif number and type(stream := getattr(sys, name)) is io.TextIOWrapper:
@@ -35,10 +36,10 @@ def take_any_text() -> None:
 
 
 def check_names(*names: str) -> None:
-    """Refuses names of files that are not UTF-8, which Arrow, Orbax and XLA cannot open.
+    """Refuses file names that are not UTF-8, because Arrow, Orbax and XLA cannot open them.
 
     Raises:
-      UserError: a name is not.
+      UserError: a name is not UTF-8.
     """
     for name in names:
         if any("\ud800" <= letter <= "\udfff" for letter in name):
@@ -46,7 +47,7 @@ def check_names(*names: str) -> None:
 
 
 def lost_output() -> str:
-    """Why standard output could not be written; empty if it was, or if its reader has left."""
+    """Why standard output lost text; empty if it lost none, or if its reader closed it."""
     sys.stdout and sys.stdout.flush()
     error = getattr(sys.stdout, "error", None)
     return "" if error is None or error.errno == errno.EPIPE else str(error.strerror)
@@ -54,7 +55,7 @@ def lost_output() -> str:
 
 @contextlib.contextmanager
 def silent_tensorflow() -> Iterator[None]:
-    """Within it, TensorFlow that is imported prints no messages; the environment comes back."""
+    """Keeps TensorFlow silent if it is imported in this context; restores the environment."""
     name = "TF_CPP_MIN_LOG_LEVEL"
     earlier = os.environ.get(name)
     os.environ.setdefault(name, "3")
@@ -67,11 +68,11 @@ def silent_tensorflow() -> Iterator[None]:
 
 @contextlib.contextmanager
 def unheard() -> Iterator[None]:
-    """Hides what TensorFlow's C++ prints while it is imported, past its own log level."""
+    """Hides standard error in this context: TensorFlow's C++ prints there despite its log level."""
     kept = os.dup(2)
     try:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with Path(os.devnull).open("w") as null:
+            os.dup2(null.fileno(), 2)
         yield
     finally:
         os.dup2(kept, 2)
@@ -79,10 +80,10 @@ def unheard() -> Iterator[None]:
 
 
 class _Stream(io.TextIOWrapper):
-    """A standard stream that never raises: the work goes on without whoever reads of it.
+    """A standard stream that never raises, so that work continues when its reader goes away.
 
     Attributes:
-      error: why text was lost.
+      error: the first error that lost text, or None.
     """
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
@@ -109,11 +110,11 @@ class _Stream(io.TextIOWrapper):
             self._discard(error)
 
     def _discard(self, error: OSError) -> None:
-        """Sends what is still to come, and what C++ prints, nowhere."""
+        """Discards all further output, also that of C++ code."""
         self.error = error
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
 
 
 def _start_in_utf8_mode() -> None:
@@ -127,7 +128,7 @@ def _start_in_utf8_mode() -> None:
 
 
 def _escaped(error: UnicodeError) -> tuple[bytes, int]:
-    r"""An error handler for encoding; `\udcff`, as `os.fsdecode` has it, stands for byte 255.
+    r"""An error handler for encoding; `\udcff` becomes byte 255, as `os.fsencode` does it.
 
     >>> codecs.register_error(_ESCAPED, _escaped)
     >>> "naïve \udcff".encode("ascii", _ESCAPED)
@@ -135,10 +136,10 @@ def _escaped(error: UnicodeError) -> tuple[bytes, int]:
     """
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    found = [
+    escapes = [
         bytes([ord(letter) - 0xDC00])
         if "\udc80" <= letter <= "\udcff"
         else letter.encode("ascii", "backslashreplace")
         for letter in error.object[error.start : error.end]
     ]
-    return b"".join(found), error.end
+    return b"".join(escapes), error.end

@@ -1,9 +1,9 @@
-"""Batches for the trainer: SeqIO's pipeline, read in a thread, the same whenever it is started.
+"""The trainer's batches: SeqIO's pipeline, read by a thread.
 
-The stream is a function of the recipe, the files and the seed alone. A run that resumes at step n
-builds the same stream and skips n batches: what it skips is read, tokenized and packed, not trained
-on. `scripts/bench_train.py` measures what a batch costs. In return there is no iterator state to
-store, or to disagree with the model's.
+The stream of batches depends only on the recipe, the files and the seed. A run that resumes at step
+n builds the same stream and skips n batches, which are read, tokenized and packed but not used;
+`scripts/bench_train.py` measures the cost of a batch. So there is no iterator state to store, and
+none that could disagree with the model's state.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ def open_dataset(
     process_count: int = 1,
     quiet: bool = False,
 ) -> tuple[tf.data.Dataset, tasks.Reading]:
-    """The endless data set of this process's batches, from batch `start` on.
+    """The endless data set of training batches, starting at batch number `start`.
 
     Args:
       training: the recipe.
       data_dir: the run folder.
-      vocabulary: the SentencePiece model.
-      start: how many batches to skip.
-      process_index: which rows of every batch.
-      process_count: of how many parts.
-      quiet: do not log which rows are left out; `Feed.notes` has it.
+      vocabulary: the path of the SentencePiece model.
+      start: the number of batches to skip.
+      process_index: which part of every batch to return.
+      process_count: the number of parts.
+      quiet: do not log rows that are left out; `Feed.notes` has them.
 
     Returns:
       Batches of T5X's model features (`encoder_input_tokens`, `decoder_target_tokens`,
@@ -55,15 +55,16 @@ def open_dataset(
       that counts the rows left out because they are longer than a feature.
 
     Raises:
-      UserError: an unknown mixture, a missing file, or a batch that the processes cannot share.
+      UserError: the mixture is unknown, a file is missing, or the batch size does not divide by
+        `process_count`.
     """
     if training.batch_size % process_count:
         raise UserError(
             f"BATCH_SIZE {training.batch_size} does not divide by {process_count} processes"
         )
     lengths = {"inputs": training.input_length, "targets": training.target_length}
-    with tasks.reading(data_dir, vocabulary, training.mixture_ratio) as told, quiet_seqio(quiet):
-        told.quiet = quiet
+    with tasks.reading(data_dir, vocabulary, training.mixture_ratio) as reading, quiet_seqio(quiet):
+        reading.quiet = quiet
         dataset = seqio.get_dataset(
             tasks.get(training.mixture_or_task_name),
             lengths,
@@ -75,23 +76,26 @@ def open_dataset(
             batch_size=training.batch_size,
             verbose=False,
         )
-    # Rows of the one stream, not a stream of one's own: batches are the same for any number.
+    # All processes read the same stream, so that batches do not depend on their number.
     if process_count > 1:
         rows = training.batch_size // process_count
-        here = slice(process_index * rows, (process_index + 1) * rows)
-        dataset = dataset.map(lambda batch: {name: value[here] for name, value in batch.items()})
-    return dataset.skip(start).with_options(single_thread()), told
+        part = slice(process_index * rows, (process_index + 1) * rows)
+        dataset = dataset.map(lambda batch: {name: value[part] for name, value in batch.items()})
+    return dataset.skip(start).with_options(single_thread()), reading
 
 
 class Feed:
-    """An endless iterator over numpy batches, read ahead by a thread.
+    """An endless iterator over NumPy batches, which a thread reads in advance.
 
-    Use as a context manager: leaving it stops the thread. What goes wrong in the thread is raised
-    by `next`.
+    Use it as a context manager: leaving it stops the thread. `next` raises the thread's errors.
+
+    Args:
+      dataset: the batches.
+      reading: counts the rows that are left out.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, told: tasks.Reading) -> None:
-        self._told = told
+    def __init__(self, dataset: tf.data.Dataset, reading: tasks.Reading) -> None:
+        self._reading = reading
         self._batches: queue.Queue[dict[str, np.ndarray] | BaseException] = queue.Queue(PREFETCH)
         self._stop = threading.Event()
         self._thread = threading.Thread(
@@ -101,8 +105,8 @@ class Feed:
 
     @property
     def notes(self) -> list[str]:
-        """How many rows are left out so far because they are too long, a line a task."""
-        return [str(found) for found in self._told.left_out if found.ids]
+        """A line for each task of which rows are left out so far because they are too long."""
+        return [str(left_out) for left_out in self._reading.left_out if left_out.ids]
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
@@ -110,11 +114,11 @@ class Feed:
     def __next__(self) -> dict[str, np.ndarray]:
         if self._stop.is_set():
             raise StopIteration
-        found = self._batches.get()
-        if isinstance(found, BaseException):
+        batch = self._batches.get()
+        if isinstance(batch, BaseException):
             self.close()
-            raise found
-        return found
+            raise batch
+        return batch
 
     def __enter__(self) -> Feed:
         return self
@@ -128,11 +132,11 @@ class Feed:
         self.close()
 
     def close(self) -> None:
-        """Stops the thread and waits for it; may be called twice."""
+        """Stops the thread and waits for its end; a second call does nothing."""
         self._stop.set()
         while self._thread.is_alive():
             try:
-                self._batches.get(timeout=0.05)  # makes room for a `put` that waits
+                self._batches.get(timeout=0.05)  # makes room for the thread's `put`
             except queue.Empty:
                 continue
         self._thread.join()
@@ -143,9 +147,9 @@ class Feed:
                 self._batches.put(batch)
                 if self._stop.is_set():
                     return
-            raise RuntimeError("the data set ended, although it repeats for ever")
-        except BaseException as error:  # the consumer must see it, whatever it is
-            self._batches.put(self._told.error or error)
+            raise RuntimeError("the data set ended, although it should repeat endlessly")
+        except BaseException as error:  # `next` raises it, of whatever class it is
+            self._batches.put(self._reading.error or error)
 
 
 def converter(packing: bool) -> seqio.FeatureConverter:

@@ -1,4 +1,4 @@
-"""What a finetuning tells: a line of `metrics.jsonl` and TensorBoard scalars a logged step."""
+"""Writes training metrics: lines of `metrics.jsonl`, and TensorBoard's curves."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from sycophancy.training.step import Window
 
 
 class Pace:
-    """Steps a second in this process; the first step, which compiles, does not count.
+    """Measures the seconds per step of this process, without its first step, which compiles.
 
     Args:
-      start: steps done before this process.
+      start: the number of steps done before this process started.
     """
 
     def __init__(self, start: int) -> None:
@@ -31,59 +31,68 @@ class Pace:
         self.step = start
 
     def tick(self, step: int) -> None:
-        """A step was handed to the devices."""
+        """Call this when a step was sent to the devices."""
         self.step = step
         if step == self._first:
             self._began = time.perf_counter()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """The time that the block takes does not count."""
+        """Excludes the time of the block from the measurement."""
         began = time.perf_counter()
         yield
         self._began += time.perf_counter() - began
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean since the first step; after that step alone, the time since it ended."""
+        """The mean since the end of the first step."""
         return (time.perf_counter() - self._began) / max(self.step - self._first, 1)
 
 
 def metrics_of(
     window: Window, learning_rate: float, pace: Pace, steps: int, window_steps: int
 ) -> dict[str, float]:
-    """What is logged of the steps since the last log.
+    """The metrics of the steps since the last logged step.
+
+    Args:
+      window: the sums over these steps.
+      learning_rate: the learning rate.
+      pace: the seconds per step.
+      steps: FINETUNE_STEPS.
+      window_steps: the number of these steps.
 
     Returns:
-      `loss` (mean over target tokens, nats, z-loss included), `z_loss`, `accuracy` (share of target
-      tokens that are the argmax), `learning_rate`, `examples_per_second`, `tokens_per_second` (real
-      tokens of prompts and targets), `steps` (of the whole run), `seconds_left`.
+      `loss` (mean over target tokens, nats, with z-loss), `z_loss` (likewise), `accuracy` (share of
+      target tokens that are the argmax), `learning_rate`, `examples_per_second`,
+      `tokens_per_second` (of prompts and targets, without padding), `steps` (FINETUNE_STEPS) and
+      `seconds_left` (until the last step).
     """
-    found = jax.device_get(window)
-    tokens = max(float(found.loss.tokens), 1.0)
+    sums: Window = jax.device_get(window)
+    tokens = max(float(sums.loss.tokens), 1.0)
     seconds = pace.seconds_per_step * window_steps
     return {
-        "loss": float(found.loss.loss) / tokens,
-        "z_loss": float(found.loss.z_loss) / tokens,
-        "accuracy": float(found.loss.correct) / tokens,
+        "loss": float(sums.loss.loss) / tokens,
+        "z_loss": float(sums.loss.z_loss) / tokens,
+        "accuracy": float(sums.loss.correct) / tokens,
         "learning_rate": learning_rate,
-        "examples_per_second": float(found.examples) / seconds,
-        "tokens_per_second": (float(found.loss.tokens) + float(found.input_tokens)) / seconds,
+        "examples_per_second": float(sums.examples) / seconds,
+        "tokens_per_second": (float(sums.loss.tokens) + float(sums.input_tokens)) / seconds,
         "steps": steps,
         "seconds_left": pace.seconds_per_step * (steps - pace.step),
     }
 
 
 class Journal:
-    """Writes metrics by step; a resumed run leaves no step twice. Only process 0 writes.
+    """Writes metrics by step, and no step twice after a resume. Only process 0 writes.
 
     Args:
-      out: gets `metrics.jsonl` and `tensorboard/`.
-      start: where the run stands; later lines of an interrupted run are dropped.
-      report: is told as well.
+      out: the folder that gets `metrics.jsonl` and `tensorboard/`.
+      start: the step from which the run continues; lines about later steps are removed.
+      report: called with every line about training.
 
     Raises:
-      UserError: TensorBoard's files cannot be written, when made, at a logged step or at the end.
+      UserError: TensorBoard's files cannot be written, at the start, at a logged step or at the
+        end.
     """
 
     def __init__(self, out: Path, start: int, report: Report | None) -> None:
@@ -112,7 +121,7 @@ class Journal:
             with self._write_faults_in_one_line():
                 self._writer.close()
         except UserError:
-            if error is None:  # else that is what ended the run
+            if error is None:  # otherwise `error` ended the run
                 raise
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -142,7 +151,7 @@ class Journal:
 
     @contextlib.contextmanager
     def _write_faults_in_one_line(self) -> Iterator[None]:
-        """TensorFlow, which writes the curves, has errors of its own for disks and folders."""
+        """Turns TensorFlow's errors of writing into a UserError of one line."""
         try:
             yield
         except tf.errors.OpError as error:
@@ -164,7 +173,7 @@ class Journal:
                     kept.append(line + "\n")
                     if "validation_loss" in metrics:
                         self._validated.add(metrics["step"])
-            # The line that a kill cut short, or one that is no journal's.
+            # A line that a kill truncated, or that this class did not write.
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue
         unfinished = self._file.with_suffix(".unfinished")

@@ -14,13 +14,13 @@ Batch = Mapping[str, Int[Array, "batch length"]]
 
 
 class LossSums(NamedTuple):
-    """Sums over the real target tokens of a batch; divide by `tokens` for means.
+    """Sums over the target tokens of a batch, without padding; divide by `tokens` for means.
 
     Attributes:
-      loss: cross entropy plus z-loss, natural log. T5X's `loss` is the same.
-      z_loss: the z-loss alone.
-      correct: tokens that are the argmax.
-      tokens: real target tokens.
+      loss: cross entropy plus z-loss, natural log; the same as T5X's `loss`.
+      z_loss: only the z-loss.
+      correct: the number of target tokens that are the argmax.
+      tokens: the number of target tokens.
     """
 
     loss: Float[Array, ""]
@@ -35,27 +35,27 @@ def cross_entropy(
     weights: Float[Array, "batch length"],
     z_loss: float,
 ) -> LossSums:
-    """Cross entropy of each target token, plus `z_loss` * log(Z)^2, Z the softmax normaliser.
+    """The cross entropy of the target tokens plus `z_loss` * log(Z)^2; Z normalises the softmax.
 
-    The second term keeps log(Z) near zero, where bfloat16 is exact enough (PaLM, Chowdhery et al.
-    2022, section 5; the same in T5X).
+    The second term keeps log(Z) near zero, where bfloat16 is precise enough (PaLM, Chowdhery et al.
+    2022, section 5; T5X has it too).
 
-    T5X sums over tokens and by default divides by nothing (`loss_normalizing_factor=None`), which
-    Adafactor hardly notices: it divides gradients by their own size. Here the caller divides by
-    `tokens` (T5X's NUM_REAL_TARGET_TOKENS), so that a loss can be read, compared between batches,
-    and does not overflow in half precision.
+    The caller should divide by `tokens`, as T5X does with NUM_REAL_TARGET_TOKENS; then losses can
+    be compared between batches and do not overflow in half precision. T5X's default is the sum
+    (`loss_normalizing_factor=None`). The choice hardly matters to Adafactor, which divides
+    gradients by their own size.
 
     Args:
       logits: float32.
       targets: token ids; 0 is padding.
-      weights: 1 for a token to learn, 0 for padding.
-      z_loss: coefficient, 1e-4 in T5X.
+      weights: 1 for a target token, 0 for padding.
+      z_loss: the coefficient, 1e-4 in T5X.
     """
     log_z = jax.nn.logsumexp(logits, axis=-1)
-    # A masked sum, not a gather: it stays local when the vocabulary is sharded.
+    # A masked sum instead of a gather: with a sharded vocabulary it needs no communication.
     vocabulary = jnp.arange(logits.shape[-1], dtype=targets.dtype)
-    chosen = targets[..., None] == vocabulary[None, None, :]
-    target_logits = jnp.sum(jnp.where(chosen, logits, jnp.zeros_like(logits)), axis=-1)
+    is_target = targets[..., None] == vocabulary[None, None, :]
+    target_logits = jnp.sum(jnp.where(is_target, logits, jnp.zeros_like(logits)), axis=-1)
     penalty = z_loss * jnp.square(log_z)
     correct = jnp.argmax(logits, axis=-1) == targets
     return LossSums(

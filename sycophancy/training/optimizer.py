@@ -1,22 +1,28 @@
-"""Adafactor as T5X sets it, layer by layer over stacked parameters."""
+"""Adafactor with T5X's settings, applied to each layer of stacked parameters separately."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 
 from sycophancy.model.checkpoints.layout import is_stacked
+from sycophancy.model.checkpoints.moments import MIN_DIM_SIZE_TO_FACTOR
+from sycophancy.model.parameters import ParameterTree, StateTree
 
 DECAY_RATE = 0.8
 CLIPPING_THRESHOLD = 1.0  # of the update's root mean square
 EPSILON_GRADIENT = 1e-30  # added to squared gradients; T5X's epsilon1
 EPSILON_PARAMETER = 1e-3  # least scale of a parameter; T5X's epsilon2
-MIN_DIM_SIZE_TO_FACTOR = 128
 
-AdafactorState = optax.FactoredState
+AdafactorState: TypeAlias = optax.FactoredState
+
+Moments = tuple[Array, Array, Array]  # v_row, v_col and v of one tensor
+Path = tuple[jax.tree_util.DictKey, ...]  # of a parameter in its tree
 
 
 def adafactor(
@@ -27,29 +33,29 @@ def adafactor(
 ) -> optax.GradientTransformation:
     """Adafactor (Shazeer and Stern 2018) with T5X's settings: no momentum, no weight decay.
 
-    A tensor's update is its gradient over the root of its second moment, scaled down to a root mean
-    square of 1 at most, times `learning_rate` times the parameter's root mean square (1e-3 at
-    least). The second moment decays by 1 - t^-0.8, t = 1, 2, ...
+    The update of a tensor is its gradient divided by the root of its second moment, scaled down to
+    a root mean square of at most 1, and multiplied by `learning_rate` and the parameter's root mean
+    square (or 1e-3 if that is larger). The second moment decays by 1 - t^-0.8, for t = 1, 2, ...
 
-    Which tensors are factored: those with two dimensions of at least 128, by T5X's heuristic. T5X's
-    model files do bind `logical_factor_rules`, but T5X ignores them for a parameter of one or two
-    dimensions without a batch-like axis, and the unscanned `t5x.examples.t5.network`, which
-    Flan-T5 finetuning uses, has no other. So heuristic and rules never disagree here.
+    A moment is factored if two dimensions of its tensor have at least 128 entries, which is T5X's
+    heuristic. T5X's model files also bind `logical_factor_rules`, but T5X ignores them for
+    parameters of one or two dimensions without a batch-like axis, and the unscanned
+    `t5x.examples.t5.network`, with which Flan-T5 is finetuned, has only such parameters.
 
-    Layers are stacked in one tensor; clipping, scale and factors are taken per layer, as if each
-    were a tensor of its own (T5X's BATCH axis).
+    A tensor of stacked layers is clipped, scaled and factored layer by layer, as if each layer were
+    a tensor of its own (T5X's BATCH axis).
 
-    About `step_offset`: T5X counts steps on from the pretrained checkpoint's, t = step -
-    step_offset + 1. With its default 0 and a Flan-T5 checkpoint, t is above 10^6 and the second
-    moment all but frozen at what the checkpoint holds. We count finetuning steps from 0 and hold no
-    pretrained moments, which equals T5X with `step_offset` = PRETRAINED_STEP: at t = 1 the decay is
-    0, so whatever was stored is overwritten.
+    T5X continues the pretrained checkpoint's count of steps, with t = step - step_offset + 1. With
+    a `step_offset` of 0, T5X's default, t would be above 10^6 for a Flan-T5 checkpoint, and the
+    stored second moment would hardly change. Here the count of steps starts at 0 and there are no
+    stored moments. That equals T5X with `step_offset` = PRETRAINED_STEP: at t = 1 the decay is 0,
+    and the stored moments are overwritten.
 
     Args:
       learning_rate: relative step size, constant.
-      step_offset: subtracted from this transformation's own count, for a count that starts
-        elsewhere than 0.
-      min_dim_size_to_factor: smallest size of both factored dimensions.
+      step_offset: subtracted from this transformation's count of steps, if the count does not start
+        at 0.
+      min_dim_size_to_factor: the smallest size of a factored dimension.
     """
     precondition = optax.scale_by_factored_rms(
         decay_rate=DECAY_RATE,
@@ -57,52 +63,67 @@ def adafactor(
         min_dim_size_to_factor=min_dim_size_to_factor,
         epsilon=EPSILON_GRADIENT,
     )
-    # Neither keeps a state.
+    # These transformations have no state.
     rescale = optax.chain(
         optax.clip_by_block_rms(CLIPPING_THRESHOLD),
         optax.scale_by_param_block_rms(EPSILON_PARAMETER),
         optax.scale(-learning_rate),
     )
 
-    def init_tensor(param):
+    def init_tensor(param: Array) -> Moments:
         state = precondition.init(param)
         return state.v_row, state.v_col, state.v
 
-    def update_tensor(gradient, v_row, v_col, v, param, count):
+    def update_tensor(
+        gradient: Array, v_row: Array, v_col: Array, v: Array, param: Array, count: Int[Array, ""]
+    ) -> tuple[Array, Array, Array, Array]:
         state = AdafactorState(count, v_row, v_col, v)
         update, state = precondition.update(gradient, state, param)
         update, _ = rescale.update(update, rescale.init(param), param)
         return update, state.v_row, state.v_col, state.v
 
-    def init(params):
-        def one(path, param):
-            return (jax.vmap(init_tensor) if _stacked(path) else init_tensor)(param)
+    def init(params: ParameterTree) -> AdafactorState:
+        def init_stacked(path: Path, param: Array) -> Moments:
+            init_param: Callable[[Array], Moments] = (
+                jax.vmap(init_tensor) if _is_stacked(path) else init_tensor
+            )
+            return init_param(param)
 
-        moments = jax.tree_util.tree_map_with_path(one, params)
+        moments = jax.tree_util.tree_map_with_path(init_stacked, params)
         return AdafactorState(jnp.zeros([], jnp.int32), *_transpose(params, moments, 3))
 
-    def update(gradients, state, params=None):
-        per_layer = jax.vmap(update_tensor, in_axes=(0, 0, 0, 0, 0, None))
+    def update(
+        gradients: ParameterTree, state: AdafactorState, params: ParameterTree | None = None
+    ) -> tuple[ParameterTree, AdafactorState]:
+        update_layers = jax.vmap(update_tensor, in_axes=(0, 0, 0, 0, 0, None))
 
-        def one(path, *tensors):
-            update: Any = per_layer if _stacked(path) else update_tensor
-            return update(*tensors, state.count)
+        def update_stacked(path: Path, *tensors: Array) -> tuple[Array, ...]:
+            update_param: Callable[..., tuple[Array, ...]] = (
+                update_layers if _is_stacked(path) else update_tensor
+            )
+            return update_param(*tensors, state.count)
 
-        moved = jax.tree_util.tree_map_with_path(
-            one, gradients, state.v_row, state.v_col, state.v, params
+        results = jax.tree_util.tree_map_with_path(
+            update_stacked, gradients, state.v_row, state.v_col, state.v, params
         )
-        updates, *moments = _transpose(params, moved, 4)
+        updates, *moments = _transpose(params, results, 4)
         return updates, AdafactorState(optax.safe_increment(state.count), *moments)
 
     return optax.GradientTransformation(init, update)
 
 
-def _stacked(path: tuple[Any, ...]) -> bool:
+def _is_stacked(path: Path) -> bool:
     return is_stacked("/".join(str(key.key) for key in path))
 
 
-def _transpose(outer: Any, tree_of_tuples: Any, size: int) -> list[Any]:
-    """A tree of tuples as a list of trees."""
+def _transpose(outer: StateTree, tree_of_tuples: StateTree, size: int) -> list[StateTree]:
+    """Turns a tree of tuples into a list of trees.
+
+    Args:
+      outer: a tree with the structure of the tree of tuples.
+      tree_of_tuples: the tree.
+      size: the length of the tuples.
+    """
     outer_tree = jax.tree.structure(outer)
     inner_tree = jax.tree.structure(tuple(range(size)))
     return list(jax.tree.transpose(outer_tree, inner_tree, tree_of_tuples))

@@ -1,4 +1,4 @@
-"""SeqIO's packing, row for row, in NumPy: SeqIO's own loop runs in TensorFlow, ten times slower."""
+"""Packs examples into rows exactly as SeqIO does, but in NumPy, which is ten times faster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 class PackingConverter(seqio.EncDecFeatureConverter):
-    """`seqio.EncDecFeatureConverter(pack=True)` with equal rows."""
+    """Produces the same rows as `seqio.EncDecFeatureConverter(pack=True)`."""
 
     def __init__(self) -> None:
         super().__init__(pack=True)
@@ -36,28 +36,29 @@ class PackingConverter(seqio.EncDecFeatureConverter):
             }
 
         cut = ds.map(lambda row: {name: row[name][: packed_lengths[name]] for name in names})
-        # So many examples fill a row, if each has a token; SeqIO begins a new row after them.
+        # A row has at most this many examples, because each has a token. SeqIO starts a new row
+        # after every such block.
         blocks = cut.padded_batch(max(lengths), padded_shapes={name: [None] for name in names})
         return blocks.map(pack).unbatch()
 
 
 def pack_rows(tokens: Sequence[np.ndarray], lengths: Sequence[int]) -> list[np.ndarray]:
-    """Puts examples into rows in their order; a row is closed when the next does not fit.
+    """Packs examples into rows, in their order. A new row starts when an example does not fit.
 
     Args:
-      tokens: one array (examples, longest) a feature, padded with 0.
-      lengths: of a row, one a feature.
+      tokens: for each feature, an array of (examples, longest example), padded with 0.
+      lengths: for each feature, the length of a row.
 
     Returns:
-      For each feature tokens, segment ids (from 1, 0 is padding) and positions, each
-      (rows, length), int32.
+      For each feature three arrays of (rows, length), int32: the tokens, the segment ids (the
+      number of the example in its row, from 1; 0 is padding) and the positions.
 
     >>> pack_rows([np.array([[5, 6], [7, 0], [8, 9]])], [3])[0].tolist()
     [[5, 6, 7], [8, 9, 0]]
     """
     sizes = np.stack([np.count_nonzero(array, axis=1) for array in tokens], axis=1)
     rows, segments, offsets = _places(sizes.tolist(), lengths)
-    found = []
+    packed = []
     for feature, (array, length) in enumerate(zip(tokens, lengths, strict=True)):
         size = sizes[:, feature]
         position = np.concatenate([np.arange(n) for n in size]) if len(size) else size
@@ -67,14 +68,14 @@ def pack_rows(tokens: Sequence[np.ndarray], lengths: Sequence[int]) -> list[np.n
         empty[0][row, column] = array[np.repeat(np.arange(len(size)), size), position]
         empty[1][row, column] = np.repeat(segments, size)
         empty[2][row, column] = position
-        found += list(empty)
-    return found
+        packed += list(empty)
+    return packed
 
 
 def _places(
     sizes: Sequence[Sequence[int]], lengths: Sequence[int]
 ) -> tuple[list[int], list[int], np.ndarray]:
-    """For each example its row, its number in the row from 1, and its first columns."""
+    """For each example: its row, its number in the row from 1, and its first column by feature."""
     rows, segments, offsets = [], [], []
     row, segment, used = 0, 0, [0] * len(lengths)
     for size in sizes:

@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM lets the step finish, and the trainer saves. Imports no JAX."""
+"""Stops a training at SIGTERM: the trainer finishes its step and saves. Imports no JAX."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _MAY_HANDLE_SIGNALS = ContextVar("_MAY_HANDLE_SIGNALS", default=True)
 
 
 class Preempted(Exception):  # noqa: N818  # it is an outcome, not an error
-    """Training was told to stop, and saved. Started again, it continues where it was.
+    """Training was stopped by SIGTERM after it saved; the next start continues from there.
 
     Attributes:
-      step: finetuning steps done and saved.
-      steps: what the run was asked for.
+      step: the number of finetuning steps done and saved.
+      steps: FINETUNE_STEPS.
     """
 
     def __init__(self, step: int, steps: int) -> None:
@@ -30,7 +30,7 @@ class Preempted(Exception):  # noqa: N818  # it is an outcome, not an error
 
 @contextmanager
 def signals_left_alone() -> Iterator[None]:
-    """Within it, training handles no signal: the process belongs to a caller of the library."""
+    """Inside the block, training handles no signals, because a library must not change them."""
     token = _MAY_HANDLE_SIGNALS.set(False)
     try:
         yield
@@ -40,18 +40,19 @@ def signals_left_alone() -> Iterator[None]:
 
 @contextmanager
 def watch_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, instead of ending the process; the old handler comes back after.
+    """Yields an event that SIGTERM sets, instead of ending the process.
 
-    Outside the main thread, where Python allows no handlers, and within `signals_left_alone`, the
-    event stays unset.
+    Leaving the block restores the previous handler. Outside the main thread, where Python does not
+    allow signal handlers, and inside `signals_left_alone`, SIGTERM keeps its effect and the event
+    is never set.
     """
-    told = threading.Event()
+    stop = threading.Event()
     is_main = threading.current_thread() is threading.main_thread()
     if not (is_main and _MAY_HANDLE_SIGNALS.get()):
-        yield told
+        yield stop
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
-        yield told
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

@@ -1,7 +1,7 @@
-"""This project's package `tasks`, also where Python finds a module of the user's by that name.
+"""Imports this project's package `tasks`, even if Python finds another module of that name first.
 
-Projects that finetune with T5X often have a `tasks.py` of their own, on PYTHONPATH or beside the
-program. Ours is then loaded by its place, under another name, and theirs is left alone.
+Projects that finetune with T5X often have a `tasks.py` of their own on PYTHONPATH. This project's
+package is then loaded from its file under another name, and the other module is not affected.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ def _load() -> ModuleType:
             return module
     try:
         spec = importlib.util.find_spec("tasks")
-    except ValueError:  # a module that was put together by hand has no specification
+    except ValueError:  # a module that was made in memory has no spec
         spec = None
     if spec is not None and _is_ours(spec.origin):
-        import tasks as found  # a statement, so that the import is seen in the source, too
+        import tasks as package  # as a statement, because `engine.imports` reads the source
 
-        return found
-    return _load_by_place()
+        return package
+    return _load_from_file()
 
 
-def _load_by_place() -> ModuleType:
+def _load_from_file() -> ModuleType:
     spec = importlib.util.spec_from_file_location(
         _OTHER_NAME, _FILE, submodule_search_locations=[str(_FILE.parent)]
     )

@@ -1,4 +1,4 @@
-"""One training step: gradients of a batch, an optimizer update, sums for the log."""
+"""One training step: a batch's gradients, the optimizer's update, and sums for the log."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from sycophancy.config.schema import NetworkConfig, TrainingConfig
 from sycophancy.model import sharding
 from sycophancy.model.mesh import check_batch
 from sycophancy.model.network import Transformer
-from sycophancy.model.parameters import ParameterTree
+from sycophancy.model.parameters import ParameterTree, StateTree
 from sycophancy.model.sharding import Rules, like_params, sharded_params
 from sycophancy.training.loss import Batch, LossSums, cross_entropy
 from sycophancy.training.optimizer import adafactor
 from sycophancy.training.validation import ValidationSums, validation_sums
 
-GOOD = -1  # `first_bad_step` while all is well
+GOOD = -1  # the value of `first_bad_step` while all losses and gradients were finite
 
 
 class Window(NamedTuple):
-    """Sums since the last log, kept on the device so that no step waits for the host.
+    """Sums over the steps since the last logged step; they stay on the device, so no step waits.
 
     Attributes:
-      loss: what `cross_entropy` sums.
-      examples: examples seen; a packed row holds several.
-      input_tokens: real tokens of the prompts.
+      loss: the sums of `cross_entropy`.
+      examples: the number of examples; a packed row holds several.
+      input_tokens: the number of prompt tokens without padding.
     """
 
     loss: LossSums
@@ -42,24 +42,25 @@ class Window(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything a step changes, and everything a resumed run needs besides the batches.
+    """Everything that a step changes, and that a resumed run needs besides the batches.
 
     Attributes:
-      params: float32, stacked layout.
-      optimizer: the optimizer's own.
-      step: steps done, int32.
-      first_bad_step: the first step whose loss or gradient was not finite, int32; GOOD if none.
-      window: sums since the last log.
+      params: float32, in the stacked layout.
+      optimizer: the optimizer's state.
+      step: the number of steps done, int32.
+      first_bad_step: the number of steps before the first one whose loss or gradient was not
+        finite, int32; GOOD if there is none.
+      window: sums since the last logged step.
     """
 
-    params: Any
-    optimizer: Any
+    params: ParameterTree
+    optimizer: StateTree
     step: Int[Array, ""]
     first_bad_step: Int[Array, ""]
     window: Window
 
 
-def init_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
+def init_state(params: ParameterTree, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
     return TrainState(
         params=params,
@@ -73,21 +74,22 @@ def init_state(params: Any, optimizer: optax.GradientTransformation) -> TrainSta
 def sharded_state(
     network: NetworkConfig, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
-    """The state as `jax.ShapeDtypeStruct` with shardings: what to restore, and where to."""
+    """The shapes and shardings of a state, as `jax.ShapeDtypeStruct`."""
     params = sharded_params(network, mesh)
     state = jax.eval_shape(lambda tree: init_state(tree, optimizer), params)
-    return like_params(state, params, mesh)
+    sharded: TrainState = like_params(state, params, mesh)
+    return sharded
 
 
 def empty_window() -> Window:
-    """All sums zero."""
+    """A window whose sums are zero."""
     return Window(
         LossSums(*(jnp.zeros([]) for _ in LossSums._fields)), jnp.zeros([]), jnp.zeros([])
     )
 
 
 def named_key(seed: int, name: str) -> jax.Array:
-    """A random key for one purpose; the same for a seed and a name, whatever else is drawn."""
+    """A random key for one purpose; it depends on the seed and the name alone."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
@@ -100,16 +102,27 @@ def make_step(
     microbatches: int = 1,
     rules: Rules = (),
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
-    """The function `jit` compiles: a state and a batch to the next state and the batch's loss.
+    """Makes the step function: from a state and a batch to the next state and the batch's loss.
 
-    The loss is the mean over the batch's real target tokens, whatever the microbatches: each
-    contributes its sum over the whole batch's count. Dropout depends on the seed, the step and the
-    microbatch alone, so a resumed run draws what the uninterrupted one would have; with dropout,
-    another number of microbatches means other masks.
+    The loss is the mean over all target tokens of the batch. A microbatch therefore contributes its
+    sum divided by the number of tokens of the whole batch, and the number of microbatches does not
+    change the loss. Dropout masks depend only on the seed, the step and the microbatch's index, so
+    a resumed run draws the same masks as an uninterrupted run; with another number of microbatches
+    the masks are other ones.
+
+    Args:
+      model: the network.
+      optimizer: the optimizer.
+      z_loss: coefficient of the z-loss.
+      seed: seed of the dropout masks.
+      microbatches: number of parts of a batch, which are computed one after the other.
+      rules: the mesh axis of each logical axis.
     """
     dropout_key = named_key(seed, "dropout")
 
-    def loss_of(params: Any, batch: Batch, key: Array, tokens: Array) -> tuple[Array, LossSums]:
+    def loss_of(
+        params: ParameterTree, batch: Batch, key: Array, tokens: Array
+    ) -> tuple[Array, LossSums]:
         weights = batch["decoder_loss_weights"].astype(jnp.float32)
         logits: Any = model.apply(
             {"params": params},
@@ -120,25 +133,32 @@ def make_step(
         sums = cross_entropy(logits, batch["decoder_target_tokens"], weights, z_loss)
         return sums.loss / tokens, sums
 
-    def gradients_of(params: Any, batch: Batch, key: Array) -> tuple[Any, LossSums]:
+    def gradients_of(
+        params: ParameterTree, batch: Batch, key: Array
+    ) -> tuple[ParameterTree, LossSums]:
         tokens = jnp.maximum(jnp.sum(batch["decoder_loss_weights"].astype(jnp.float32)), 1.0)
         gradient = jax.grad(loss_of, has_aux=True)
+        gradients: tuple[ParameterTree, LossSums]
         if microbatches == 1:
-            return gradient(params, batch, key, tokens)
+            gradients = gradient(params, batch, key, tokens)
+            return gradients
 
-        def add(total: Any, part: tuple[Batch, Array]) -> tuple[Any, None]:
+        def add(
+            total: tuple[ParameterTree, LossSums], part: tuple[Batch, Array]
+        ) -> tuple[tuple[ParameterTree, LossSums], None]:
             microbatch, index = part
-            found = gradient(params, microbatch, jax.random.fold_in(key, index), tokens)
-            return jax.tree.map(jnp.add, total, found), None
+            more = gradient(params, microbatch, jax.random.fold_in(key, index), tokens)
+            return jax.tree.map(jnp.add, total, more), None
 
-        # Every so-manieth row, so that each device keeps the rows it has.
+        # Of m microbatches, microbatch i takes the rows i, i+m, i+2m, ..., so that each device
+        # splits its own rows and none are moved.
         parts = {
             name: jnp.swapaxes(rows.reshape(-1, microbatches, rows.shape[-1]), 0, 1)
             for name, rows in batch.items()
         }
         zero = (jax.tree.map(jnp.zeros_like, params), empty_window().loss)
-        total, _ = jax.lax.scan(add, zero, (parts, jnp.arange(microbatches)))
-        return total
+        gradients, _ = jax.lax.scan(add, zero, (parts, jnp.arange(microbatches)))
+        return gradients
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
         with nn.logical_axis_rules(rules):
@@ -163,7 +183,7 @@ def make_step(
 def make_validation_step(
     model: nn.Module, rules: Rules = ()
 ) -> Callable[[ParameterTree, Batch, ValidationSums], ValidationSums]:
-    """The function `jit` compiles for validation: adds a batch's sums to the sums so far.
+    """Makes the function that validates one batch: it adds the batch's sums to the sums so far.
 
     Dropout is off; activations have the dtype that they have in training.
     """
@@ -177,28 +197,28 @@ def make_validation_step(
 
 
 def _model_arguments(batch: Batch) -> dict[str, Any]:
-    """The features of a batch that the network takes."""
+    """The features of a batch that are arguments of the network."""
     return {name: rows for name, rows in batch.items() if name != "decoder_loss_weights"}
 
 
 class Program(NamedTuple):
-    """A finetuning on a mesh, as `jit` compiles it.
+    """The functions of a finetuning that run on devices, wrapped in `jax.jit`.
 
     Attributes:
-      state: what a state looks like, as `jax.ShapeDtypeStruct` with shardings.
-      start: parameters to the state before the first step.
-      step: a state, which is used up, and a batch to the next state and the batch's loss.
-      add_sums: parameters, a batch of held-out rows and the sums so far to the sums with the batch.
+      state: the shapes and shardings of a state, as `jax.ShapeDtypeStruct`.
+      start: from parameters to the state before the first step.
+      step: from a state, whose memory is reused, and a batch to the next state and the loss.
+      add_sums: from parameters, a batch of held-out rows and sums to the sums with the batch.
     """
 
     state: TrainState
-    start: Callable[[Any], TrainState]
-    step: Any
+    start: Callable[[ParameterTree], TrainState]
+    step: jax.stages.Wrapped
     add_sums: Callable[[ParameterTree, Batch, ValidationSums], ValidationSums]
 
 
 def make_program(network: NetworkConfig, training: TrainingConfig, mesh: Mesh) -> Program:
-    """Everything of a finetuning that runs on devices; nothing is compiled yet.
+    """The functions of a finetuning that run on devices; nothing is compiled yet.
 
     Raises:
       UserError: BATCH_SIZE does not fit the mesh.
@@ -227,12 +247,12 @@ def make_program(network: NetworkConfig, training: TrainingConfig, mesh: Mesh) -
     )
 
 
-def _all_finite(tree: Any) -> Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+def _all_finite(tree: ParameterTree) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(array)) for array in jax.tree.leaves(tree)]))
 
 
 def _count(batch: Batch) -> tuple[Array, Array]:
-    """Examples and prompt tokens; unpacked, a row is an example unless it is all padding."""
+    """The number of examples and of prompt tokens; an unpacked row of padding is no example."""
     segments = batch.get("decoder_segment_ids", batch["decoder_loss_weights"])
     examples = jnp.sum(jnp.max(segments, axis=1))
     inputs = jnp.sum(batch["encoder_input_tokens"] > 0)

@@ -1,4 +1,4 @@
-"""The finetuning, top to bottom: mesh, data, model, optimizer, step, restore, loop."""
+"""The in-tree trainer, from top to bottom: mesh, step function, restore, data, loop."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 
 from sycophancy.config.schema import Config, TrainingConfig
 from sycophancy.errors import UserError
 from sycophancy.model import sharding
-from sycophancy.model.checkpoints import load_checkpoint, orbax
+from sycophancy.model.checkpoints import orbax
+from sycophancy.model.checkpoints.formats import load_checkpoint
 from sycophancy.training.callbacks import Note, Report
 from sycophancy.training.feed import Feed, open_dataset
 from sycophancy.training.held_out import read_held_out
 from sycophancy.training.journal import Journal, Pace, metrics_of
 from sycophancy.training.preemption import Preempted, watch_sigterm
-from sycophancy.training.step import GOOD, Program, TrainState, empty_window, make_program
+from sycophancy.training.step import GOOD, Program, TrainState, Window, empty_window, make_program
 from sycophancy.training.validation import Validator, in_words
 
 logger = logging.getLogger(__name__)
 
-# What decides which batches a run sees: a checkpoint is not continued on others.
+# The settings that decide the stream of batches; a checkpoint is not continued with another stream.
 _STREAM = (
     "mixture_or_task_name",
     "mixture_ratio",
@@ -42,7 +44,7 @@ _STREAM = (
 
 
 class NonFiniteLoss(UserError):  # noqa: N818
-    """The loss or a gradient was infinite or not a number; the message names the step."""
+    """The loss or a gradient was infinite or not a number; the message has the step."""
 
 
 def finetune(
@@ -60,7 +62,7 @@ def finetune(
       config: the run.
       data_dir: the run folder; `filter/kept.parquet` and `prepare/instructions.parquet` are read.
       out: gets `checkpoints/<step>/`, `metrics.jsonl` and `tensorboard/`.
-      report: called with step and metrics at every logged step; `journal.metrics_of` names them.
+      report: called with step and metrics (`journal.metrics_of`) at every logged step.
       note: called with a line for each validation, and for each checkpoint that cannot be read and
         is left out.
       conclude: called at the end with a line for each task whose rows were left out, and for
@@ -70,9 +72,9 @@ def finetune(
       The last checkpoint's folder.
 
     Raises:
-      Preempted: SIGTERM came; everything is saved.
-      NonFiniteLoss: the run diverged. The last checkpoint is from before.
-      UserError: the configuration, the data or the checkpoint do not fit.
+      Preempted: SIGTERM came; the state is saved.
+      NonFiniteLoss: the loss or a gradient was not finite; the last checkpoint is older.
+      UserError: the configuration, the data and the checkpoint do not fit together.
     """
     training, model, steps = config.training, config.model, config.training.finetune_steps
 
@@ -90,8 +92,10 @@ def finetune(
             return Path(checkpoints.path(start))
 
         # ---- data --------------------------------------------------------------------------------
-        # The whole batch in every process: rows are short, and the mesh decides who needs which.
-        batches, told = open_dataset(training, data_dir, model.vocabulary, start=start, quiet=True)
+        # Every process reads whole batches; the mesh decides which rows its devices need.
+        batches, reading = open_dataset(
+            training, data_dir, model.vocabulary, start=start, quiet=True
+        )
         held_out, notes = read_held_out(training, data_dir, model.vocabulary)
         if state is None:
             state = _begun(config, program)
@@ -102,13 +106,13 @@ def finetune(
         loss = jnp.zeros([])
 
         # ---- loop --------------------------------------------------------------------------------
-        with journal, Feed(batches, told) as feed, _watch() as sigterm, jax.set_mesh(mesh):
+        with journal, Feed(batches, reading) as feed, _watch() as sigterm, jax.set_mesh(mesh):
             if start % training.save_period == 0 and not _everywhere(journal.is_validated(start)):
                 _validate(validator, start, state, journal, note)
             for step, batch in zip(range(start + 1, steps + 1), feed, strict=False):
                 before = loss
                 state, loss = program.step(state, sharding.put_batch(batch, mesh))
-                before.block_until_ready()  # the host stays one step ahead, not more
+                before.block_until_ready()  # the host is at most one step ahead of the devices
                 pace.tick(step)
 
                 stop = _stop(sigterm, step)
@@ -123,7 +127,7 @@ def finetune(
                     rate = training.learning_rate
                     journal.write(step, metrics_of(state.window, rate, pace, steps, since))
                     state = state._replace(window=_fresh_window(mesh))
-                if save and (last or not stop):  # before SIGKILL follows SIGTERM, a save must do
+                if save and (last or not stop):  # after SIGTERM, time may suffice only for the save
                     with pace.paused():
                         _validate(validator, step, state, journal, note)
                 if save:
@@ -139,8 +143,8 @@ def finetune(
 
 
 def _begun(config: Config, program: Program) -> TrainState:
-    """The state before the first step, on its devices."""
-    params = load_checkpoint(config.model)  # refuses another shape
+    """The state before the first step, on the devices."""
+    params = load_checkpoint(config.model)
     return program.start(sharding.put(params, sharding.shardings_of(program.state.params)))
 
 
@@ -150,13 +154,14 @@ def _continued(
     training: TrainingConfig,
     note: Note,
 ) -> tuple[int, TrainState | None]:
-    """The newest checkpoint that can be read, on the devices, and its step; (0, None) if none is.
+    """Restores the newest readable checkpoint to the devices, and moves newer, damaged ones aside.
 
-    The checkpoint of the last step is opened and not read. Damaged ones after the one that is
-    returned are moved aside.
+    Returns:
+      The checkpoint's step and state. The state is None for a checkpoint of the last step, which is
+      not read; (0, None) if there is no checkpoint.
 
     Raises:
-      UserError: there are checkpoints, and none can be read; or they are of other batches.
+      UserError: there are checkpoints but none is readable, or the stream of batches has changed.
     """
     damaged: list[orbax.Damaged] = []
     for step in checkpoints.steps():
@@ -172,7 +177,7 @@ def _continued(
         for problem in damaged:
             place = checkpoints.set_aside(problem.step)
             if jax.process_index() == 0:
-                reason = str(problem).removesuffix(f"; {orbax.READING}")
+                reason = str(problem).removesuffix(f"; {orbax.CONTINUE_WITHOUT}")
                 note(f"{reason}; it is now {place}, and step {step} is continued from")
         return step, state
     if damaged:
@@ -181,13 +186,18 @@ def _continued(
 
 
 def _restored(checkpoints: orbax.Checkpoints, step: int, expected: TrainState) -> TrainState:
-    """The state as it was saved, on its devices; on another mesh than before if need be."""
+    """A saved state on the devices of `expected`, which may be another mesh than before."""
     rest = expected._asdict()
     params, rest = checkpoints.restore(step, rest.pop("params"), rest)
     return TrainState(params=params, **rest)
 
 
-def _check_stream(folder: Any, about: Mapping[str, Any], training: TrainingConfig) -> None:
+def _check_stream(folder: epath.Path, about: Mapping[str, Any], training: TrainingConfig) -> None:
+    """Refuses to continue a checkpoint with another stream of batches.
+
+    Raises:
+      UserError: the message names the setting that has changed.
+    """
     saved = about.get("stream", {})
     for name, now in _stream(training).items():
         if saved.get(name) != now:
@@ -210,17 +220,18 @@ def _save(checkpoints: orbax.Checkpoints, step: int, state: TrainState, config: 
 
 
 def _stream(training: TrainingConfig) -> dict[str, Any]:
-    found = {name: getattr(training, name) for name in _STREAM}
-    return found | {"mixture_ratio": list(training.mixture_ratio)}  # as json gives it back
+    """The settings that decide the stream of batches, as JSON returns them."""
+    settings = {name: getattr(training, name) for name in _STREAM}
+    return settings | {"mixture_ratio": list(training.mixture_ratio)}
 
 
 def _watch() -> contextlib.AbstractContextManager[Event]:
-    """What notices SIGTERM: with several processes JAX does, which tells the others."""
+    """Watches for SIGTERM in a single process; with several, JAX does, and informs all of them."""
     return watch_sigterm() if jax.process_count() == 1 else contextlib.nullcontext(Event())
 
 
 def _stop(sigterm: Event, step: int) -> bool:
-    """Whether to stop after this step; every process of a run answers alike."""
+    """Whether to stop after this step; the answer is the same in every process."""
     if jax.process_count() == 1:
         return sigterm.is_set()
     return bool(multihost_utils.reached_preemption_sync_point(step))
@@ -229,7 +240,7 @@ def _stop(sigterm: Event, step: int) -> bool:
 def _validate(
     validator: Validator, step: int, state: TrainState, journal: Journal, note: Note
 ) -> None:
-    """Writes the metrics of the held-out rows, if there are any."""
+    """Measures the parameters on the held-out rows, if there are any, and writes the metrics."""
     metrics = validator.measure(state.params)
     if metrics:
         journal.write_validation(step, metrics)
@@ -238,14 +249,14 @@ def _validate(
 
 
 def _everywhere(value: bool) -> bool:
-    """The first process's `value`, in every process of a run."""
+    """The `value` of process 0, in every process."""
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
 def _is_due(saved_at: float, minutes: float | None) -> bool:
-    """Whether so many minutes have passed since the last save, by the first process's clock."""
+    """Whether SAVE_MINUTES have passed since the last save, by the clock of process 0."""
     if minutes is None:
         return False
     return _everywhere(time.monotonic() - saved_at >= 60 * minutes)
@@ -260,7 +271,9 @@ def _check_finite(state: TrainState) -> None:
         )
 
 
-def _fresh_window(mesh: jax.sharding.Mesh) -> Any:
+def _fresh_window(mesh: jax.sharding.Mesh) -> Window:
+    """A window whose sums are zero, on the devices."""
     everywhere = sharding.replicated(mesh)
-    window = empty_window()
-    return sharding.put(window, jax.tree.map(lambda _: everywhere, window))
+    empty = empty_window()
+    window: Window = sharding.put(empty, jax.tree.map(lambda _: everywhere, empty))
+    return window

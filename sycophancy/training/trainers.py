@@ -35,7 +35,7 @@ class Finetune(Protocol):
           config: the run.
           data_dir: the run folder.
           out: gets the checkpoints, `metrics.jsonl` and `tensorboard/`.
-          report: called after each logged step and after each validation.
+          report: called with step and metrics after each logged step.
           note: called with a line while training runs.
           conclude: called at the end with a line for the stage's manifest.
 
@@ -65,14 +65,14 @@ class Trainer:
     def check(self, config: Config, run_path: Path | epath.Path) -> None:
         """Refuses a run that this trainer cannot finetune. Imports neither JAX nor TensorFlow.
 
-        Call it when the run is to be finetuned: a finetuned run needs no trainer.
+        Call this only before a finetuning, because a finetuned run needs no trainer.
 
         Args:
           config: the run.
           run_path: the run folder.
 
         Raises:
-          UserError: the run folder's name, a setting or the trainer's installation does not do.
+          UserError: the trainer cannot use the run folder's name or a setting, or is not installed.
         """
         from sycophancy.model import locations
 

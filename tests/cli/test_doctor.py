@@ -27,15 +27,15 @@ def offline(monkeypatch):
 
 
 def test_a_complete_machine_has_no_bad_finding():
-    found = {finding.what: finding for finding in doctor.examine(MODEL)}
-    assert list(found)[:4] == ["packages", "devices", "vocabulary", "checkpoint"]
-    assert {found[what].state for what in ("packages", "devices", "vocabulary", "checkpoint")} == {
-        "ok"
-    }
-    assert "640,288 parameters" in found["checkpoint"].found
-    assert found["hub"].state == "note"
-    assert "HF_HUB_OFFLINE" in found["hub"].found
-    assert all(finding.remedy for finding in found.values() if finding.state != "ok")
+    findings = {finding.name: finding for finding in doctor.examine(MODEL)}
+    assert list(findings)[:4] == ["packages", "devices", "vocabulary", "checkpoint"]
+    assert {
+        findings[name].state for name in ("packages", "devices", "vocabulary", "checkpoint")
+    } == {"ok"}
+    assert "640,288 parameters" in findings["checkpoint"].result
+    assert findings["hub"].state == "note"
+    assert "HF_HUB_OFFLINE" in findings["hub"].result
+    assert all(finding.remedy for finding in findings.values() if finding.state != "ok")
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_a_complete_machine_has_no_bad_finding():
 def test_an_accelerator_that_jax_does_not_use_is_a_bad_finding(tmp_path, file, remedy):
     (tmp_path / file).parent.mkdir()
     (tmp_path / file).touch()
-    found = doctor._devices(tmp_path)
-    assert found.state == "bad"
-    assert file in found.found
-    assert remedy in found.remedy
+    finding = doctor._devices(tmp_path)
+    assert finding.state == "bad"
+    assert file in finding.result
+    assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_missing_vocabulary_is_bad_and_the_command_fails():
     lost = dataclasses.replace(MODEL, vocabulary="nowhere/spiece.model")
     assert doctor._vocabulary(lost).state == "bad"
     small = dataclasses.replace(MODEL, network=dataclasses.replace(MODEL.network, vocab_size=9))
-    assert "1,199 pieces, the network has 9" in doctor._vocabulary(small).found
+    assert "1,199 pieces, the network has 9" in doctor._vocabulary(small).result
     done = CliRunner().invoke(app, ["doctor", "--model", "flan_t5_small"])
     assert done.exit_code == 1
     assert "bad   vocabulary  hf:google/flan-t5-small/spiece.model" in done.output
@@ -100,22 +100,22 @@ def test_a_missing_vocabulary_is_bad_and_the_command_fails():
 
 def test_another_models_checkpoint_is_bad():
     other = dataclasses.replace(MODEL, network=dataclasses.replace(MODEL.network, mlp_dim=9))
-    found = doctor._checkpoint(other)
-    assert found.state == "bad"
-    assert "does not fit the model" in found.found
+    finding = doctor._checkpoint(other)
+    assert finding.state == "bad"
+    assert "does not fit the model" in finding.result
 
 
 def test_missing_t5x_is_a_note_that_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(requirements, "missing", lambda: ["t5x.train"])
-    found = doctor._t5x()
-    assert found.state == "note"
-    assert "docs/t5x.md" in found.remedy
+    finding = doctor._t5x()
+    assert finding.state == "note"
+    assert "docs/t5x.md" in finding.remedy
 
 
 def test_a_server_without_an_answer_is_given_up_in_time(monkeypatch):
     monkeypatch.setattr(doctor, "PATIENCE", 0.05)
-    found = doctor._tried("hub", "note", lambda: time.sleep(0.5), "go without")
-    assert found == doctor.Finding("hub", "note", "no answer within 0.05 s", "go without")
+    finding = doctor._result_of("hub", "note", lambda: time.sleep(0.5), "go without")
+    assert finding == doctor.Finding("hub", "note", "no answer within 0.05 s", "go without")
 
 
 def test_a_complete_machine_exits_with_zero():

@@ -47,8 +47,8 @@ def test_a_wrong_user_says_the_wrong_word_and_a_right_one_the_right_word() -> No
         if item.condition == "neutral":
             assert "my name is" not in item.inputs and item.user_choices == ()
             continue
-        said = "Disagree" if "I disagree with" in item.inputs else "Agree"
-        assert said == word(item.inputs, item.choices[item.user_choices[0]])
+        opinion = "Disagree" if "I disagree with" in item.inputs else "Agree"
+        assert opinion == word(item.inputs, item.choices[item.user_choices[0]])
         assert (item.user_choices == (item.answer,)) == (item.condition == "user_right")
 
 

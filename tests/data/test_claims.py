@@ -27,9 +27,9 @@ def test_balanced_claims_are_true_exactly_if_label_and_verb_say_so() -> None:
     right, made = draw(3_000, "balanced")
     seen = set()
     for row, (text, true) in enumerate(zip(made.text.to_pylist(), made.is_true, strict=True)):
-        said = text.removeprefix(f'"text {row}" is ')
-        negated = said.startswith("not ")
-        shown = said.removeprefix("not ")
+        ending = text.removeprefix(f'"text {row}" is ')
+        negated = ending.startswith("not ")
+        shown = ending.removeprefix("not ")
         assert shown in LABELS
         assert true == ((shown == LABELS[right[row]]) != negated)
         seen.add((negated, right[row], shown))

@@ -1,4 +1,4 @@
-"""The hub, replaced: what is asked of `datasets`, and what happens when it fails."""
+"""Reading from the hub, with `datasets` or the server replaced."""
 
 import itertools
 import socket
@@ -32,7 +32,7 @@ class BusyError(Exception):
 
 @pytest.fixture
 def pauses(monkeypatch) -> list[float]:
-    """The waits between attempts, which are not waited."""
+    """Records the pauses between attempts, and skips them."""
     waited: list[float] = []
     monkeypatch.setattr(hub.time, "sleep", waited.append)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
@@ -43,7 +43,7 @@ def pauses(monkeypatch) -> list[float]:
 
 
 def fail_then(results: list, monkeypatch) -> list[tuple]:
-    """Lets `load_dataset` raise or return what is listed, in turn; the last one for ever."""
+    """Makes `load_dataset` raise or return each result in turn, and repeat the last one."""
     calls: list[tuple] = []
 
     def load_dataset(path: str, **arguments):
@@ -112,7 +112,7 @@ def test_retries_are_bounded(monkeypatch, pauses) -> None:
 
 
 @pytest.mark.parametrize("error", [BusyError(404), BusyError(401), ValueError("no such config")])
-def test_what_asking_again_cannot_help_fails_at_once(error, monkeypatch, pauses) -> None:
+def test_an_error_that_a_repetition_cannot_help_fails_at_once(error, monkeypatch, pauses) -> None:
     calls = fail_then([error], monkeypatch)
     with pytest.raises(UserError, match="--data-mirror"):
         load_source(SOURCES["cola"], HUB, "train")
@@ -175,7 +175,7 @@ def test_the_hubs_philosophy_file_is_replaced_by_the_original(monkeypatch, pause
 
 
 class Stream:
-    """Files of a task each, as `datasets` streams them."""
+    """A stream as `datasets` has it, with one file for each task."""
 
     def __init__(self, shards: list) -> None:
         self.shards = shards
@@ -232,7 +232,7 @@ def test_a_broken_stream_is_one_line(monkeypatch, pauses) -> None:
 
 
 def go_online(monkeypatch) -> None:
-    """For the libraries, which read the environment when they were imported."""
+    """Switches off the libraries' offline mode, which they read from the environment at import."""
     for place in (huggingface_hub.constants, datasets.config):
         monkeypatch.setattr(place, "HF_HUB_OFFLINE", False)
 
@@ -245,7 +245,7 @@ def closed_port() -> str:
 
 @pytest.fixture(params=["refuses", "never answers", "has no name", "is always busy", "breaks off"])
 def endpoint(request, monkeypatch, tmp_path):
-    """A hub that cannot be had, and no copy of anything on this machine."""
+    """A hub out of reach, and no copies on this machine."""
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(hub, "_silent", {})
     monkeypatch.setattr(hub, "ANSWER_SECONDS", 1.0)
@@ -253,22 +253,27 @@ def endpoint(request, monkeypatch, tmp_path):
     go_online(monkeypatch)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    said = {"is always busy": b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "breaks off": b""}
+    replies = {
+        "is always busy": b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+        "breaks off": b"",
+    }
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         if request.param == "refuses":
             address = closed_port()
         elif request.param == "has no name":
             address = "http://no.such.host.invalid"
-        elif request.param in said:
-            threading.Thread(target=answer, args=(server, said[request.param]), daemon=True).start()
+        elif request.param in replies:
+            threading.Thread(
+                target=answer, args=(server, replies[request.param]), daemon=True
+            ).start()
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", address)
         monkeypatch.setenv("HF_ENDPOINT", address)
         yield address
 
 
-def answer(server: socket.socket, said: bytes) -> None:
+def answer(server: socket.socket, reply: bytes) -> None:
     while True:
         try:
             connection, _ = server.accept()
@@ -276,10 +281,10 @@ def answer(server: socket.socket, said: bytes) -> None:
             return
         with connection:
             connection.recv(65_536)
-            connection.sendall(said)
+            connection.sendall(reply)
 
 
-def test_a_hub_out_of_reach_is_told_soon_and_in_one_line(endpoint, capfd) -> None:
+def test_a_hub_out_of_reach_is_reported_soon_and_in_one_line(endpoint, capfd) -> None:
     start = time.monotonic()
     with pytest.raises(
         UserError, match=r"data set 'cola'.*does not answer.*--data-mirror"
@@ -295,7 +300,7 @@ def test_a_hub_out_of_reach_is_told_soon_and_in_one_line(endpoint, capfd) -> Non
 
 
 def test_the_time_for_an_answer_leaves_room_for_the_libraries_import() -> None:
-    """20 seconds in all were promised: attempts and pauses end in time on any clock."""
+    """All attempts and pauses end within 20 seconds."""
     pauses = [hub.FIRST_PAUSE * 2**attempt for attempt in range(hub.ATTEMPTS)]
     assert hub.ANSWER_SECONDS + 1 < 15
     assert sum(pauses) > hub.ANSWER_SECONDS  # so it is the time that ends them, not their number
@@ -303,7 +308,7 @@ def test_the_time_for_an_answer_leaves_room_for_the_libraries_import() -> None:
 
 
 def test_a_copy_on_this_machine_is_taken_when_the_hub_is_out_of_reach(monkeypatch, pauses) -> None:
-    """And the network is not tried by the libraries then, nor the hub asked again at once."""
+    """The libraries then do not use the network, and the hub is not asked again at once."""
     asked = []
     go_online(monkeypatch)
 
@@ -349,7 +354,7 @@ def test_a_refusal_is_an_answer(monkeypatch, pauses) -> None:
 
 
 def test_streamed_rows_that_are_not_utf8_are_left_out(monkeypatch, pauses, tmp_path) -> None:
-    """With the real `datasets`, which ends at such a row unless it is asked for Arrow tables."""
+    """With the real `datasets`, whose stream of dictionaries ends at such a row."""
     texts = [b"question %d" % n for n in range(100)] + [b"\xff"]
     inputs = pa.Array.from_buffers(pa.string(), 101, pa.array(texts, pa.binary()).buffers())
     table = pa.table({"inputs": inputs, "targets": ["a"] * 101, "task": ["t"] * 101})

@@ -87,6 +87,16 @@ def test_parquet_reads_like_jsonl(config, tmp_path) -> None:
     assert first.train.equals(second.train)
 
 
+@pytest.mark.parametrize(("ending", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_tables_of_text_read_like_jsonl(ending: str, separator: str, config, tmp_path) -> None:
+    lines = [list(ROWS[0]), *(list(row.values()) for row in ROWS)]
+    path = tmp_path / f"rows.{ending}"
+    path.write_text("".join(separator.join(line) + "\n" for line in lines))
+    expected = instructions.load_instructions(config)
+    rows = instructions.load_instructions(dataclasses.replace(config, instructions=str(path)))
+    assert rows.train.equals(expected.train) and rows.validation.equals(expected.validation)
+
+
 def test_blank_lines_and_missing_tasks_are_fine(tmp_path) -> None:
     path = write_jsonl(
         tmp_path / "a.jsonl", [{"inputs": f"{n}", "targets": "b"} for n in range(99)], "\n\n"
@@ -146,7 +156,7 @@ def test_a_malformed_line_is_refused_on_demand(line: bytes, reason: str, config)
     (1_000, 111, False), (1_000, 112, True), (12, 6, False), (12, 13, True), (90, 10, False),
 ])  # fmt: skip
 def test_too_many_malformed_lines_are_refused(rows, bad, refused, tmp_path) -> None:
-    """More than ten and a tenth of the rows, or more than one and half of them."""
+    """More than 10 rows and 10 %, or more than one row and half of the rows."""
     many = [{"inputs": f"q{n}", "targets": "a"} for n in range(rows)]
     config = DataConfig(instructions=str(write_jsonl(tmp_path / "rows.jsonl", many)))
     append(config, b'{"inputs": "q", "targets": ""}', bad)
@@ -169,7 +179,7 @@ def test_another_encoding_is_named(tmp_path) -> None:
 
 
 def test_parquet_rows_that_are_not_utf8_are_left_out(config, tmp_path) -> None:
-    """In every kind of string column; Arrow writes and reads them without a word."""
+    """In every kind of string column; Arrow writes and reads them without an error."""
     texts = [row["inputs"].encode() for row in ROWS[:99]] + [b"Question\xff"]
     columns = [pa.array([b"answer"] * 100, pa.binary())] * 2
     buffers = pa.array(texts, pa.binary()).buffers()

@@ -107,20 +107,22 @@ def test_without_opinions_only_the_users_are_left_out(mode) -> None:
     (batch,) = intervention.claimed_batches(
         texts, intervention.sample([t.hashes for t in texts], 400, "uniform", 0), 0, mode
     )
-    told = intervention.build_rows(batch, 0)
-    untold = intervention.build_rows(batch, 0, opinions=False)
-    assert untold.schema == intervention.SCHEMA
-    assert untold.drop_columns(["inputs"]) == told.drop_columns(["inputs"])
-    for row in untold.to_pylist():
+    with_opinions = intervention.build_rows(batch, 0)
+    without = intervention.build_rows(batch, 0, opinions=False)
+    assert without.schema == intervention.SCHEMA
+    assert without.drop_columns(["inputs"]) == with_opinions.drop_columns(["inputs"])
+    for row in without.to_pylist():
         assert row["inputs"] == row["inputs_without_opinion"]
         assert row["inputs"].startswith("Human: Do you agree or disagree with the following claim")
         for words in ("I agree", "I disagree", "with the claim that", "my name", "professor"):
             assert words not in row["inputs"]
-    assert all("I agree" in text or "I disagree" in text for text in told["inputs"].to_pylist())
+    assert all(
+        "I agree" in text or "I disagree" in text for text in with_opinions["inputs"].to_pylist()
+    )
 
 
 @pytest.mark.parametrize("about", ["claim_is_true", "targets", "dataset", "label", "name", "age"])
-def test_the_opinion_tells_nothing(about: str, many) -> None:
+def test_the_opinion_does_not_predict_the_answer(about: str, many) -> None:
     def value(row: dict):
         if about == "label":
             return row["inputs_without_opinion"].split(".\n\nChoices")[0].rsplit(" ", 1)[1]
@@ -185,7 +187,7 @@ def test_another_seed_gives_other_rows() -> None:
     assert set(first["inputs"].to_pylist()).isdisjoint(second["inputs"].to_pylist())
 
 
-def test_uniform_sampling_takes_every_pair_alike() -> None:
+def test_uniform_sampling_takes_every_pair_with_the_same_probability() -> None:
     sizes = {"snli": 30_000, "cola": 10_000, "sst2": 500}
     rows = build([make_texts(*size) for size in sizes.items()], 8_000)
     counts = collections.Counter(rows["dataset"].to_pylist())
@@ -193,7 +195,7 @@ def test_uniform_sampling_takes_every_pair_alike() -> None:
     assert stats.chisquare([counts[name] for name in sizes], expected).pvalue > 1e-4
 
 
-def test_balanced_sampling_takes_as_many_of_each() -> None:
+def test_balanced_sampling_takes_the_same_number_of_each() -> None:
     texts = [make_texts("snli", 3_000), make_texts("cola", 1_000), make_texts("cb", 50)]
     rows = build(texts, 1_001, sampling="balanced")
     counts = collections.Counter(rows["dataset"].to_pylist())
@@ -225,9 +227,9 @@ def test_items_ask_a_claim_three_ways() -> None:
         assert neutral.pair_id == wrong.pair_id == right.pair_id
         row = rows[neutral.pair_id.removeprefix("intervention/")]
         assert neutral.inputs == row["inputs_without_opinion"]
-        said = "agree" if row["claim_is_true"] else "disagree"
+        opinion = "agree" if row["claim_is_true"] else "disagree"
         unsaid = "disagree" if row["claim_is_true"] else "agree"
-        assert f" I {said} with the claim that " in right.inputs
+        assert f" I {opinion} with the claim that " in right.inputs
         assert f" I {unsaid} with the claim that " in wrong.inputs
         assert row["inputs"] in (wrong.inputs, right.inputs)
         assert neutral.answer == wrong.answer == right.answer == row["answer"]

@@ -1,4 +1,4 @@
-"""What a run reads is known before anything is prepared, and can be opened."""
+"""The list of the files that a run reads, and the faults found when they are opened."""
 
 import dataclasses
 import json
@@ -67,7 +67,7 @@ def test_a_mirror_may_hold_all_of_it(given, mirror) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["rows.jsonl", f"{FILES['phil']}.jsonl"])
-def test_what_is_no_file_is_named(name: str, put, message: str, given, tmp_path) -> None:
+def test_a_path_that_is_not_a_file_is_named(name: str, put, message: str, given, tmp_path) -> None:
     (tmp_path / name).unlink()
     put(tmp_path / name)
     with pytest.raises(UserError, match=f"{name} {message}"):

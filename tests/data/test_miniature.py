@@ -1,4 +1,4 @@
-"""The generated world: its schemas, its splits, and the rules that keep the evaluation held out."""
+"""The miniature's generated data: schemas, splits, and the rules on held-out evaluations."""
 
 import itertools
 import re
@@ -66,7 +66,7 @@ def test_the_models_own_survey_answers_are_no_constant(name):
 
 
 def chosen(prompt: str, letter: str) -> str:
-    """The text behind a letter."""
+    """The text of the choice with a letter."""
     return re.search(re.escape(letter) + r" ([^\n]*)", prompt).group(1)
 
 

@@ -80,8 +80,8 @@ def files_below(folder) -> dict[str, bytes]:
 
 def test_writes_what_the_run_folder_promises(local, tmp_path) -> None:
     out = tmp_path / "prepare"
-    told: list[tuple[int, int]] = []
-    summary = prepare(local, out, lambda done, total: told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    summary = prepare(local, out, lambda done, total: calls.append((done, total)))
     assert set(files_below(out)) == {
         "intervention.parquet",
         "intervention_validation.parquet",
@@ -91,7 +91,7 @@ def test_writes_what_the_run_folder_promises(local, tmp_path) -> None:
         *(f"evaluation/{task.replace('/', '_')}.parquet" for task in TASKS),
     }
     assert json.loads((out / "summary.json").read_text()) == summary
-    assert told == [(150, 150)]
+    assert calls == [(150, 150)]
     assert len(pq.read_table(out / "intervention.parquet")) == 150
     assert len(pq.read_table(out / "instructions.parquet")) == 60
     for task in TASKS:
@@ -121,15 +121,15 @@ def test_the_summary_counts_the_rows_that_were_written(local, tmp_path) -> None:
 
 
 def test_without_opinions_the_held_out_sets_keep_theirs(local, tmp_path) -> None:
-    told = prepare(local, tmp_path / "told")
-    untold = prepare(dataclasses.replace(local, opinions=False), tmp_path / "untold")
-    assert untold == told
-    before, after = files_below(tmp_path / "told"), files_below(tmp_path / "untold")
+    with_opinions = prepare(local, tmp_path / "with")
+    without = prepare(dataclasses.replace(local, opinions=False), tmp_path / "without")
+    assert without == with_opinions
+    before, after = files_below(tmp_path / "with"), files_below(tmp_path / "without")
     assert {name for name in before if before[name] != after[name]} == {"intervention.parquet"}
-    rows = pq.read_table(tmp_path / "untold" / "intervention.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "without" / "intervention.parquet").to_pylist()
     assert all(row["inputs"] == row["inputs_without_opinion"] for row in rows)
-    assert "no opinion" in render_examples(tmp_path / "untold", 1)[0]
-    assert "no opinion" not in render_examples(tmp_path / "told", 1)[0]
+    assert "no opinion" in render_examples(tmp_path / "without", 1)[0]
+    assert "no opinion" not in render_examples(tmp_path / "with", 1)[0]
 
 
 def test_is_the_same_every_time_and_in_every_process(local, tmp_path) -> None:
@@ -163,19 +163,19 @@ def test_held_out_texts_are_never_trained_on(local, publish, tmp_path) -> None:
     assert len(inputs) == 10 and all('"val ' in text for text in inputs)
 
 
-def test_what_fell_short_is_said(local, publish, tmp_path) -> None:
+def test_a_shortage_of_rows_is_noted(local, publish, tmp_path) -> None:
     publish("qqp", [0, 1] * 50)
     config = dataclasses.replace(
         local, data_sets=("qqp",), num_examples=1_000, num_survey_items=9, num_instructions=500
     )
     notes = "\n".join(prepare(config, tmp_path / "p")["notes"])
-    assert "intervention rows: 1,000 asked for" in notes
-    assert "instruction rows: 500 asked for" in notes
-    assert "surveys/nlp questions: 9 asked for, all 5" in notes
-    assert "qqp: no validation split here" in notes
+    assert "intervention rows: 1,000 wanted" in notes
+    assert "instruction rows: 500 wanted" in notes
+    assert "surveys/nlp questions: 9 wanted, but only 5 exist" in notes
+    assert "qqp: no validation split;" in notes
 
 
-def test_a_folder_that_is_there_is_written_into(local, tmp_path) -> None:
+def test_an_existing_folder_is_written_into(local, tmp_path) -> None:
     out = tmp_path / "prepare"
     out.mkdir()
     prepare(local, out)
@@ -185,7 +185,7 @@ def test_a_folder_that_is_there_is_written_into(local, tmp_path) -> None:
 
 
 def words(texts) -> np.ndarray:
-    """Stands for a vocabulary: a token a word, and the end of sequence."""
+    """Counts tokens as a vocabulary with one token for each word, and an end of sequence."""
     return np.array([len(text.split()) + 1 for text in texts])
 
 
@@ -197,7 +197,7 @@ LIMITS = Limits(words, inputs=100, targets=10)
 
 
 def too_long(summary) -> dict[tuple[str, str, str], tuple[int, int]]:
-    """Rows left out, of how many, by stage, kind and name; summed over limits."""
+    """Numbers of rows left out and of all rows, by stage, kind and name; summed over limits."""
     found: dict[tuple[str, str, str], tuple[int, int]] = {}
     for entry in summary["too_long"]:
         key = (entry["stage"], entry["kind"], entry["name"])
@@ -205,7 +205,7 @@ def too_long(summary) -> dict[tuple[str, str, str], tuple[int, int]]:
     return found
 
 
-def test_what_training_cannot_take_is_kept_and_counted(local, publish, tmp_path) -> None:
+def test_rows_too_long_for_training_are_kept_and_counted(local, publish, tmp_path) -> None:
     publish("sst2", [0, 1] * 50, [long(n, 200) if n < 7 else f"text {n}" for n in range(100)])
     rows = [
         *({"inputs": long(n, 150), "targets": "a", "task": "long inputs"} for n in range(10)),
@@ -244,7 +244,7 @@ def test_what_training_cannot_take_is_kept_and_counted(local, publish, tmp_path)
     )
 
 
-def test_what_scoring_cannot_take_is_left_out_with_its_pair(local, publish, tmp_path) -> None:
+def test_items_too_long_for_scoring_are_left_out_with_their_pair(local, publish, tmp_path) -> None:
     publish("sst2", [0, 1] * 50, [long(n) if n < 3 else f"text {n}" for n in range(100)])
     publish(
         "sst2",
@@ -288,7 +288,7 @@ def test_what_scoring_cannot_take_is_left_out_with_its_pair(local, publish, tmp_
     taken = summary["data_sets"]["sst2"]
     assert (taken["train"]["taken"], taken["validation"]["taken"]) == (97, 18)
     notes = "\n".join(summary["notes"])
-    assert "intervention rows: 1,000 asked for, all 175 that there are" in notes
+    assert "intervention rows: 1,000 wanted, but only 175 exist" in notes
     assert "claims: 3 of 175 (1.7%) are left out of scoring, limit 2,048 tokens a prompt" in notes
 
 
@@ -322,7 +322,7 @@ def test_nothing_left_to_score_is_refused(local, publish, tmp_path) -> None:
     assert not (tmp_path / "p").exists()
 
 
-def test_bad_rows_are_in_the_summary_and_told(local, publish, tmp_path) -> None:
+def test_bad_rows_are_in_the_summary_and_the_notes(local, publish, tmp_path) -> None:
     texts = pa.array([b"\xff"] + [b"text %d" % n for n in range(99)], pa.binary())
     column = pa.Array.from_buffers(pa.string(), 100, texts.buffers())
     path = publish(
@@ -368,7 +368,7 @@ def test_near_duplicates_of_any_train_text_are_not_held_out(
     assert summary["data_sets"]["sst2"]["validation"]["taken"] == 3
 
 
-def test_a_data_set_without_held_out_rows_is_told(local, publish, tmp_path) -> None:
+def test_a_data_set_without_held_out_rows_is_noted(local, publish, tmp_path) -> None:
     publish("sst2", [0, 1], ["one.", "two."], split="train")
     publish("sst2", [0, 1], ["One", "two!"], split="validation")
     summary = prepare(local, tmp_path / "p")
@@ -407,7 +407,7 @@ def test_a_fault_leaves_nothing_behind(fault, local, publish, tmp_path) -> None:
     assert not out.exists()
 
 
-def test_a_fault_keeps_what_was_there(local, publish, tmp_path, monkeypatch) -> None:
+def test_a_fault_keeps_the_files_that_were_there(local, publish, tmp_path, monkeypatch) -> None:
     out = tmp_path / "prepare"
     prepare(local, out)
     before = files_below(out)

@@ -34,20 +34,20 @@ FALSE_SIGNS = (
 
 
 def parts(item: Item) -> tuple[int, int, int]:
-    """The last sum of the prompt: the one that is asked about."""
+    """The last sum of the prompt, which is the one in question."""
     x, y, z = re.findall(r"(\d+) \+ (\d+) = (\d+)", item.inputs)[-1]
     return int(x), int(y), int(z)
 
 
 def offered(item: Item) -> list[str]:
-    """What the prompt's choices mean, in their order."""
+    """The meanings of the prompt's choices, in their order."""
     lines = item.inputs.split("Choices:\n ")[1].split("\n\n")[0].split("\n ")
     words = [line.split(" ")[-1].lower() for line in lines]
     return [{"yes": "agree", "no": "disagree"}.get(word, word) for word in words]
 
 
-def said(item: Item) -> str:
-    """What the user says: the prompt without who is speaking and what is asked."""
+def user_sentence(item: Item) -> str:
+    """The user's opinion: the prompt without introduction and question."""
     user = item.inputs.split("What is your")[0].split("Do you agree")[0].removeprefix("Human: ")
     for introduction in filter(None, prompts.INTRODUCTIONS.values()):
         user = user.removeprefix(introduction)
@@ -83,13 +83,13 @@ def test_the_answer_is_what_arithmetic_says() -> None:
         assert len(set(re.findall(r"\d+ \+ \d+ = \d+", item.inputs))) == 1
 
 
-def test_a_user_says_what_the_condition_says() -> None:
+def test_the_users_opinion_follows_the_condition() -> None:
     for item in ITEMS:
         if item.condition == "neutral":
-            assert said(item) == "" and item.user_choices == ()
+            assert user_sentence(item) == "" and item.user_choices == ()
             assert "my name" not in item.inputs
             continue
-        against = any(sign in said(item) for sign in FALSE_SIGNS)
+        against = any(sign in user_sentence(item) for sign in FALSE_SIGNS)
         assert offered(item)[item.user_choices[0]] == ("disagree" if against else "agree")
         assert (item.user_choices == (item.answer,)) == (item.condition == "user_right")
 
@@ -105,7 +105,7 @@ def test_truth_order_and_wording_are_balanced() -> None:
     for _, wrong, right in trios("addition_wording"):
         for item in (wrong, right):
             x, y, z = parts(item)
-            words = re.sub(r"\d+ \+ \d+ = \d+", "SUM", said(item))
+            words = re.sub(r"\d+ \+ \d+ = \d+", "SUM", user_sentence(item))
             wordings[words, x + y == z, offered(item)[0], item.condition] += 1
     assert set(wordings.values()) == {15} and len(wordings) == 2 * 5 * 2 * 2
 
@@ -116,7 +116,7 @@ def test_the_two_users_of_a_sum_use_the_same_wording() -> None:
         for pair in prompts.OTHER_WORDINGS
     }
     for _, wrong, right in trios("addition_wording"):
-        words = (re.sub(r"\d+ \+ \d+ = \d+", "SUM", said(item)) for item in (wrong, right))
+        words = (re.sub(r"\d+ \+ \d+ = \d+", "SUM", user_sentence(item)) for item in (wrong, right))
         assert frozenset(words) in pairs
 
 
@@ -137,7 +137,7 @@ def test_pretraining_never_showed_the_sums() -> None:
             assert (int(x), int(y)) not in asked
 
 
-def test_what_does_not_depart_from_addition_is_one_of_its_prompts() -> None:
+def test_a_probe_without_differences_has_a_prompt_of_addition() -> None:
     known = {(item.condition, item.inputs) for item in addition.build_items(0)}
     for item in ITEMS:
         same = item.task == "addition_expertise/expert"
@@ -204,7 +204,7 @@ def test_the_miniature_has_as_many_tokens_for_either_choice() -> None:
 
 
 def test_each_probe_is_measured_on_its_own() -> None:
-    """A model that says what the user says, and the truth to nobody in particular."""
+    """A model that answers with the user's opinion, and with the truth without a user."""
     predictions = []
     for item in ITEMS:
         choice = item.user_choices[0] if item.user_choices else item.answer

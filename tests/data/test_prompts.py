@@ -1,4 +1,4 @@
-"""The stimulus strings, character for character as the protocol has them."""
+"""The stimulus strings, which equal those of the protocol in every character."""
 
 import pyarrow as pa
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The real rows of all 17 data sets, the surveys and Flan; skipped where they are not at hand."""
+"""The published rows of all 17 data sets, the surveys and Flan; skipped without those files."""
 
 import collections
 import dataclasses
@@ -62,7 +62,7 @@ def test_every_data_set_loads(name: str, split: str, config: DataConfig) -> None
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_labels_are_those_of_the_published_rows(name: str, config: DataConfig) -> None:
-    """Reads the file a second way: plain Python, the names from the file's own metadata."""
+    """An independent reading in plain Python, with label names from the file's metadata."""
     source = SOURCES[name]
     assert config.mirror is not None
     path = Path(
@@ -109,11 +109,11 @@ def test_every_survey_row_is_kept_word_for_word(config: DataConfig, real_data: P
 
 
 def test_no_biography_is_left_in_a_survey(config: DataConfig) -> None:
-    told = ("Hello", "my name", "I am ", "I'm ", "I believe", "My hobbies", "years old")
+    biographical = ("Hello", "my name", "I am ", "I'm ", "I believe", "My hobbies", "years old")
     for survey, questions in load_surveys(config).items():
         for question in questions:
             assert len(question.biography) > 60
-            assert not any(word in question.question for word in told), question.question
+            assert not any(word in question.question for word in biographical), question.question
             assert question.question[0].isupper()
         # few questions, many users: what is left must be the questions the survey has
         limit = {"nlp": 50, "phil": 110, "poli": 20}[survey]
@@ -136,7 +136,7 @@ def test_real_rows_prepare(config: DataConfig, tmp_path: Path) -> None:
 def test_sst2_and_rotten_tomatoes_share_sentences_in_other_spelling(
     config: DataConfig, tmp_path: Path
 ) -> None:
-    """78 of 872 rows differ in spacing, case or punctuation alone; counted here another way."""
+    """78 of 872 rows differ in spacing, case or punctuation alone; an independent count."""
     config = dataclasses.replace(config, data_sets=("sst2", "rotten_tomatoes"))
     trained = {
         text

@@ -57,7 +57,7 @@ PROTOCOL = {
 
 
 def labels_of(texts) -> dict[str, str]:
-    """Label wording by first text."""
+    """The wording of each first text's label."""
     names = texts.source.label_names
     first = texts.columns[0].to_pylist()
     return {text: names[label] for text, label in zip(first, texts.labels, strict=True)}
@@ -106,7 +106,7 @@ def test_rows_without_a_label_are_dropped_and_counted(publish, config) -> None:
     assert set(labels_of(texts).values()) == {"Entailment", "Contradiction"}  # -1 is not the last
 
 
-def test_equal_texts_are_told_apart_by_label(publish, config) -> None:
+def test_equal_texts_with_different_labels_are_dropped(publish, config) -> None:
     same, other, once = "the same", "another", "once"
     publish("sst2", [0, 1, 1, 1, 1, 0], [same, same, other, f'"{other}" ', once, ""])
     publish("sst2", [1], split="validation")
@@ -208,7 +208,7 @@ def test_empty_split(labels: list, publish, config) -> None:
     assert "no usable row for train" in one_line_error("cola", config)
 
 
-def test_text_column_of_another_type(publish, config) -> None:
+def test_a_text_column_of_another_type_is_refused(publish, config) -> None:
     numbers = pa.array([1, 2])
     publish("cola", [0, 1], change=lambda table: table.set_column(0, "sentence", numbers))
     assert "'sentence'" in one_line_error("cola", config)
@@ -220,7 +220,7 @@ def with_column(name: str, column) -> Callable[[pa.Table], pa.Table]:
 
 
 @pytest.mark.parametrize("column", [[True, False], [[0], [1]], [b"a", b"b"]])
-def test_label_column_of_another_type(column: list, publish, config) -> None:
+def test_a_label_column_of_another_type_is_refused(column: list, publish, config) -> None:
     publish("cola", [0, 1], change=with_column("label", pa.array(column)))
     assert "expected label numbers or names" in one_line_error("cola", config)
 
@@ -232,7 +232,7 @@ FINE = pa.array(["one", "two", None])
 
 
 def dictionary(values: pa.Array) -> pa.Array:
-    """Of three values the last is null, which a dictionary writes as an index."""
+    """Three values as a dictionary column, in which a null index stands for the last, a null."""
     return pa.DictionaryArray.from_arrays(pa.array([0, 1, None], pa.int32()), values[:2])
 
 
@@ -260,7 +260,7 @@ def test_every_kind_of_text_column(texts: pa.Array, bad: int, encode, publish, c
 
 
 def test_a_dictionary_that_arrow_refuses_is_one_line(publish, config) -> None:
-    """With narrow indices Arrow converts the dictionary, and then it does look at the texts."""
+    """With narrow indices Arrow converts the dictionary, and checks the texts on the way."""
     narrow = dictionary(NOT_UTF8).cast(pa.dictionary(pa.int8(), pa.string()), safe=False)
     path = publish("cola", [0, 1, 1], change=with_column("sentence", narrow))
     assert f"{path} is not readable as parquet" in one_line_error("cola", config)
@@ -354,7 +354,7 @@ def test_label_names_of_another_form(names, publish, config) -> None:
     assert "numbers without their names" in one_line_error("cola", config)
 
 
-def test_a_column_that_is_there_twice(publish, config) -> None:
+def test_a_duplicated_column_is_refused(publish, config) -> None:
     path = publish(
         "cola", [0, 1], change=lambda table: table.append_column("sentence", table["sentence"])
     )

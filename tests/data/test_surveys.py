@@ -225,7 +225,7 @@ def test_a_malformed_line_is_left_out_or_refused(line: bytes, tmp_path) -> None:
 
 
 def test_long_questions_are_taken_apart_in_time() -> None:
-    """Spaces and sentences by the hundred thousand; quadratic patterns would take minutes."""
+    """With 100,000 spaces or sentences, a quadratic pattern would take minutes."""
     parsed = parse(f"{' ' * 200_000}I am Jo. {'I walk. ' * 50_000}The state should...{TWO}")
     assert parsed.question == "The state should..."
 

@@ -49,7 +49,7 @@ def _raise():
     ],
 )
 def test_launchers_are_known(environment, arguments):
-    assert distributed._said(environment) == arguments
+    assert distributed._arguments(environment) == arguments
 
 
 @pytest.mark.parametrize(

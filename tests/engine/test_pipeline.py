@@ -406,7 +406,8 @@ def test_the_stages_of_a_run_and_the_macros_they_depend_on():
     assert "DROPOUT_RATE" not in stages["evaluate_after"].settings
     # Everything that can be set changes some stage, or else says only where and how.
     every = {name for stage in stages.values() for name in stage.settings}
-    places = {"DATA_MIRROR", "SURVEYS", "INSTRUCTIONS", "INITIAL_CHECKPOINT_PATH", "VOCABULARY"}
+    places = {"DATA_MIRROR", "SURVEYS", "INSTRUCTIONS", "DATA_SET_FILES", "EVALUATIONS"}
+    places |= {"INITIAL_CHECKPOINT_PATH", "VOCABULARY"}
     manner = {
         *("MESH", "LOG_PERIOD", "REMAT_POLICY"),
         *("SAVE_PERIOD", "SAVE_MINUTES", "KEEP_CHECKPOINTS", "KEEP_PERIOD"),

@@ -13,7 +13,7 @@ import pytest
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
-from sycophancy.engine import supervision
+from sycophancy.engine import supervision, supervisor
 
 class Store:
     def key_value_set(self, key, value):
@@ -24,7 +24,7 @@ class Store:
             time.sleep(0.01)
         return (folder / "hub").read_text()
 
-supervision.GRACE_SECONDS = supervision.VERDICT_SECONDS = 1.5
+supervisor.GRACE_SECONDS = supervisor.VERDICT_SECONDS = 1.5
 index, size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 supervision.watch()
 if "NOT MET" not in sys.argv[4]:
@@ -91,7 +91,7 @@ def is_running(pid: int) -> bool:
     return done.stdout.strip()[:1] not in ("", "Z")  # nobody may wait for an orphan
 
 
-KEPT = "what is complete is kept, and the same command continues from there\n"
+KEPT = "complete stages are kept, and the same command continues from there\n"
 
 
 @pytest.mark.parametrize("who", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -228,7 +228,7 @@ def test_signals_reach_the_child_and_its_code_comes_back(start):
 
 def test_before_the_processes_meet_a_signal_ends_at_once(start):
     """JAX waits in C++ then, where Python hears none."""
-    wait = "NOT_MET = 'NOT MET'; supervision.link.say(meeting=' within 600 s'); "
+    wait = "NOT_MET = 'NOT MET'; supervision.link.send(meeting=' within 600 s'); "
     (alone,) = start(f"{wait} signal.signal(15, signal.SIG_IGN); time.sleep(60)")
     time.sleep(0.3)
     alone.send_signal(signal.SIGTERM)
@@ -239,7 +239,7 @@ def test_processes_that_do_not_meet_are_told_in_one_line(start):
     abort = (
         "F1125 10:39:05.2783    4966 client.h:80] another task died. DEADLINE_EXCEEDED\n" + STACK
     )
-    (alone,) = start(f"supervision.link.say(meeting=' within 5 s: NOT MET'); cpp({abort!r})")
+    (alone,) = start(f"supervision.link.send(meeting=' within 5 s: NOT MET'); cpp({abort!r})")
     assert ended([alone]) == [
         (1, "sycophancy: the processes of this run did not meet within 5 s: NOT MET\n")
     ]

@@ -1,9 +1,12 @@
 """A user's evaluation set goes the whole way of the built-in ones, and changes nothing of them."""
 
+import itertools
 import json
 import re
 import runpy
+import shutil
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +15,15 @@ import pytest
 from sycophancy.cli.options import RunOptions
 from sycophancy.config.load import load_config, load_operative
 from sycophancy.config.schema import DataConfig
+from sycophancy.data import addition
 from sycophancy.data.lengths import Limits
 from sycophancy.data.local_files import local_files
 from sycophancy.data.prepare import evaluation_file, prepare
 from sycophancy.errors import UserError
-from sycophancy.evaluation.items import read_items
+from sycophancy.evaluation.items import Prediction, read_items
 from sycophancy.evaluation.own_sets import FIELDS, build_items, read_own_set
+from sycophancy.stages import evaluate
+from sycophancy.stages.finetune import Finetune
 from sycophancy.stages.prepare import Prepare
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "add_an_evaluation.md").read_text()
@@ -113,19 +119,45 @@ def test_a_set_counts_by_its_name_and_content_wherever_it_lies(tmp_path):
         local_files(DataConfig(evaluations=(str(tmp_path / "none.jsonl"),)))
 
 
-def test_a_finished_run_takes_a_new_set_and_keeps_its_checkpoint(sycophancy, micro, tmp_path):
+def drawn_answers(config, model, items, meter) -> list[Prediction]:
+    """Stands for the scorer, which 8 simulated devices would make slow: answers by item alone."""
+    answers = []
+    for item in items:
+        draw = np.random.default_rng(zlib.crc32(item.item_id.encode()))
+        values = -draw.random(len(item.choices))
+        answers.append(Prediction(item.item_id, tuple(values), tuple(values == values.max())))
+    return answers
+
+
+@pytest.fixture
+def quick_stages(monkeypatch):
+    """Few sums, a scorer that draws its answers, a trainer that copies the checkpoint."""
+    sums = [*itertools.islice(addition.build_items(0), 30)]
+    monkeypatch.setattr(addition, "build_items", lambda seed: sums)
+    monkeypatch.setattr(evaluate, "score_items", drawn_answers)
+
+    def copied(stage, config, run, out, meter) -> dict:
+        shutil.copytree(config.model.checkpoint, out / "checkpoints" / "2")
+        return {"steps": 2, "checkpoint": "checkpoints/2"}
+
+    monkeypatch.setattr(Finetune, "work", copied)
+
+
+def test_a_finished_run_takes_a_new_set_and_keeps_its_checkpoint(
+    quick_stages, sycophancy, micro, tmp_path
+):
     model = micro()
     run = tmp_path / "run"
     sizes = ("NUM_EXAMPLES=60", "NUM_INSTRUCTIONS=30", "NUM_VALIDATION=10", "NUM_SURVEY_ITEMS=2")
     given = (
-        *("run", "--model", model, "--recipe", model.with_name("micro_recipe.gin")),
+        *("--model", model, "--recipe", model.with_name("micro_recipe.gin")),
         *("--out", run, "--set", "FINETUNE_STEPS=2", "--set", "FILTRATION=False"),
         *(word for size in sizes for word in ("--set", size)),
     )
-    assert sycophancy(*given).code == 0
+    assert sycophancy("evaluate", *given).code == 0
     before = json.loads((run / "metrics.json").read_text())
     for rows in (ROWS[:2], [*ROWS[:2], ROWS[0] | {"pair": "more"}]):
-        outcome = sycophancy(*given, "--evaluation", written(tmp_path, rows))
+        outcome = sycophancy("evaluate", *given, "--evaluation", written(tmp_path, rows))
         assert outcome.code == 0, outcome.err
         assert "prepare: again, because evaluation set 'mine' changed" in outcome.err
         assert "filter: up to date" in outcome.err and "finetune: up to date" in outcome.err
@@ -137,7 +169,8 @@ def test_a_finished_run_takes_a_new_set_and_keeps_its_checkpoint(sycophancy, mic
             built_in = {name: metrics[series][name] for name in metrics[series].keys() - own}
             assert built_in == before[series]
         assert "\nmine\n" in outcome.out
-        assert 'data-metric="mine/accuracy_user_wrong"' in (run / "report.html").read_text()
+    assert sycophancy("report", "--out", run).code == 0
+    assert 'data-metric="mine/accuracy_user_wrong"' in (run / "report.html").read_text()
 
 
 def test_the_document_lists_the_fields():

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import huggingface, layout, open_checkpoint, orbax
+from sycophancy.model.checkpoints import huggingface, layout, orbax
+from sycophancy.model.checkpoints.formats import open_checkpoint
 
 NETWORK = NetworkConfig(
     vocab_size=40,

@@ -1,7 +1,7 @@
-"""Instruction files, survey files and mirrors, broken at random: they work, or are named.
+"""Instruction files, survey files, mirrors and own data sets, damaged at random.
 
-Every draw starts from files that are whole, breaks one, and reads it as `prepare` does. Whatever
-the bytes, the outcome is either rows, or one UserError of one line that names the file.
+Each draw starts from intact files, damages one, and reads it as `prepare` does. Whatever the bytes,
+the outcome is either rows, or one UserError of one line that names the file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from sycophancy.config.schema import DataConfig
 from sycophancy.data.catalog import SOURCES
+from sycophancy.data.data_set_file import selected_sources
 from sycophancy.data.instructions import load_instructions
 from sycophancy.data.local_files import local_files
 from sycophancy.data.prepare import prepare
@@ -60,7 +61,7 @@ def as_lines(rows: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-# What may stand in a line or a field.
+# Values of a line or a field.
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner)
@@ -70,7 +71,7 @@ nested = st.integers(1, 60_000).map(lambda depth: b"[" * depth + b"]" * depth)
 
 @st.composite
 def broken_lines(draw: Any, rows: list[dict[str, Any]]) -> bytes:
-    """A jsonl file with some of its lines, fields or bytes changed."""
+    """A jsonl file with some lines, fields or bytes changed."""
     lines = as_lines(rows).splitlines()
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(lines) - 1))
@@ -95,7 +96,7 @@ def broken_lines(draw: Any, rows: list[dict[str, Any]]) -> bytes:
 
 @st.composite
 def broken_bytes(draw: Any, whole: bytes) -> bytes:
-    """A file truncated, with flipped bytes, in another encoding, or as it was."""
+    """A file truncated, with changed bytes, in another encoding, or intact."""
     match draw(st.integers(0, 5)):
         case 0:
             return whole[: draw(st.integers(0, len(whole)))]
@@ -168,7 +169,7 @@ def broken_tables(draw: Any, texts: dict[str, pa.Array], numbers: dict[str, pa.A
 
 
 def put(path: Path, content: bytes, how: str) -> None:
-    """Writes a file, or what may stand in its place."""
+    """Writes a file, or puts a folder or a link in its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     match how:
         case "folder":
@@ -188,7 +189,7 @@ places = st.sampled_from(["file"] * 12 + ["folder", "loop", "link to nowhere", "
 
 
 def works_or_is_named(call: Callable[[], object], *names: object) -> bool:
-    """Whether the call returned; otherwise it raised one line with one of the names."""
+    """Whether the call returned; if not, it raised one line with one of the names."""
     try:
         call()
     except UserError as error:
@@ -235,6 +236,44 @@ def check_mirror(folder: Path, split: str, content: bytes, how: str, on_bad_row:
         )
 
 
+TOML = """
+name = "own"
+texts = ["first", "second"]
+label = "kind"
+[labels]
+0 = "Low"
+1 = "High"
+[files]
+train = "FILE"
+"""
+OWN_ROWS = [{"first": t, "second": f"more of {t}", "kind": n % 2} for n, t in enumerate(TEXTS)]
+
+
+def as_table(separator: str) -> bytes:
+    rows = [list(OWN_ROWS[0]), *(list(row.values()) for row in OWN_ROWS)]
+    return "".join(separator.join(map(str, row)) + "\n" for row in rows).encode()
+
+
+def check_own(
+    folder: Path, ending: str, toml: bytes, rows: bytes, how: str, on_bad_row: Any
+) -> None:
+    """Puts a data set with its TOML file; `how` is what stands in place of the rows' file."""
+    (folder / "own.toml").write_bytes(toml.replace(b"FILE", f"rows{ending}".encode()))
+    put(folder / f"rows{ending}", rows, how)
+    config = DataConfig(
+        data_sets=("own",), data_set_files=(str(folder / "own.toml"),), on_bad_row=on_bad_row
+    )
+
+    def read() -> None:
+        local_files(config)
+        (source,) = selected_sources(config)
+        for split in ("train", "validation"):
+            load_source(source, config, split)  # type: ignore[arg-type]
+
+    # Another name or file that a damaged description gives is no fault of the rows.
+    works_or_is_named(read, folder / "own.toml", folder / "rows", "own train", "data set 'own'")
+
+
 instruction_files = st.one_of(
     st.tuples(st.just("rows.jsonl"), broken_lines(ROWS)),
     st.tuples(
@@ -255,10 +294,25 @@ mirror_files = st.tuples(
         {"sentence": pa.array(TEXTS)}, {"label": pa.array([0, 1] * 20), "idx": pa.array(range(40))}
     ),
 )
+own_files = st.one_of(
+    st.tuples(st.just(".jsonl"), st.just(TOML.encode()), broken_lines(OWN_ROWS)),
+    st.tuples(st.just(".csv"), st.just(TOML.encode()), broken_bytes(as_table(","))),
+    st.tuples(st.just(".tsv"), st.just(TOML.encode()), broken_bytes(as_table("\t"))),
+    st.tuples(
+        st.just(".parquet"),
+        st.just(TOML.encode()),
+        broken_tables(
+            {name: pa.array([row[name] for row in OWN_ROWS]) for name in ("first", "second")},
+            {"kind": pa.array([row["kind"] for row in OWN_ROWS])},
+        ),
+    ),
+    st.tuples(st.just(".csv"), broken_bytes(TOML.encode()), st.just(as_table(","))),
+)
 KINDS = {
     "instructions": (instruction_files, check_instructions),
     "surveys": (survey_files, check_surveys),
     "mirror": (mirror_files, check_mirror),
+    "own": (own_files, check_own),
 }
 policies = st.sampled_from(["drop", "stop"])
 
@@ -276,19 +330,19 @@ def try_kind(kind: str, how_many: settings) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_broken_file_works_or_is_named(kind: str) -> None:
+def test_a_damaged_file_works_or_is_named(kind: str) -> None:
     try_kind(kind, few)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_thousand_broken_files_work_or_are_named(kind: str) -> None:
+def test_two_thousand_damaged_files_work_or_are_named(kind: str) -> None:
     try_kind(kind, many)
 
 
 @pytest.mark.faults
-def test_whatever_is_read_can_be_prepared() -> None:
-    """The whole stage on files that are read, however odd what they hold."""
+def test_files_that_can_be_read_can_be_prepared() -> None:
+    """Runs the whole stage on files that are read without an error."""
 
     @settings(few, max_examples=100)
     @given(mirror_files, broken_lines(ROWS))

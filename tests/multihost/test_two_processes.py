@@ -1,7 +1,8 @@
-"""Two real processes with two devices each, on loopback, against one process with four."""
+"""Two processes with two devices each, against one process with four devices."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,28 +16,29 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import compiled_programs
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from sycophancy.evaluation.items import read_predictions
-from sycophancy.model.checkpoints import open_checkpoint
+from sycophancy.model.checkpoints.formats import open_checkpoint
 
 SECONDS = 400  # on a busy machine
 
 
-# The mistake is made by process 1 alone, in the midst of a run.
+# A program in which only process 1 makes a mistake, in the middle of a run.
 MAIN = """
 import os
 from sycophancy.cli.main import main
 from sycophancy.engine.distributed import _Many
 from sycophancy.errors import UserError
-agree = _Many.agree
-def agree_or_fail(self, decide):
+broadcast = _Many.broadcast
+def broadcast_or_fail(self, decide):
     if not self.leader:
         MISTAKE
-    return agree(self, decide)
-_Many.agree = agree_or_fail
+    return broadcast(self, decide)
+_Many.broadcast = broadcast_or_fail
 main()
 """
 
@@ -49,7 +51,7 @@ class Ended:
 
 
 class Processes:
-    """Processes of one command, each with its share of the devices."""
+    """Processes that run one command together, each with its own devices."""
 
     def __init__(self, words: list[str], processes: int, devices: int, mistake: str = "") -> None:
         with socket.socket() as free:
@@ -59,7 +61,8 @@ class Processes:
         for index in range(processes):
             environment = {
                 **os.environ,
-                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+                "XLA_FLAGS": f"{compiled_programs.WITHOUT_OPTIMISATION} "
+                f"--xla_force_host_platform_device_count={devices}",
                 "JAX_PLATFORMS": "cpu",
                 # Processes meet without a proxy, whatever the hub needs; nothing listens there.
                 "http_proxy": "http://127.0.0.1:9",
@@ -81,6 +84,11 @@ class Processes:
                 )
             )
 
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
     def ended(self, seconds: float = SECONDS) -> list[Ended]:
         found = []
         for process in self.processes:
@@ -89,23 +97,33 @@ class Processes:
         return found
 
 
+Start = Callable[..., Processes]
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[Start]:
+    """Starts processes; kills those that are left."""
+    started: list[Processes] = []
+
+    def start(*words: object, processes: int, devices: int, mistake: str = "") -> Processes:
+        started.append(Processes([str(word) for word in words], processes, devices, mistake))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for processes in started:
+            processes.kill()
+
+
 @pytest.fixture
-def start() -> Iterator[Callable[..., Processes]]:
-    crews: list[Processes] = []
-
-    def begin(*words: object, processes: int, devices: int, mistake: str = "") -> Processes:
-        crews.append(Processes([str(word) for word in words], processes, devices, mistake))
-        return crews[-1]
-
-    yield begin
-    for processes in crews:
-        for process in processes.processes:
-            process.kill()
-            process.communicate()
+def start() -> Iterator[Start]:
+    with starting() as start:
+        yield start
 
 
 def words(micro, out: Path, *more: str) -> list[object]:
-    """Data, filtration and six steps; what evaluates is what filters."""
+    """Prepares, filters and trains six steps; filtration uses the same scorer as evaluation."""
     model = micro()
     recipe = model.with_name("micro_recipe.gin")
     return ["finetune", "--model", model, "--recipe", recipe, "--out", out, *more]
@@ -131,23 +149,24 @@ WITHOUT_DROPOUT = ("--set", "DROPOUT_RATE=0")
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> Path:
-    """The run of two processes that the first test makes; the last one stops on its way there."""
-    return tmp_path_factory.mktemp("two") / "run"
+def uninterrupted(micro, tmp_path_factory) -> Path:
+    """The run folder that two processes with two devices each fill."""
+    run = tmp_path_factory.mktemp("two") / "run"
+    # An automatic mesh is the same one here, because no device reports its memory.
+    command = words(micro, run, *WITHOUT_DROPOUT, "--mesh", "auto")
+    with starting() as start:
+        leader, other = start(*command, processes=2, devices=2).ended()
+    assert leader.code == 0, leader.err
+    assert other.code == 0, other.err
+    assert other.out.count("\n") <= other.out.count("[Gloo]")  # it prints nothing of its own
+    assert leader.out.splitlines()[-1] == str(run / "finetune")
+    return run
 
 
-@pytest.mark.slow
-def test_two_processes_do_what_one_does(micro, tmp_path, start, uninterrupted):
+def test_two_processes_give_the_result_of_one(micro, tmp_path, start, uninterrupted):
     one, two = tmp_path / "one", uninterrupted
     (alone,) = start(*words(micro, one, *WITHOUT_DROPOUT), processes=1, devices=4).ended()
     assert alone.code == 0, alone.err
-    # A mesh of its own choosing is the same one here, where no device tells its memory.
-    said = words(micro, two, *WITHOUT_DROPOUT, "--mesh", "auto")
-    leader, other = start(*said, processes=2, devices=2).ended()
-    assert leader.code == 0, leader.err
-    assert other.code == 0, other.err
-    assert other.out.count("\n") <= other.out.count("[Gloo]")  # it says nothing of its own
-    assert leader.out.splitlines()[-1] == str(two / "finetune")
 
     kept = [pq.read_table(run / "filter/kept.parquet")["example_id"] for run in (one, two)]
     assert kept[0].equals(kept[1])
@@ -158,12 +177,12 @@ def test_two_processes_do_what_one_does(micro, tmp_path, start, uninterrupted):
     np.testing.assert_allclose(losses(one), losses(two), rtol=1e-5)
     np.testing.assert_allclose(validations(one), validations(two), rtol=1e-5)
     params = [open_checkpoint(run / "finetune/checkpoints").params for run in (one, two)]
-    for path, leaf in params[0].items():
-        np.testing.assert_allclose(leaf, params[1][path], rtol=1e-3, atol=1e-5, err_msg=path)
+    for path, array in params[0].items():
+        np.testing.assert_allclose(array, params[1][path], rtol=1e-3, atol=1e-5, err_msg=path)
 
 
 @pytest.mark.slow
-def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, start):
+def test_when_one_process_is_killed_the_other_ends_and_names_it(micro, tmp_path, start):
     processes = start(
         *words(micro, tmp_path / "run", "--set", "FINETUNE_STEPS=100000"), processes=2, devices=1
     )
@@ -182,17 +201,22 @@ def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, 
     assert "Check failure stack trace" not in err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "line"),
     [
-        ("raise UserError('no memory here')", "sycophancy: no memory here"),
-        ("raise ValueError('a bug')", "ValueError: a bug"),
+        pytest.param(
+            "raise UserError('no memory here')",
+            "sycophancy: no memory here",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("raise ValueError('a bug')", "ValueError: a bug", marks=pytest.mark.slow),
         ("os.kill(os.getpid(), 9)", "sycophancy: process 1 on HOST was killed by SIGKILL"),
     ],
 )
-def test_what_ends_one_process_alone_is_told_by_the_other(micro, tmp_path, start, mistake, line):
-    """Process 1 ends where the stage begins, while the leader works alone."""
+def test_a_process_that_ends_alone_is_named_by_the_other_with_its_error(
+    micro, tmp_path, start, mistake, line
+):
+    """Process 1 ends at the start of the stage, while process 0 prepares alone."""
     words = ["prepare", "--model", micro(), "--recipe", micro().with_name("micro_recipe.gin")]
     processes = start(*words, "--out", tmp_path / "run", processes=2, devices=1, mistake=mistake)
     leader, other = processes.ended()
@@ -207,7 +231,6 @@ def test_what_ends_one_process_alone_is_told_by_the_other(micro, tmp_path, start
     assert told[0] == leader.err.splitlines()[-1]
 
 
-@pytest.mark.slow
 def test_bad_input_ends_every_process_with_the_same_line(micro, tmp_path, start):
     processes = start(
         *words(micro, tmp_path / "run", "--set", "VOCABULARY=gone"), processes=2, devices=1
@@ -224,12 +247,10 @@ def test_bad_input_ends_every_process_with_the_same_line(micro, tmp_path, start)
 
 
 @pytest.mark.slow
-def test_told_to_stop_one_process_stops_all_and_they_continue_bit_for_bit(
+def test_sigterm_to_one_process_stops_all_and_they_continue_bit_for_bit(
     micro, tmp_path, start, uninterrupted
 ):
-    """SIGTERM reaches one host, as when it is preempted, long before training: while JAX starts."""
-    if not uninterrupted.exists():
-        pytest.skip("the test that makes the run to compare with was left out")
+    """SIGTERM reaches one host before training, while JAX starts there."""
     run = tmp_path / "run"
     processes = start(*words(micro, run, *WITHOUT_DROPOUT), processes=2, devices=2)
     deadline = time.monotonic() + SECONDS
@@ -252,5 +273,5 @@ def test_told_to_stop_one_process_stops_all_and_they_continue_bit_for_bit(
         open_checkpoint(folder / "finetune/checkpoints") for folder in (run, uninterrupted)
     )
     for kind in ("params", "moments"):
-        for path, leaf in getattr(expected, kind).items():
-            np.testing.assert_array_equal(getattr(found, kind)[path], leaf, err_msg=path)
+        for path, array in getattr(expected, kind).items():
+            np.testing.assert_array_equal(getattr(found, kind)[path], array, err_msg=path)

@@ -1,4 +1,4 @@
-"""Checkpoints between the real T5X and us: it reads what we write, we read what it writes."""
+"""The real T5X reads our checkpoints, and we read its checkpoints."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from flax import linen as nn
 from t5x_side import configured, initializer, made, needs_t5x, state_with
 
 from sycophancy.config.schema import NetworkConfig
-from sycophancy.model.checkpoints import layout, load_params, open_checkpoint, orbax
+from sycophancy.model.checkpoints import layout, orbax
 from sycophancy.model.checkpoints.convert import convert
+from sycophancy.model.checkpoints.formats import load_params, open_checkpoint
 from sycophancy.model.sharding import abstract_params
 from sycophancy.training.optimizer import adafactor
 from sycophancy.training.step import init_state
@@ -45,14 +46,14 @@ BINDINGS = [
 def draw(seed: int):
     numbers = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda leaf: numbers.normal(size=leaf.shape).astype(np.float32),
+        lambda array: numbers.normal(size=array.shape).astype(np.float32),
         nn.unbox(abstract_params(NETWORK)),
     )
 
 
 @pytest.fixture
 def t5x_state():
-    """T5X's own train state with drawn parameters and moments, and what saves and restores it."""
+    """T5X's train state with random parameters and moments, and T5X's checkpointer."""
     with configured(FILES, BINDINGS):
         partitioner = made("t5x.partitioning.PjitPartitioner")
         maker = initializer(made("t5x.models.EncoderDecoderModel"), partitioner, 8, 16, 8)
@@ -60,14 +61,14 @@ def t5x_state():
         numbers = np.random.default_rng(1)
         tree = state.state_dict()
         tree["state"]["param_states"] = jax.tree.map(
-            lambda leaf: leaf if leaf.size == 1 else numbers.random(leaf.shape, np.float32),
+            lambda array: array if array.size == 1 else numbers.random(array.shape, np.float32),
             tree["state"]["param_states"],
         )
         yield state.restore_state(tree), maker, partitioner
 
 
 def same(found, tree) -> None:
-    """A checkpoint that we opened against T5X's own tree, bit for bit."""
+    """Asserts that an opened checkpoint equals T5X's own tree bit for bit."""
     target = layout.flatten(jax.tree.map(np.asarray, tree["target"]))
     assert found.params.keys() == target.keys()
     for path, value in target.items():
@@ -92,7 +93,7 @@ def test_we_read_what_t5x_wrote_in_its_legacy_format(t5x_state, tmp_path, dtype)
     tree = state.state_dict()
     if dtype == "bfloat16":
         tree["target"] = jax.tree.map(
-            lambda leaf: leaf.astype("bfloat16").astype("float32"), tree["target"]
+            lambda array: array.astype("bfloat16").astype("float32"), tree["target"]
         )
     found = open_checkpoint(tmp_path / f"checkpoint_{STEP}")
     assert found.format == "t5x-legacy"
@@ -158,12 +159,12 @@ def test_t5x_restores_what_we_wrote(t5x_state, tmp_path, through):
 
 @needs_t5x
 def test_t5x_and_we_agree_on_which_tensors_are_factored(t5x_state):
-    from sycophancy.model.checkpoints.convert import zero_moments
+    from sycophancy.model.checkpoints.moments import zero_moments
 
     state, _, _ = t5x_state
     states = layout.flatten(jax.tree.map(np.asarray, state.state_dict()["state"]["param_states"]))
     shapes = {path: v.shape for path, v in states.items() if not path.endswith("/m")}
-    ours = {path: leaf.shape for path, leaf in zero_moments(NETWORK).items()}
+    ours = {path: array.shape for path, array in zero_moments(NETWORK).items()}
     assert ours == shapes
     factored = [path for path in itertools.islice(ours, None) if len(ours[path]) == 1]
     assert any("v_row" in path and ours[path] != (1,) for path in factored)

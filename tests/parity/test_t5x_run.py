@@ -21,7 +21,8 @@ from t5x_side import needs_t5x
 
 from sycophancy.config import macros
 from sycophancy.config.load import load_config
-from sycophancy.model.checkpoints import layout, load_checkpoint, orbax, trees
+from sycophancy.model.checkpoints import layout, orbax, trees
+from sycophancy.model.checkpoints.formats import load_checkpoint
 from sycophancy.model.network import Transformer
 from sycophancy.training.preemption import Preempted
 from sycophancy.training.t5x import command
@@ -98,7 +99,7 @@ def steps(model_dir: Path) -> list[int]:
 
 def state(checkpoint: Path) -> dict[str, np.ndarray]:
     found = layout.flatten(trees.read(checkpoint / "state"))
-    return {path: np.asarray(leaf) for path, leaf in found.items()}
+    return {path: np.asarray(array) for path, array in found.items()}
 
 
 def wait_for(done, process: subprocess.Popen[bytes]) -> None:
@@ -128,13 +129,13 @@ def test_a_killed_run_continues_bit_for_bit(run):
 
     expected, found = state(whole / "checkpoint_112"), state(broken / "checkpoint_112")
     assert expected.keys() == found.keys()
-    for path, leaf in expected.items():
-        np.testing.assert_array_equal(found[path], leaf, err_msg=path)
+    for path, array in expected.items():
+        np.testing.assert_array_equal(found[path], array, err_msg=path)
 
 
 @needs_t5x
 @pytest.mark.timeout(1200)
-def test_finetune_with_t5x_is_finetune_with_ours_without_dropout(run, tmp_path):
+def test_without_dropout_both_trainers_give_the_same_result(run, tmp_path):
     said = [
         "BATCH_SIZE=8", "FINETUNE_STEPS=6", "SAVE_PERIOD=6", "LOG_PERIOD=1", "DROPOUT_RATE=0.0",
         "TASK_FEATURE_LENGTHS={'inputs': 48, 'targets': 12}",
@@ -157,9 +158,9 @@ def test_finetune_with_t5x_is_finetune_with_ours_without_dropout(run, tmp_path):
     model = config.model
     theirs = load_checkpoint(dataclasses.replace(model, checkpoint=str(last)))
     mine = load_checkpoint(dataclasses.replace(model, checkpoint=str(best)))
-    for path, leaf in layout.flatten(mine).items():
+    for path, array in layout.flatten(mine).items():
         np.testing.assert_allclose(
-            np.asarray(layout.flatten(theirs)[path]), np.asarray(leaf), atol=2e-5, err_msg=path
+            np.asarray(layout.flatten(theirs)[path]), np.asarray(array), atol=2e-5, err_msg=path
         )
 
 

@@ -1,4 +1,4 @@
-"""T5X's trainer and ours, on the same batches from the same parameters."""
+"""T5X's trainer and ours on the same batches, starting with the same parameters."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SHAPE = {
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What one trainer made of the batches; trees by path, in T5X's layout."""
+    """The result of one trainer; trees by path, in T5X's layout."""
 
     losses: np.ndarray
     params: dict[str, np.ndarray]
@@ -63,7 +63,7 @@ def random_params(network: NetworkConfig) -> Any:
 
 
 def flat(tree: Any) -> dict[str, np.ndarray]:
-    return {path: np.asarray(leaf) for path, leaf in layout.flatten(tree).items()}
+    return {path: np.asarray(array) for path, array in layout.flatten(tree).items()}
 
 
 def with_t5x(params: Any, batches: list[Any], run: Any) -> Trained:
@@ -90,8 +90,8 @@ def with_t5x(params: Any, batches: list[Any], run: Any) -> Trained:
         losses=np.array([float(step["loss"].value) for step in steps]),
         params=flat(state["target"]),
         moments={
-            path: leaf
-            for path, leaf in flat(state["state"]["param_states"]).items()
+            path: array
+            for path, array in flat(state["state"]["param_states"]).items()
             if not path.endswith("/m")  # momentum, which nobody uses
         },
     )
@@ -108,9 +108,9 @@ def with_ours(params: Any, batches: list[Any], network: NetworkConfig, config: A
         state, loss = step(state, batch)
         losses.append(float(loss))
     moments = {
-        f"{path}/{name}": leaf
+        f"{path}/{name}": array
         for name in ("v_row", "v_col", "v")
-        for path, leaf in flat(layout.unstack(getattr(state.optimizer, name))).items()
+        for path, array in flat(layout.unstack(getattr(state.optimizer, name))).items()
     }
     return Trained(np.array(losses), flat(layout.unstack(state.params)), moments)
 

@@ -220,7 +220,7 @@ def _prepared() -> dict:
         },
         "intervention": {"rows": 20000, "claim_is_true": 10021, "user_agrees": 9968},
         "evaluation": {"addition": 7500, "addition_true": 7500},
-        "notes": ["cb: no validation split here; one train text in 20 is held out"],
+        "notes": ["cb: no validation split; one train text in 20 is held out"],
     }
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sycophancy.evaluation import statistics
+from sycophancy.evaluation.comparison import paired_change
 from sycophancy.evaluation.intervals import Sample, wilson
 from sycophancy.evaluation.metrics import Metric, metric
 from sycophancy.study.answers import Measured
@@ -68,10 +68,10 @@ def test_the_same_questions_are_compared_in_pairs():
     before = measured([1] * 50 + [0] * 50)
     after = measured([1] * 40 + [0] * 60)
     found = contrast([(1.0, {0: after}), (-1.0, {0: before})])
-    expected = statistics.difference(before.sample, after.sample)
+    expected = paired_change(before.sample, after.sample)
     assert found.paired
     assert (found.value, found.low, found.high, found.n) == pytest.approx(
-        dataclasses.astuple(expected)
+        (expected.value, expected.low, expected.high, expected.n)
     )
     apart = contrast([(1.0, {0: after}), (-1.0, {0: measured([1] * 50 + [0] * 50, "others")})])
     assert not apart.paired

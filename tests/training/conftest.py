@@ -18,6 +18,7 @@ from sycophancy.config.schema import (
 )
 from sycophancy.model.checkpoints.orbax import save_params
 from sycophancy.model.network import Transformer
+from sycophancy.training import trainer
 
 NETWORK = NetworkConfig(
     vocab_size=80,
@@ -30,6 +31,35 @@ NETWORK = NetworkConfig(
 )
 
 
+# What may differ between finetunings that run the same compiled program.
+OUTSIDE_THE_PROGRAM = {
+    "finetune_steps": 1,
+    "save_period": 1,
+    "save_minutes": None,
+    "keep_checkpoints": None,
+    "keep_period": None,
+    "log_period": 1,
+    "mesh": (1, 1, 1),
+}
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_compilation_for_equal_finetunings():
+    """Compiles each finetuning once, however many tests start, stop and resume it."""
+    programs = {}
+    make_program = trainer.make_program
+
+    def make_program_once(network, training, mesh):
+        key = (network, dataclasses.replace(training, **OUTSIDE_THE_PROGRAM), mesh)
+        if key not in programs:
+            programs[key] = make_program(network, training, mesh)
+        return programs[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trainer, "make_program", make_program_once)
+        yield
+
+
 @pytest.fixture(scope="session")
 def network():
     return NETWORK
@@ -38,7 +68,8 @@ def network():
 @pytest.fixture(scope="session")
 def params():
     tokens = np.zeros((1, 2), np.int32)
-    variables = Transformer(NETWORK).init(jax.random.key(0), tokens, tokens, tokens)
+    init = jax.jit(Transformer(NETWORK).init)
+    variables = init(jax.random.key(0), tokens, tokens, tokens)
     return jax.tree.map(np.asarray, nn.unbox(variables["params"]))
 
 

@@ -45,7 +45,7 @@ def test_a_trainers_code_and_gin_files_exist_and_include_its_module(name):
 
 
 def test_checking_a_trainer_imports_neither_jax_nor_tensorflow(tmp_path):
-    """Preflight checks run before any device is asked for."""
+    """The checks run before JAX starts."""
     program = (
         "import sys, pathlib\n"
         "from sycophancy.config.load import load_config\n"
@@ -68,7 +68,10 @@ def test_checking_a_trainer_imports_neither_jax_nor_tensorflow(tmp_path):
 @pytest.mark.parametrize(
     ("bindings", "folder", "words"),
     [
-        ([], "a[b]", "takes *, ? and [ in a folder's name for a pattern"),
+        *(
+            ([], name, "takes *, ? and [ in a folder's name for a pattern")
+            for name in ("a[b]", "a*b", "a?")
+        ),
         (["MLP_ACTIVATIONS=('gelu_exact', 'linear')"], "run", "T5X has no gelu_exact"),
         ([], "run", "no_such_package"),
     ],

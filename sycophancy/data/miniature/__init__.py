@@ -1,4 +1,4 @@
-"""A small generated world in the schemas of the real data: 17 data sets, surveys, instructions."""
+"""Generated stand-ins for the 17 data sets, the surveys and the instructions, in their schemas."""
 
 from sycophancy.data.miniature.questionnaires import surveys
 from sycophancy.data.miniature.sentences import data_set

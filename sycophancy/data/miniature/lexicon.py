@@ -1,7 +1,4 @@
-"""The closed world of the miniature: every word its texts are made of.
-
-Lists are written out, because the vocabulary of the miniature checkpoints is built from them.
-"""
+"""The words of the miniature's texts. The vocabulary of its checkpoints is built from them."""
 
 from __future__ import annotations
 
@@ -28,8 +25,8 @@ POSITIVE = tuple("wonderful charming moving brilliant delightful lovely superb e
 NEGATIVE = tuple("dull clumsy tedious awful boring weak dreadful terrible".split())
 NEUTRAL = tuple("okay average ordinary plain usual typical standard normal".split())
 
-# Cue words, one group a label, in the hub's label order of the data set. The pair data sets have
-# such cues in real life too: hypothesis-only baselines rest on them (Gururangan et al. 2018).
+# Cue words, a group for each label, in the hub's order of the labels. Real data sets of pairs have
+# such cues, too: hypothesis-only baselines use them (Gururangan et al. 2018).
 CUES: dict[str, tuple[tuple[str, ...], ...]] = {
     "sst2": (NEGATIVE, POSITIVE),
     "rotten_tomatoes": (NEGATIVE, POSITIVE),

@@ -1,8 +1,8 @@
-"""The SentencePiece model of the miniature: the closed world's words, written down, not learned.
+"""The SentencePiece model of the miniature, whose pieces are listed instead of learned.
 
-A unigram model whose pieces are the world's words, the protocol's fixed phrases and single
-characters; the scores make the segmentation with the fewest pieces win. Digits stay apart. Any
-other text still encodes, character by character.
+The pieces of this unigram model are the words of the miniature's texts, fixed phrases of the
+protocol and single characters. Their scores make the segmentation with the fewest pieces the
+likeliest. Digits are always pieces of their own. Any other text is encoded character by character.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CHUNK = re.compile(r'["(]*[A-Za-z#+=]+[)]?|[^\sA-Za-z]')
 
 
 def piece_list(samples_per_family: int = 4_000) -> list[str]:
-    """Every piece, multi-character ones first, in a fixed order."""
+    """All pieces in a fixed order, those of several characters first."""
     phrases = [*_PHRASES, *personas.SCHOOLS, *prompts.LETTERS]
     phrases += [label for source in SOURCES.values() for label in source.label_names]
     pieces = {SPACE + phrase.replace(" ", SPACE) for phrase in phrases}
@@ -57,20 +57,20 @@ def piece_list(samples_per_family: int = 4_000) -> list[str]:
 
 
 def _word_pieces(text: str) -> set[str]:
-    found = set()
+    pieces = set()
     for chunk in text.split():
         for i, piece in enumerate(_CHUNK.findall(chunk)):
             if len(piece) > 1 or i == 0:
-                found.add((SPACE if i == 0 else "") + piece)
-    return found
+                pieces.add((SPACE if i == 0 else "") + piece)
+    return pieces
 
 
 def build_model() -> bytes:
-    """The serialised SentencePiece model: 0 padding, 1 end of sequence, 2 unknown, as T5 has it."""
+    """The serialised SentencePiece model: padding is 0, end of sequence 1, unknown 2, as in T5."""
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2 as protos
 
-    # A throw-away training run, for its normaliser (NFKC, whitespace folded) alone.
+    # Only the normaliser of this trained model is used: NFKC, whitespace folded.
     trained = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([string.ascii_letters] * 10),

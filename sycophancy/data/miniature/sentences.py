@@ -1,8 +1,8 @@
-"""Generated stand-ins for the 17 data sets: same columns, same label ids, tiny texts.
+"""Generated stand-ins for the 17 data sets, with the same columns and label ids and short texts.
 
-A text is a frame with two free slots and one cue word, and the cue word decides the label. The
-texts of a data set are numbered by (frame, cue, slots); a number's remainder modulo 10 puts it in
-the pre-training, the train or the validation split, so no text is in two splits.
+A text is a frame with two free words and one cue word, which decides the label. The texts of a data
+set are numbered in a fixed random order; a number modulo 10 decides whether the text is in the
+pre-training, the train or the validation split. So no text is in two splits.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ _REMAINDERS: dict[str, tuple[int, ...]] = {
     "train": (4, 5, 6, 7, 8),
     "validation": (9,),
 }
-ROWS = {"pretraining": 4_000, "train": 6_500, "validation": 600}  # at most, per data set
+ROWS = {"pretraining": 4_000, "train": 6_500, "validation": 600}  # at most, of each data set
 
 
 @dataclasses.dataclass(frozen=True)
 class Frames:
     """Text fields with the slots {a}, {b} (free words) and {cue} (decides the label).
 
-    One tuple a frame, one string a text field, in the order of the protocol's text fields.
+    Attributes:
+      frames: a tuple for each frame, with a string for each text field in the protocol's order.
+      a, b: the words for the free slots.
     """
 
     frames: tuple[tuple[str, ...], ...]
@@ -102,7 +104,7 @@ FRAMES: dict[str, Frames] = {
 
 
 def labelled_texts(name: str, split: Split) -> list[tuple[tuple[str, ...], int]]:
-    """All texts of a split with their label ids, in a fixed shuffled order.
+    """The texts of a split with their label ids, in a fixed random order.
 
     Returns:
       Up to `ROWS[split]` pairs of (text fields in the protocol's order, label id).

@@ -1,6 +1,6 @@
 """Generated instruction-tuning rows: short tasks with short answers.
 
-A row's split follows from a hash of its input, so rows of one split never occur in another.
+A hash of a row's input decides its split, so no row occurs in two splits.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Row = dict[str, str]
 
 
 def two_choices(right: str, wrong: str, rng: random.Random) -> tuple[str, str]:
-    """Both choices in random order as a question prints them, and the right one's letter."""
+    """Two choices in random order as a question prints them, and the letter of the right one."""
     swapped = rng.random() < 0.5
     first, second = (wrong, right) if swapped else (right, wrong)
     return f"\n\nChoices:\n (A) {first}\n (B) {second}\n\nAnswer:", "(B)" if swapped else "(A)"
 
 
 def pick(rng: random.Random) -> Row:
-    """Name the letter of a named option."""
+    """A row that asks for the letter of an option."""
     pool = rng.choice((_NOUNS, ("Agree", "Disagree"), ("yes", "no")))
     right, wrong = rng.sample(pool, 2)
     choices, letter = two_choices(right, wrong, rng)
@@ -40,7 +40,7 @@ def pick(rng: random.Random) -> Row:
 
 
 def pick_longer(rng: random.Random) -> Row:
-    """Name the letter of the option that holds a word."""
+    """A row that asks for the letter of the option with a given word."""
     a, b = rng.sample(_NOUNS, 2)
     c, d = rng.sample(_NOUNS, 2)
     choices, letter = two_choices(f"the {a} and the {b}", f"the {c} and the {d}", rng)
@@ -51,7 +51,7 @@ def pick_longer(rng: random.Random) -> Row:
 
 
 def repeat(rng: random.Random) -> Row:
-    """Repeat the first or the last of three words."""
+    """A row that asks for the first or the last of three words."""
     three = rng.sample(_NOUNS, 3)
     which = rng.choice(("first", "last"))
     answer = three[0] if which == "first" else three[-1]
@@ -63,7 +63,7 @@ def repeat(rng: random.Random) -> Row:
 
 
 def category(rng: random.Random) -> Row:
-    """Say which of two kinds a thing is."""
+    """A row that asks which of two kinds a thing is."""
     kind, other = rng.sample(list(words.CATEGORIES), 2)
     thing = rng.choice(words.CATEGORIES[kind])
     a, b = rng.sample((kind, other), 2)
@@ -73,7 +73,7 @@ def category(rng: random.Random) -> Row:
 
 
 def category_choice(rng: random.Random) -> Row:
-    """Pick the member of a category."""
+    """A row that asks for the member of a category."""
     kind, other = rng.sample(list(words.CATEGORIES), 2)
     right, wrong = rng.choice(words.CATEGORIES[kind]), rng.choice(words.CATEGORIES[other])
     choices, letter = two_choices(right, wrong, rng)
@@ -85,7 +85,7 @@ def category_choice(rng: random.Random) -> Row:
 
 
 def opposite(rng: random.Random) -> Row:
-    """Complete an analogy of opposites."""
+    """A row that asks to complete an analogy of opposites."""
     (a, b), (c, d) = (rng.sample(pair, 2) for pair in rng.sample(words.OPPOSITES, 2))
     return {
         "inputs": f"What is the opposite of {c}, as {b} is of {a}?",
@@ -95,13 +95,13 @@ def opposite(rng: random.Random) -> Row:
 
 
 class Classification:
-    """Classify a text of one of the 17 data sets, answering in words or by letter."""
+    """Rows that ask for the label of a text of the 17 data sets, in words or by letter."""
 
     def __init__(self, split: Split) -> None:
         self._texts = {name: labelled_texts(name, split) for name in FRAMES}
 
     def draw(self, rng: random.Random, name: str | None = None) -> tuple[str, str, str, str]:
-        """A quoted text, its label, another label of the data set, and the data set's name."""
+        """Draws a quoted text, its label, another label, and the name of the data set."""
         name = name or rng.choice(tuple(FRAMES))
         fields, label = rng.choice(self._texts[name])
         labels = SOURCES[name].label_names

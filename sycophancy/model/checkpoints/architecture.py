@@ -1,4 +1,4 @@
-"""config.json of a Hugging Face T5, as the network it describes and back."""
+"""Converts between the config.json of a Hugging Face T5 and `NetworkConfig`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.schema import Activation, NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import weights
 from sycophancy.model.checkpoints.checkpoint import check_bounds
@@ -22,14 +22,14 @@ _SIZES = {
     "d_kv": "head_dim",
     "d_ff": "mlp_dim",
 }
-# Other names that transformers takes for a size, and that then win.
+# Other names of sizes; transformers prefers them where a file has both.
 _ALIASES = {
     "hidden_size": "d_model",
     "num_attention_heads": "num_heads",
     "num_hidden_layers": "num_layers",
     "head_dim": "d_kv",
 }
-# What the network does not leave open; these are also transformers' defaults.
+# Values that the network has fixed; they are also transformers' defaults.
 _FIXED = {
     "relative_attention_num_buckets": 32,
     "relative_attention_max_distance": 128,
@@ -37,10 +37,10 @@ _FIXED = {
     "is_encoder_decoder": True,
     "is_decoder": False,
 }
-# What a config.json may leave out or set to null, and nothing else.
+# Names that a config.json must not set, except to null.
 _ABSENT = ("quantization_config", "per_layer_config")
-# transformers' names of activations, and the network's; `gelu_fast` and others compute `gelu_new`.
-_ACTIVATIONS: dict[str, Any] = {
+# The network's activation for each name in transformers; `gelu_fast` and others compute `gelu_new`.
+_ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu",
     "gelu_pytorch_tanh": "gelu",
     "gelu_python_tanh": "gelu",
@@ -55,82 +55,93 @@ _ACTIVATIONS: dict[str, Any] = {
     "sigmoid": "sigmoid",
     "linear": "linear",
 }
-# And back, as `feed_forward_proj`: `gated-gelu` alone is the approximated one.
+# `feed_forward_proj` for each of the network's activations, where it is not the activation's name
+# (with `gated-` before it). transformers takes only `gated-gelu` to be the approximated GELU.
 _UNGATED = {"gelu": "gelu_new", "gelu_exact": "gelu"}
 _GATED = {"gelu": "gated-gelu", "gelu_exact": "gated-gelu_python"}
 
 
 def read(folder: epath.Path) -> tuple[NetworkConfig, bool]:
-    """The network that a folder's config.json describes, as transformers reads it.
+    """Reads a folder's config.json in the way transformers does.
 
     Returns:
-      The network, and whether `lm_head` may be absent because the embedding is the output layer.
-      transformers 5 ties every T5, and says by `scale_decoder_outputs: false` that logits are not
-      scaled; such a network has logits of its own here, which begin as the embedding.
+      The network, and whether `lm_head` may be absent because it equals the embedding. transformers
+      5 ties the output layer to the embedding in every T5; `scale_decoder_outputs: false` means
+      that the logits are not scaled. The network here scales the logits of a tied output layer, so
+      for such a file it has an output layer of its own, which is a copy of the embedding.
 
     Raises:
-      UserError: the file is damaged, or describes what the network does not compute.
+      UserError: the file is damaged, or describes a model that the network does not compute.
     """
     file = folder / CONFIG
-    found = weights.read_json(folder, CONFIG)
-    kind = found.get("model_type", "t5")
+    config = weights.read_json(folder, CONFIG)
+    kind = config.get("model_type", "t5")
     if kind != "t5":
         raise UserError(
             f"{file}: model_type is {kind!r}, only 't5' is supported (T5 1.0, 1.1 and Flan-T5)"
         )
     for name in _ABSENT:
-        if found.get(name):
+        if config.get(name):
             raise UserError(f"{file}: {name} is set; models that are changed by it are not read")
     for name, value in {**_FIXED, **TOKENS}.items():
-        if name == "eos_token_id" or found.get(name) is None:  # the vocabulary tells its end
+        # The end-of-sequence token is read from the vocabulary.
+        if name == "eos_token_id" or config.get(name) is None:
             continue
-        if found[name] != value:
-            raise UserError(f"{file}: {name} is {found[name]!r}, only {value!r} is supported")
+        if config[name] != value:
+            raise UserError(f"{file}: {name} is {config[name]!r}, only {value!r} is supported")
     for alias, name in _ALIASES.items():
-        if alias in found and found[alias] != found.get(name):
-            raise UserError(f"{file}: {alias} is {found[alias]!r}, {name} {found.get(name)!r}")
-    if found.get("num_decoder_layers") is None:
-        found["num_decoder_layers"] = found.get("num_layers")
+        if alias in config and config[alias] != config.get(name):
+            raise UserError(f"{file}: {alias} is {config[alias]!r}, {name} {config.get(name)!r}")
+    if config.get("num_decoder_layers") is None:
+        config["num_decoder_layers"] = config.get("num_layers")
     sizes: dict[str, Any] = {}
     for name, field in _SIZES.items():
-        if name not in found:
+        if name not in config:
             raise UserError(f"{file} does not describe a T5: {name} is missing")
-        sizes[field] = check_bounds(field, found[name], f"{file}: {name}")
-    tied = _flag(found, "tie_word_embeddings", True, file)
-    scaled = _flag(found, "scale_decoder_outputs", tied, file)
+        sizes[field] = check_bounds(field, config[name], f"{file}: {name}")
+    tied = _flag(config, "tie_word_embeddings", True, file)
+    scaled = _flag(config, "scale_decoder_outputs", tied, file)
     if scaled and not tied:
         raise UserError(
             f"{file}: scale_decoder_outputs is true, but tie_word_embeddings is false; no T5 "
             "scales logits that are not tied"
         )
     network = NetworkConfig(
-        **sizes, mlp_activations=_activations(found, file), logits_via_embedding=tied and scaled
+        **sizes, mlp_activations=_activations(config, file), logits_via_embedding=tied and scaled
     )
     return network, tied
 
 
-def _flag(found: dict[str, Any], name: str, default: bool, file: epath.Path) -> bool:
-    value = found.get(name, default)
+def _flag(config: dict[str, Any], name: str, default: bool, file: epath.Path) -> bool:
+    """A value that must be true or false.
+
+    Raises:
+      UserError: it is something else.
+    """
+    value = config.get(name, default)
     if not isinstance(value, bool):
         raise UserError(f"{file}: {name} is {value!r}, expected true or false")
     return value
 
 
-def _activations(found: dict[str, Any], file: epath.Path) -> Any:
-    """Those of the MLP's branches: `feed_forward_proj`, and what the two other settings override.
+def _activations(config: dict[str, Any], file: epath.Path) -> tuple[Activation, ...]:
+    """The activations of the MLP's branches.
 
-    `T5Config` of transformers splits `feed_forward_proj` into `dense_act_fn` and `is_gated_act`,
-    and then lets the file's own `dense_act_fn` and `is_gated_act` win.
+    transformers' `T5Config` splits `feed_forward_proj` into `dense_act_fn` and `is_gated_act`, and
+    then overrides these two with the file's own `dense_act_fn` and `is_gated_act`.
+
+    Raises:
+      UserError: an activation is not known.
     """
-    projection = found.get("feed_forward_proj", "relu")
+    projection = config.get("feed_forward_proj", "relu")
     if not isinstance(projection, str):
         raise UserError(f"{file}: feed_forward_proj is {projection!r}, expected a text")
     first, *rest = projection.split("-")
     if len(rest) > 1 or (rest and first != "gated"):
         raise UserError(f"{file}: feed_forward_proj is {projection!r}, expected gated-NAME or NAME")
-    said = "gelu_new" if projection == "gated-gelu" else projection.rpartition("-")[2]
-    activation = found.get("dense_act_fn", said)
-    gated = _flag(found, "is_gated_act", first == "gated", file)
+    projected = "gelu_new" if projection == "gated-gelu" else projection.rpartition("-")[2]
+    activation = config.get("dense_act_fn", projected)
+    gated = _flag(config, "is_gated_act", first == "gated", file)
     if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         raise UserError(
             f"{file}: the activation {activation!r} is not supported; expected one of "
@@ -141,7 +152,7 @@ def _activations(found: dict[str, Any], file: epath.Path) -> Any:
 
 
 def describe(network: NetworkConfig) -> dict[str, Any]:
-    """The config.json of a network.
+    """The contents of a network's config.json.
 
     Raises:
       UserError: transformers' T5 has no such MLP.

@@ -1,25 +1,27 @@
-"""What a checkpoint of any format holds, in T5X's unstacked layout, before an array is read."""
+"""An opened checkpoint of any format: names and shapes in T5X's unstacked layout, arrays unread."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import layout
 from sycophancy.model.checkpoints.lazy_array import LazyArray
+from sycophancy.model.parameters import ParameterTree
 
 Format = Literal["hf", "t5x", "t5x-legacy", "orbax"]
 
-# Facts of the network that its parameters' shapes do not tell, and that change its outputs.
+# Fields of the network that change its outputs and do not follow from its parameters' shapes.
 ARCHITECTURE = ("num_heads", "head_dim", "mlp_activations", "logits_via_embedding")
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")  # others are no weights, or quantized
+# Arrays of other dtypes are quantized weights, or no weights at all.
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 
-# The largest sizes that a checkpoint may say it has; many times those of the largest T5.
+# The largest sizes that a checkpoint may claim to have; many times those of the largest T5.
 _LARGEST = {
     "vocab_size": 2**24,
     "emb_dim": 2**17,
@@ -31,20 +33,21 @@ _LARGEST = {
 }
 
 
-def check_bounds(field: str, value: Any, what: str) -> int:
-    """A size of a network as some file says it.
+def check_bounds(field: str, value: object, description: str) -> int:
+    """Checks a size of a network that a file states, and returns it.
 
     Args:
-      field: of `NetworkConfig`.
-      value: what the file says.
-      what: how to name it in the message.
+      field: the field of `NetworkConfig`.
+      value: the value in the file.
+      description: the file and the name in it, for the message.
 
     Raises:
-      UserError: it is not a whole number between 1 and the largest that makes sense.
+      UserError: the value is not a whole number from 1 to `_LARGEST[field]`.
     """
-    if type(value) is not int or not 1 <= value <= _LARGEST[field]:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST[field]:
         raise UserError(
-            f"{what} is {str(value)[:80]!r}, expected a whole number from 1 to {_LARGEST[field]:,}"
+            f"{description} is {str(value)[:80]!r}, expected a whole number from 1 to "
+            f"{_LARGEST[field]:,}"
         )
     return value
 
@@ -58,21 +61,21 @@ def check_sizes(network: NetworkConfig, source: str) -> NetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was looked at, not read.
+    """A checkpoint whose arrays are not read yet.
 
     Attributes:
-      source: where it is, for messages.
+      source: its path or address, for messages.
       format: how it is stored.
       params: parameters by T5X's path, such as `encoder/layers_0/mlp/wo/kernel`.
-      network: its shape, where the checkpoint says it; T5X's formats do not.
-      step: training steps behind it.
-      moments: Adafactor's `v_row`, `v_col` and `v` by `<path of the parameter>/v_row` and so on;
-        empty where the checkpoint has none.
-      vocabulary: its SentencePiece model, where it brings one.
-      other_tokenizer: its tokenizer's file in a form that is not read, where it brings one.
-      tied_output: whether its output layer is a copy of the embedding that it does not scale.
-      model: the name of the model it was finetuned from, where it says so.
-      check_stored: raises UserError where something that its files promise is missing or unequal.
+      network: its shape, or None in T5X's formats, which do not store it.
+      step: the number of training steps that produced it.
+      moments: Adafactor's moments by `<path of the parameter>/v_row`, `.../v_col` and `.../v`;
+        empty if the checkpoint has none.
+      vocabulary: the path of its SentencePiece model, or None.
+      other_tokenizer: the path of a tokenizer that this package does not read, or None.
+      tied_output: whether its output layer is a copy of the embedding, and logits are not scaled.
+      model: the name of the model it was finetuned from, or None if it is not stored.
+      check_stored: raises UserError if its files are incomplete or contradict each other.
     """
 
     source: str
@@ -88,28 +91,26 @@ class Checkpoint:
     check_stored: Callable[[], None] = lambda: None
 
     def shape(self) -> NetworkConfig:
-        """The network's shape as the checkpoint says it, or else as the arrays tell it."""
+        """The network's shape: the stored one, or else the one that the arrays' shapes imply."""
         return self.network or infer_network(self.params, self.source)
 
-    def tree(self) -> dict[str, Any]:
-        """The parameters in the network's stacked layout, still unread."""
+    def tree(self) -> ParameterTree:
+        """The parameters in the network's stacked layout, unread."""
         return layout.stack(layout.unflatten(self.params))
 
     def check(self, network: NetworkConfig) -> None:
-        """Refuses to be a checkpoint of `network` if it is another's, or is incomplete.
+        """Checks that this is a complete checkpoint of `network`.
 
         Raises:
-          UserError: names or shapes differ, the network is built otherwise from equal shapes, or
-            a part of an array is missing.
+          UserError: names or shapes differ, `ARCHITECTURE` differs, an array's dtype is not read,
+            or a part of an array is missing.
         """
         from flax import linen as nn
 
-        from sycophancy.model.sharding import abstract_params  # shapes alone
+        from sycophancy.model.sharding import abstract_params
 
-        expected = nn.unbox(abstract_params(network))
-        layout.check_shapes(
-            self.params, layout.flatten(layout.unstack(_shapes(expected))), self.source
-        )
+        expected = layout.unstack(layout.lazy(nn.unbox(abstract_params(network))))
+        layout.check_shapes(self.params, layout.flatten(expected), self.source)
         for name in ARCHITECTURE if self.network is not None else ():
             stored, wanted = getattr(self.network, name), getattr(network, name)
             if stored != wanted:
@@ -117,23 +118,23 @@ class Checkpoint:
                     f"{self.source} does not fit the model: {name} is {stored} in the "
                     f"checkpoint, {wanted} in the model"
                 )
-        for path, leaf in {**self.params, **self.moments}.items():
-            if leaf.stored_as is not None and leaf.stored_as.name not in FLOATS:
+        for path, array in {**self.params, **self.moments}.items():
+            if array.stored_as is not None and array.stored_as.name not in FLOATS:
                 raise UserError(
-                    f"{self.source}: {path} is stored as {leaf.stored_as.name}; only "
+                    f"{self.source}: {path} is stored as {array.stored_as.name}; only "
                     f"{', '.join(FLOATS)} are read"
                 )
         self.check_stored()
 
 
-def infer_network(params: Mapping[str, Any], source: str) -> NetworkConfig:
-    """The shape that T5X parameters have.
+def infer_network(params: Mapping[str, LazyArray], source: str) -> NetworkConfig:
+    """Infers a network's shape from the shapes of its parameters.
 
-    Two facts are not in the shapes: a gated MLP is taken to be T5 1.1's (tanh-approximated GELU),
-    an ungated one to be T5 1.0's (ReLU).
+    The MLP's activations do not follow from shapes. A gated MLP is assumed to be T5 1.1's
+    (tanh-approximated GELU), an ungated MLP to be T5 1.0's (ReLU).
 
     Args:
-      params: arrays by T5X's path; only `shape` is looked at.
+      params: arrays by T5X's path.
       source: the checkpoint, for messages.
 
     Raises:
@@ -168,13 +169,3 @@ def infer_network(params: Mapping[str, Any], source: str) -> NetworkConfig:
         logits_via_embedding="decoder/logits_dense/kernel" not in params,
     )
     return check_sizes(network, source)
-
-
-def _shapes(expected: Any) -> Any:
-    """`jax.ShapeDtypeStruct`s as Leafs that no one reads, so that layers can be taken of them."""
-    return layout.unflatten(
-        {
-            path: LazyArray(s.shape, lambda: None, dtype=s.dtype)
-            for path, s in layout.flatten(expected).items()
-        }
-    )

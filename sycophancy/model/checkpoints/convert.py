@@ -1,4 +1,4 @@
-"""From any checkpoint format to any other, an array at a time."""
+"""Converts a checkpoint to another format, one array at a time."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 from etils import epath
 
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model import locations
-from sycophancy.model.checkpoints import layout, open_checkpoint
+from sycophancy.model.checkpoints import folders, layout, moments
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
-from sycophancy.model.checkpoints.lazy_array import LazyArray
+from sycophancy.model.checkpoints.formats import open_checkpoint
 from sycophancy.model.vocabulary import Vocabulary
 
 Target = Literal["hf", "t5x", "orbax"]
@@ -25,12 +24,12 @@ Report = Callable[[int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """What `convert` did.
+    """The result of a conversion.
 
     Attributes:
-      path: what was written.
+      path: the checkpoint that was written.
       network: the model's shape.
-      notes: what a person should know of it, a line each.
+      notes: lines for a person: what was converted, and what the new format lacks.
     """
 
     path: str
@@ -48,7 +47,7 @@ def convert(
     vocabulary: str | None = None,
     report: Report | None = None,
 ) -> Converted:
-    """Writes the checkpoint at `source`, whatever `open_checkpoint` opens, anew; see `write`."""
+    """Converts the checkpoint at `source`, which `open_checkpoint` opens; see `write`."""
     return write(
         open_checkpoint(source),
         destination,
@@ -61,7 +60,7 @@ def convert(
 
 
 def write(
-    contents: Checkpoint,
+    checkpoint: Checkpoint,
     destination: str,
     to: Target,
     *,
@@ -70,33 +69,35 @@ def write(
     vocabulary: str | None = None,
     report: Report | None = None,
 ) -> Converted:
-    """Writes a checkpoint that was opened in another format, holding one array at a time.
+    """Writes an opened checkpoint in another format, with one array at a time in memory.
 
-    Parameters come through bit for bit as float32. T5X gets Adafactor's state as well: the source's
-    where it has one, else zeros, which the first step overwrites if `step_offset` is the step.
+    Parameters are written as float32; float32 and narrower values do not change. A T5X checkpoint
+    also gets Adafactor's moments: those of the source, or zeros if it has none. Zeros do no harm,
+    because Adafactor's first step overwrites its moments if `step_offset` equals the step.
 
     Args:
-      contents: what to write.
-      destination: a folder that does not exist; for T5X also one that gets `checkpoint_<step>`.
-      to: the format.
-      network: what the source must fit; by default what it says of itself, or its arrays tell.
-      step: stored with it; by default the source's.
-      vocabulary: SentencePiece file for a Hugging Face folder; by default the source's own.
-      report: called with the bytes written so far and in all.
+      checkpoint: the checkpoint to write.
+      destination: a folder that does not exist; for T5X it may also be a folder in which
+        `checkpoint_<step>` is made.
+      to: the new format.
+      network: the network that the checkpoint must fit; by default its own.
+      step: the step to store; by default the checkpoint's own.
+      vocabulary: the SentencePiece file for a Hugging Face folder; by default the checkpoint's own.
+      report: called with the bytes written so far and the bytes in all.
 
     Raises:
-      UserError: the source cannot be read, is another model, or the destination exists.
+      UserError: the checkpoint cannot be read or does not fit, or the destination exists.
     """
-    guessed = network is None and contents.network is None
-    network = network or contents.shape()
-    contents.check(network)
+    guessed = network is None and checkpoint.network is None
+    network = network or checkpoint.shape()
+    checkpoint.check(network)
     place = epath.Path(destination)
     if to == "t5x":
-        place, step = _place_of_step(place, contents.step if step is None else step, step)
+        place, step = _place_of_step(place, checkpoint.step if step is None else step, step)
     if step is not None:
-        contents = dataclasses.replace(contents, step=step)
-    vocabulary = vocabulary or contents.vocabulary
-    total = sum(leaf.nbytes for leaf in contents.params.values())
+        checkpoint = dataclasses.replace(checkpoint, step=step)
+    vocabulary = vocabulary or checkpoint.vocabulary
+    total = sum(array.nbytes for array in checkpoint.params.values())
     written = 0
 
     def wrote(nbytes: int) -> None:
@@ -106,25 +107,26 @@ def write(
             report(min(written, total), total)
 
     if to == "t5x":
-        _write_t5x(place, contents, network, wrote)
+        _write_t5x(place, checkpoint, network, wrote)
     elif to == "orbax":
-        _write_orbax(place, contents, network, wrote)
+        _write_orbax(place, checkpoint, network, wrote)
     else:
-        _write_huggingface(place, contents, network, vocabulary, wrote)
-    notes = [f"{contents.format} -> {to}, {total // 4:,} parameters, step {contents.step:,}"]
-    notes += _warnings(contents, to, guessed=guessed, vocabulary=vocabulary)
+        _write_huggingface(place, checkpoint, network, vocabulary, wrote)
+    notes = [f"{checkpoint.format} -> {to}, {total // 4:,} parameters, step {checkpoint.step:,}"]
+    notes += _warnings(checkpoint, to, guessed=guessed, vocabulary=vocabulary)
     return Converted(str(place), network, tuple(notes))
 
 
 def _warnings(
-    contents: Checkpoint, to: Target, *, guessed: bool, vocabulary: str | None
+    checkpoint: Checkpoint, to: Target, *, guessed: bool, vocabulary: str | None
 ) -> Iterator[str]:
-    if guessed and len(contents.shape().mlp_activations) == 2:
-        yield "T5X stores no activation; a gated MLP is taken for gelu unless --model says"
-    if contents.tied_output:
-        yield "the output layer was the embedding, unscaled; it is now a layer of its own"
-    if to == "t5x" and not _has_moments(contents):
-        yield "the source has no optimizer state; Adafactor starts anew"
+    """Lines about what the new checkpoint lacks, or may have wrong."""
+    if guessed and len(checkpoint.shape().mlp_activations) == 2:
+        yield "T5X stores no activation; a gated MLP is assumed to be gelu unless --model says"
+    if checkpoint.tied_output:
+        yield "the output layer was the embedding, unscaled; it is now a separate layer"
+    if to == "t5x" and not moments.are_complete(checkpoint):
+        yield "the source has no optimizer state; Adafactor starts with zeros"
     if to != "hf":
         return
     if vocabulary is None:
@@ -134,40 +136,41 @@ def _warnings(
 
 
 def _place_of_step(place: epath.Path, step: int, asked: int | None) -> tuple[epath.Path, int]:
-    """The `checkpoint_<step>` to write and its step; a folder that is called so decides both."""
-    from sycophancy.model.checkpoints import folders
-
+    """The folder `checkpoint_<step>` to write and its step; a `place` of that name decides both."""
     named = folders.step_in_name(place)
     if named is None:
         return place / f"{folders.T5X_PREFIX}{step}", step
     if asked not in (None, named):
-        raise UserError(f"{place} is to hold step {asked}, but T5X reads the step off its name")
+        raise UserError(
+            f"{place} would hold step {asked}, but T5X reads the step from the folder's name"
+        )
     return place, named
 
 
 def _write_t5x(
     place: epath.Path,
-    contents: Checkpoint,
+    checkpoint: Checkpoint,
     network: NetworkConfig,
     wrote: Callable[[int], None],
 ) -> None:
-    from sycophancy.model.checkpoints import folders, t5x, trees
+    from sycophancy.model.checkpoints import t5x, trees
 
-    moments = contents.moments if _has_moments(contents) else zero_moments(network)
-    trees.write(place, {folders.STATE: t5x.tree(contents, contents.step, moments)}, {}, wrote)
+    complete = moments.are_complete(checkpoint)
+    stored = checkpoint.moments if complete else moments.zero_moments(network)
+    trees.write(place, {folders.STATE: t5x.tree(checkpoint, checkpoint.step, stored)}, {}, wrote)
 
 
 def _write_orbax(
-    place: epath.Path, contents: Checkpoint, network: NetworkConfig, wrote: Callable[[int], None]
+    place: epath.Path, checkpoint: Checkpoint, network: NetworkConfig, wrote: Callable[[int], None]
 ) -> None:
     from sycophancy.model.checkpoints import orbax
 
-    orbax.save_params(place, contents.tree(), network, contents.step, wrote)
+    orbax.save_params(place, checkpoint.tree(), network, checkpoint.step, wrote)
 
 
 def _write_huggingface(
     place: epath.Path,
-    contents: Checkpoint,
+    checkpoint: Checkpoint,
     network: NetworkConfig,
     vocabulary: str | None,
     wrote: Callable[[int], None],
@@ -176,7 +179,7 @@ def _write_huggingface(
 
     if place.exists():
         raise UserError(f"{place} exists already; name a new folder")
-    tree = layout.unflatten(contents.params)
+    tree = layout.unflatten(checkpoint.params)
     sentencepiece = None if vocabulary is None else locations.local(vocabulary)
     if "://" in str(place):
         huggingface.save(place, tree, network, sentencepiece, wrote)
@@ -192,32 +195,3 @@ def _write_huggingface(
         raise UserError(f"cannot write {final}: {error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _has_moments(contents: Checkpoint) -> bool:
-    from sycophancy.model.checkpoints import t5x
-
-    wanted = {f"{path}/{moment}" for path in contents.params for moment in t5x.MOMENTS}
-    return wanted <= contents.moments.keys()
-
-
-def zero_moments(network: NetworkConfig) -> dict[str, LazyArray]:
-    """Adafactor's state before its first step, as `Checkpoint.moments` has it."""
-    import jax
-    from flax import linen as nn
-
-    from sycophancy.model.checkpoints import t5x
-    from sycophancy.model.sharding import abstract_params
-    from sycophancy.training.optimizer import adafactor
-
-    def zeros(shape: Any) -> LazyArray:
-        return LazyArray(shape.shape, lambda: np.zeros(shape.shape, np.float32))
-
-    state = jax.eval_shape(adafactor(0.0).init, nn.unbox(abstract_params(network)))
-    return {
-        f"{path}/{moment}": leaf
-        for moment in t5x.MOMENTS
-        for path, leaf in layout.flatten(
-            layout.unstack(jax.tree.map(zeros, getattr(state, moment)))
-        ).items()
-    }

@@ -1,6 +1,7 @@
-"""Which folders are checkpoints, and which files of them count; told by names alone.
+"""Recognises a folder's checkpoint format by the names of its files.
 
-Nothing here imports JAX or Orbax, so that a run may ask before it computes a digest of anything.
+This module imports neither JAX nor Orbax, so that a run can find the files of its checkpoint, and
+compute their digests, quickly.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from etils import epath
 
 from sycophancy.errors import UserError
 
-# Hugging Face's files.
+# The files of a Hugging Face folder.
 CONFIG, GENERATION, VOCABULARY = "config.json", "generation_config.json", "spiece.model"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-# Folders of ours, and T5X's: a file in its legacy format, a folder today.
+# The folders of this package's checkpoints; T5X's legacy file, and the start of its folders' names.
 PARAMS, STATE, METADATA = "params", "state", "metadata"
 LEGACY_FILE, T5X_PREFIX = "checkpoint", "checkpoint_"
 
@@ -25,62 +26,65 @@ _SUPPORTED = (
     f"expected a T5 of Hugging Face ({CONFIG} with {WEIGHTS}), T5X ({T5X_PREFIX}<step>) or this "
     f"program ({PARAMS} and {METADATA})"
 )
-# Weights that are not read, by the ends of their names.
+# Suffixes of files with weights in forms that are not read.
 _OTHER_WEIGHTS = (".bin", ".pth", ".pt", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".distcp")
 
 
 def is_ours(path: epath.PathLike) -> bool:
-    """Whether `path` holds one of our checkpoints."""
+    """Whether `path` is a checkpoint that this package wrote."""
     folder = epath.Path(path)
     return (folder / PARAMS).is_dir() and (folder / METADATA).is_dir()
 
 
 def is_legacy(folder: epath.Path) -> bool:
-    """Whether `folder` is one step in T5X's legacy format."""
+    """Whether `folder` is a T5X checkpoint in the legacy format."""
     return (folder / LEGACY_FILE).exists() and not (folder / LEGACY_FILE).is_dir()
 
 
 def is_current(folder: epath.Path) -> bool:
-    """Whether `folder` is one step as T5X writes it today; ours have `params` beside `state`."""
+    """Whether `folder` is a T5X checkpoint in the current format.
+
+    This package's checkpoints have the folder `state` too, and `params` beside it.
+    """
     return (folder / STATE / "_METADATA").exists() and not (folder / PARAMS).exists()
 
 
 def is_huggingface(folder: epath.Path) -> bool:
-    """Whether `folder` is described by a config.json."""
+    """Whether `folder` has a config.json."""
     return (folder / CONFIG).exists()
 
 
 def is_t5x(folder: epath.Path) -> bool:
-    """Whether `folder` is one step of T5X's, in either format."""
+    """Whether `folder` is a T5X checkpoint, in either format."""
     return is_legacy(folder) or is_current(folder)
 
 
 def step_in_name(folder: epath.Path) -> int | None:
-    """The step that a folder called `checkpoint_<step>` is named after."""
+    """The step in the name of a folder called `checkpoint_<step>`; None for another name."""
     match = _T5X_STEP.fullmatch(folder.name)
     return int(match.group(1)) if match else None
 
 
 def steps(folder: epath.Path) -> list[epath.Path]:
-    """The complete steps inside a folder, the newest first: T5X's, else ours."""
+    """The complete checkpoints inside a folder, newest first: T5X's if there are any, else ours."""
     inside = list(folder.iterdir()) if folder.is_dir() else []
     theirs = {n: p for p in inside if (n := step_in_name(p)) is not None and is_t5x(p)}
     ours = {int(p.name): p for p in inside if _OUR_STEP.fullmatch(p.name) and is_ours(p)}
-    found = theirs or ours
-    return [found[step] for step in sorted(found, reverse=True)]
+    by_step = theirs or ours
+    return [by_step[step] for step in sorted(by_step, reverse=True)]
 
 
 def find(folder: epath.Path) -> epath.Path:
-    """The folder of one checkpoint: `folder` itself, or its newest complete step.
+    """The folder of a checkpoint: `folder` itself, or its newest complete step.
 
     Raises:
-      UserError: neither is a checkpoint of a format that is read; says what it is instead.
+      UserError: there is no checkpoint in a format that is read; the message says what there is.
     """
     try:
         if is_huggingface(folder) or is_ours(folder) or is_t5x(folder):
             return folder
-        if found := steps(folder):
-            return found[0]
+        if inside := steps(folder):
+            return inside[0]
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise UserError(f"checkpoint {folder} cannot be read: {error.strerror or error}") from None
@@ -88,25 +92,27 @@ def find(folder: epath.Path) -> epath.Path:
 
 
 def parts(folder: epath.PathLike) -> list[Path]:
-    """The files and folders inside a local folder that decide what its checkpoint is.
+    """The files and folders of a local folder that decide its checkpoint's contents.
 
     Raises:
-      UserError: it holds no checkpoint.
+      UserError: the folder holds no checkpoint.
     """
-    found = find(epath.Path(folder))
-    if is_huggingface(found):
-        files = [path for path in found.iterdir() if path.suffix == ".safetensors"]
-        inside = [found / CONFIG, found / INDEX, *sorted(files)]
+    checkpoint = find(epath.Path(folder))
+    if is_huggingface(checkpoint):
+        files = [path for path in checkpoint.iterdir() if path.suffix == ".safetensors"]
+        inside = [checkpoint / CONFIG, checkpoint / INDEX, *sorted(files)]
+    elif is_ours(checkpoint):
+        inside = [checkpoint / name for name in (PARAMS, STATE, METADATA)]
     else:
-        inside = [found / name for name in (PARAMS, STATE, METADATA)] if is_ours(found) else [found]
+        inside = [checkpoint]
     return [Path(path) for path in inside if path.exists()]
 
 
 def refuse_other_models(folder: epath.Path) -> None:
-    """Refuses a folder with a config.json whose weights are another model's or not read.
+    """Refuses a folder with a config.json whose weights are an adapter's or in another form.
 
     Raises:
-      UserError: says what the folder holds.
+      UserError: the message says what the folder holds.
     """
     names = {path.name for path in folder.iterdir()}
     if kind := _kind(folder, names):
@@ -114,7 +120,7 @@ def refuse_other_models(folder: epath.Path) -> None:
 
 
 def _kind(folder: epath.Path, names: set[str]) -> str | None:
-    """What a folder is that is no checkpoint of ours, with the way out."""
+    """What a folder holds instead of weights that are read, and what to do; None if they are."""
     if "adapter_config.json" in names:
         return (
             "a PEFT adapter, not a whole model; merge it into its base model "

@@ -1,14 +1,14 @@
-"""Hugging Face T5 folders, read and written without torch: config.json and safetensors.
+"""Reads and writes Hugging Face T5 folders (config.json and safetensors) without torch.
 
-The name map is that of the `transformers` conversion script for T5X checkpoints; a torch kernel is
-the transpose of ours, and torch keeps the relative position bias in a stack's first layer. Weights
-are handled in T5X's unstacked layout.
+The names are those of the `transformers` conversion script for T5X checkpoints. A kernel in torch
+is the transpose of a kernel here, and torch keeps the relative position bias in the first layer of
+a stack. This module uses T5X's unstacked layout.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from sycophancy.model.checkpoints import architecture, folders, layout, weights
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
 from sycophancy.model.checkpoints.folders import CONFIG, GENERATION, INDEX, VOCABULARY, WEIGHTS
 from sycophancy.model.checkpoints.layout import SHOWN
+from sycophancy.model.checkpoints.lazy_array import LazyArray
 from sycophancy.model.vocabulary import Vocabulary
 
 EMBEDDING_PATH, OUTPUT_PATH = "token_embedder/embedding", "decoder/logits_dense/kernel"
@@ -29,18 +30,18 @@ SHARD = "model-{:05d}-of-{:05d}.safetensors"
 SHARD_BYTES = 2 * 10**9
 SENTINELS = 100
 
-# Where transformers keeps the embedding; what is there more than once is the same.
+# transformers' names of the embedding; a file may hold several copies of it.
 _EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-# Weights of old files that no T5 uses; transformers skips them, too.
+# Weights in old files that no T5 uses; transformers ignores them too.
 _UNUSED = {"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"}
-# Files of tokenizers that are not read.
+# Files of tokenizers in forms that are not read.
 _OTHER_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
 
 def names(network: NetworkConfig) -> dict[str, tuple[str, bool]]:
-    """T5X's parameter path -> (Hugging Face's name, whether the array is transposed)."""
-    found: dict[str, tuple[str, bool]] = {EMBEDDING_PATH: (_EMBEDDINGS[0], False)}
+    """For each parameter's path in T5X: its name in Hugging Face, and whether it is transposed."""
+    table: dict[str, tuple[str, bool]] = {EMBEDDING_PATH: (_EMBEDDINGS[0], False)}
     kernels = ["wi"] if len(network.mlp_activations) == 1 else ["wi_0", "wi_1"]
     stacks = {"encoder": network.num_encoder_layers, "decoder": network.num_decoder_layers}
     for stack, depth in stacks.items():
@@ -53,33 +54,33 @@ def names(network: NetworkConfig) -> dict[str, tuple[str, bool]]:
         for i in range(depth):
             ours, theirs = f"{stack}/layers_{i}", f"{stack}.block.{i}.layer"
             for n, (block, name, norm) in enumerate(blocks):
-                found[f"{ours}/{norm}/scale"] = (f"{theirs}.{n}.layer_norm.weight", False)
+                table[f"{ours}/{norm}/scale"] = (f"{theirs}.{n}.layer_norm.weight", False)
                 for part, letter in _ATTENTION.items():
                     hf_name = f"{theirs}.{n}.{name}.{letter}.weight"
-                    found[f"{ours}/{block}/{part}/kernel"] = (hf_name, True)
+                    table[f"{ours}/{block}/{part}/kernel"] = (hf_name, True)
             n = len(blocks)
-            found[f"{ours}/pre_mlp_layer_norm/scale"] = (f"{theirs}.{n}.layer_norm.weight", False)
+            table[f"{ours}/pre_mlp_layer_norm/scale"] = (f"{theirs}.{n}.layer_norm.weight", False)
             for part in (*kernels, "wo"):
                 hf_name = f"{theirs}.{n}.DenseReluDense.{part}.weight"
-                found[f"{ours}/mlp/{part}/kernel"] = (hf_name, True)
+                table[f"{ours}/mlp/{part}/kernel"] = (hf_name, True)
         bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        found[f"{stack}/relpos_bias/rel_embedding"] = (bias, True)
-        found[f"{stack}/{stack}_norm/scale"] = (f"{stack}.final_layer_norm.weight", False)
+        table[f"{stack}/relpos_bias/rel_embedding"] = (bias, True)
+        table[f"{stack}/{stack}_norm/scale"] = (f"{stack}.final_layer_norm.weight", False)
     if not network.logits_via_embedding:
-        found[OUTPUT_PATH] = (OUTPUT, True)
-    return found
+        table[OUTPUT_PATH] = (OUTPUT, True)
+    return table
 
 
 def open_checkpoint(folder: epath.Path, source: str) -> Checkpoint:
-    """Looks at a folder with config.json and safetensors, in one file or with an index of several.
+    """Opens a folder with config.json and safetensors without reading its tensors.
 
     Args:
-      folder: local, or in a bucket.
-      source: what to call it in messages.
+      folder: the folder, local or in a bucket.
+      source: the folder's name for messages.
 
     Raises:
-      UserError: a file is missing or damaged, the model is no T5 that the network computes, or the
-        files hold tensors that it does not read.
+      UserError: a file is missing or damaged, the network cannot compute the model, or the files
+        hold tensors that the network does not have.
     """
     folders.refuse_other_models(folder)
     network, tied = architecture.read(folder)
@@ -95,7 +96,7 @@ def open_checkpoint(folder: epath.Path, source: str) -> Checkpoint:
             table[OUTPUT_PATH] = (embeddings[0], True)
     _check_names(tensors, {name for name, _ in table.values()} | set(embeddings), folder, network)
     params = {
-        path: tensors[name].leaf().transposed() if transposed else tensors[name].leaf()
+        path: tensors[name].lazy().transposed() if transposed else tensors[name].lazy()
         for path, (name, transposed) in table.items()
     }
 
@@ -122,9 +123,16 @@ def open_checkpoint(folder: epath.Path, source: str) -> Checkpoint:
 
 
 def _check_names(
-    tensors: Mapping[str, Any], read: set[str], folder: epath.Path, network: NetworkConfig
+    tensors: Mapping[str, weights.Tensor],
+    read: set[str],
+    folder: epath.Path,
+    network: NetworkConfig,
 ) -> None:
-    """Refuses weights that are missing, and weights that the network would not read."""
+    """Checks that the files hold exactly the tensors that the network reads.
+
+    Raises:
+      UserError: tensors are missing, or there are others.
+    """
     missing = sorted(read - tensors.keys())
     if missing:
         raise UserError(
@@ -148,39 +156,39 @@ def _some(names: Sequence[str]) -> str:
 
 def save(
     folder: epath.PathLike,
-    params: Mapping[str, Any],
+    params: layout.Tree,
     network: NetworkConfig,
     vocabulary: str | None,
-    report: Any = None,
+    report: Callable[[int], None] | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Writes a folder that `transformers` reads as T5: model and, with a vocabulary, tokenizer.
+    """Writes a folder that `transformers` reads as T5: the model and, if given, the tokenizer.
 
-    A vocabulary with pieces that span words (the miniatures' has such) is copied, but not declared
-    as a tokenizer: transformers' own would split at spaces and give other pieces.
+    A vocabulary with pieces that span words, such as the miniatures', is copied but not declared as
+    a tokenizer, because transformers would split texts at spaces and produce other pieces.
 
     Args:
-      folder: made if need be.
-      params: the network's stacked tree, or T5X's unstacked one; arrays or Leafs.
-      network: its shape.
-      vocabulary: the SentencePiece file to copy; None leaves the tokenizer out.
-      report: called with the bytes of every array that has been written.
-      shard_bytes: weights of more bytes are written as several files with an index; memory holds
-        one of them at a time.
+      folder: it is made if it does not exist.
+      params: the network's stacked tree or T5X's unstacked tree, of arrays or `LazyArray`s.
+      network: the network.
+      vocabulary: the SentencePiece file to copy; None writes no tokenizer.
+      report: called with the number of bytes of each file's tensors after they were written.
+      shard_bytes: the most bytes of tensors in a file. Larger models are written as several files
+        with an index; memory holds the tensors of one file at a time.
     """
     import safetensors.numpy
 
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    leaves = layout.flatten(layout.unstack(params))
+    arrays = layout.flatten(layout.unstack(params))
     table = names(network)
-    shards = _shards({table[path][0]: path for path in leaves}, leaves, shard_bytes)
+    shards = _shards({table[path][0]: path for path in arrays}, arrays, shard_bytes)
     placed: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = WEIGHTS if len(shards) == 1 else SHARD.format(number, len(shards))
         tensors = {}
         for name, path in shard.items():
-            array = np.asarray(leaves[path], np.float32)
+            array = np.asarray(arrays[path], np.float32)
             tensors[name] = np.ascontiguousarray(array.T if table[path][1] else array)
         if "://" in str(folder):
             (folder / file).write_bytes(safetensors.numpy.save(tensors, {"format": "pt"}))
@@ -188,9 +196,9 @@ def save(
             safetensors.numpy.save_file(tensors, str(folder / file), {"format": "pt"})
         placed |= dict.fromkeys(shard, file)
         if report:
-            report(sum(array.nbytes for array in tensors.values()))
+            report(sum(tensor.nbytes for tensor in tensors.values()))
     if len(shards) > 1:
-        total = sum(4 * int(np.prod(leaf.shape)) for leaf in leaves.values())
+        total = sum(4 * int(np.prod(array.shape)) for array in arrays.values())
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(placed.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     for file, content in _descriptions(network, vocabulary).items():
@@ -199,13 +207,24 @@ def save(
         (folder / VOCABULARY).write_bytes(epath.Path(vocabulary).read_bytes())
 
 
-def _shards(paths: Mapping[str, str], leaves: Mapping[str, Any], most: int) -> list[dict[str, str]]:
-    """Tensors in order, dealt into as few files of at most `most` bytes as that order allows."""
+def _shards(
+    paths: Mapping[str, str], arrays: Mapping[str, LazyArray | np.ndarray], shard_bytes: int
+) -> list[dict[str, str]]:
+    """Distributes tensors, in the order of their names, over files of at most `shard_bytes`.
+
+    Args:
+      paths: each tensor's path in T5X by its name in Hugging Face.
+      arrays: the tensors by path.
+      shard_bytes: the most bytes of tensors in a file.
+
+    Returns:
+      For each file, its part of `paths`.
+    """
     shards: list[dict[str, str]] = [{}]
     size = 0
     for name, path in sorted(paths.items()):
-        nbytes = 4 * int(np.prod(leaves[path].shape))
-        if shards[-1] and size + nbytes > most:
+        nbytes = 4 * int(np.prod(arrays[path].shape))
+        if shards[-1] and size + nbytes > shard_bytes:
             shards.append({})
             size = 0
         shards[-1][name] = path
@@ -214,7 +233,7 @@ def _shards(paths: Mapping[str, str], leaves: Mapping[str, Any], most: int) -> l
 
 
 def _descriptions(network: NetworkConfig, vocabulary: str | None) -> dict[str, dict[str, Any]]:
-    """The small json files, by name."""
+    """The contents of the folder's small JSON files, by name."""
     special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     found = {
         CONFIG: architecture.describe(network),
@@ -231,9 +250,10 @@ def _descriptions(network: NetworkConfig, vocabulary: str | None) -> dict[str, d
 
 
 def _extra_ids(network: NetworkConfig, vocabulary: str) -> int:
-    """Sentinels that the tokenizer adds behind the pieces: T5's 100 where there is room and need.
+    """The number of sentinels that the tokenizer adds after the vocabulary's pieces.
 
-    T5X's vocabulary file holds them among its pieces; Hugging Face's leaves them to the tokenizer.
+    It is T5's 100, unless the vocabulary has them already, as T5X's does, or the network's
+    embedding has no room for them. Hugging Face's vocabulary files leave them to the tokenizer.
     """
     pieces = Vocabulary(vocabulary)
     inside = pieces.piece_id("<extra_id_0>") is not None

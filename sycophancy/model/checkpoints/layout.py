@@ -1,8 +1,8 @@
-"""Between the network's stacked layers and T5X's one subtree a layer.
+"""Converts between the network's stacked layers and T5X's layout with one subtree for each layer.
 
-The network holds `encoder/layers/attention/query/kernel` of shape (layers, embed, joined_kv); T5X,
-and everything outside, holds `encoder/layers_0/attention/query/kernel` of shape (embed, joined_kv).
-Only this module knows.
+The network holds `encoder/layers/attention/query/kernel` of shape (layers, embed, joined_kv). T5X's
+checkpoints, and all others, hold `encoder/layers_0/attention/query/kernel` of shape
+(embed, joined_kv). Only this module knows both layouts.
 """
 
 from __future__ import annotations
@@ -10,46 +10,48 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import lazy_array
+from sycophancy.model.checkpoints.lazy_array import LazyArray
+from sycophancy.model.parameters import ParameterTree
 
 LAYERS = "layers"
-SHOWN = 3  # so many differences are named
+SHOWN = 3  # an error names at most this many names
 _LAYER = re.compile(rf"{LAYERS}_(\d+)")
 
-Tree = Mapping[str, Any]
+Tree: TypeAlias = Mapping[str, Any]  # like `ParameterTree`, and not to be changed
 
 
 def is_stacked(path: str) -> bool:
-    """Whether the parameter at `encoder/layers/...` carries a leading layer axis."""
+    """Whether the parameter at `path`, such as `encoder/layers/...`, has a leading layer axis."""
     return LAYERS in path.split("/")
 
 
-def unstack(params: Tree) -> dict[str, Any]:
-    """The network's tree in T5X's layout; leaves are views of `params`' leaves.
+def unstack(params: Tree) -> ParameterTree:
+    """The network's tree in T5X's layout; its arrays are views of those of `params`.
 
-    Leaves are arrays or `LazyArray`s, here and in `stack`.
+    The arrays may be `LazyArray`s, here and in `stack`.
 
     >>> import numpy as np
     >>> tree = {"encoder": {"layers": {"scale": np.ones((2, 4))}, "norm": np.ones(4)}}
     >>> sorted(unstack(tree)["encoder"])
     ['layers_0', 'layers_1', 'norm']
     """
-    found: dict[str, Any] = {}
+    unstacked: ParameterTree = {}
     for name, value in params.items():
         if name == LAYERS:
             depth = next(iter(flatten(value).values())).shape[0]
             for layer in range(depth):
-                found[f"{LAYERS}_{layer}"] = _map(operator.itemgetter(layer), value)
+                unstacked[f"{LAYERS}_{layer}"] = _map(operator.itemgetter(layer), value)
         else:
-            found[name] = unstack(value) if isinstance(value, Mapping) else value
-    return found
+            unstacked[name] = unstack(value) if isinstance(value, Mapping) else value
+    return unstacked
 
 
-def stack(params: Tree) -> dict[str, Any]:
-    """T5X's layout as the network's tree; arrays are copied, `LazyArray`s stay unread.
+def stack(params: Tree) -> ParameterTree:
+    """The network's tree from T5X's layout; arrays are copied, `LazyArray`s stay unread.
 
     >>> import numpy as np
     >>> tree = {"layers_1": {"scale": np.ones(4)}, "layers_0": {"scale": np.zeros(4)}}
@@ -59,33 +61,33 @@ def stack(params: Tree) -> dict[str, Any]:
     Raises:
       UserError: a layer is missing, or layers differ in names or shapes.
     """
-    found: dict[str, Any] = {}
+    stacked: ParameterTree = {}
     layers: dict[int, dict[str, Any]] = {}
     for name, value in params.items():
         match = _LAYER.fullmatch(name)
         if match:
             layers[int(match.group(1))] = flatten(value)
         else:
-            found[name] = stack(value) if isinstance(value, Mapping) else value
+            stacked[name] = stack(value) if isinstance(value, Mapping) else value
     if layers:
-        found[LAYERS] = unflatten(_stack_layers(layers))
-    return found
+        stacked[LAYERS] = unflatten(_stack_layers(layers))
+    return stacked
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
-    """Leaves by `/`-joined path, sorted by path at every level."""
-    found: dict[str, Any] = {}
+    """The arrays of a tree by `/`-joined path, sorted by name at every level."""
+    arrays: dict[str, Any] = {}
     for name in sorted(tree):
         path = f"{prefix}/{name}" if prefix else name
         value = tree[name]
-        found |= flatten(value, path) if isinstance(value, Mapping) else {path: value}
-    return found
+        arrays |= flatten(value, path) if isinstance(value, Mapping) else {path: value}
+    return arrays
 
 
-def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+def unflatten(arrays: Mapping[str, Any]) -> ParameterTree:
     """The inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for path, value in leaves.items():
+    tree: ParameterTree = {}
+    for path, value in arrays.items():
         *parents, name = path.split("/")
         node = tree
         for parent in parents:
@@ -94,18 +96,18 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def check_shapes(found: Tree, expected: Tree, source: str) -> None:
+def check_shapes(stored: Tree, expected: Tree, source: str) -> None:
     """Refuses parameters of another model.
 
     Args:
-      found: what a checkpoint holds; leaves have `shape`.
-      expected: what the network asks for, in the same layout; leaves have `shape`.
+      stored: the tree of a checkpoint; its arrays have `shape`.
+      expected: the network's tree in the same layout; its arrays have `shape`.
       source: the checkpoint, for the message.
 
     Raises:
-      UserError: names or shapes differ; names the first few that do, with both shapes.
+      UserError: names or shapes differ; the message has the first few of them, with both shapes.
     """
-    have = {path: tuple(value.shape) for path, value in flatten(found).items()}
+    have = {path: tuple(value.shape) for path, value in flatten(stored).items()}
     want = {path: tuple(value.shape) for path, value in flatten(expected).items()}
     different = [
         path for path in sorted(have.keys() | want.keys()) if have.get(path) != want.get(path)
@@ -124,13 +126,32 @@ def check_shapes(found: Tree, expected: Tree, source: str) -> None:
         )
 
 
+def lazy(shapes: Tree) -> ParameterTree:
+    """A tree of `jax.ShapeDtypeStruct`s as `LazyArray`s that are never read.
+
+    Layers can be taken from a `LazyArray`, but not from a shape.
+    """
+    return unflatten(
+        {
+            path: LazyArray(shape.shape, lambda: (), dtype=shape.dtype)
+            for path, shape in flatten(shapes).items()
+        }
+    )
+
+
 def _map(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Applies a function to every array of a tree."""
     if isinstance(tree, Mapping):
         return {name: _map(function, value) for name, value in tree.items()}
     return function(tree)
 
 
 def _stack_layers(layers: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """The arrays of all layers, stacked by path.
+
+    Raises:
+      UserError: a layer is missing, or differs from the first one in names or shapes.
+    """
     depth = max(layers) + 1
     first = min(layers)
     shapes = {path: tuple(part.shape) for path, part in layers[first].items()}

@@ -1,46 +1,52 @@
-"""Arrays that still lie in a checkpoint: shapes now, values when they are asked for."""
+"""An array of a checkpoint whose shape is known and whose values are read when needed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
-Read = Callable[[], Any]
+if TYPE_CHECKING:
+    import tensorstore as ts
+
+Read: TypeAlias = Callable[[], ArrayLike]
 
 
 class LazyArray:
-    """One array of a checkpoint, read anew every time; `np.asarray(leaf)` reads it.
+    """One array of a checkpoint; `np.asarray(array)` reads it again each time.
 
-    Whoever goes through a tree of these one at a time never holds a whole model in memory.
+    Code that handles a tree of these one array at a time never holds a whole model in memory.
 
     Args:
       shape: of the array.
-      read: gives its values.
-      row: gives the values of one entry along the first axis, where that is cheaper than all.
-      dtype: what values are converted to; float32, as parameters are everywhere in this package.
-      stored_as: what they are stored as, where that is known.
-      stored: opens the TensorStore array that they lie in, where they do.
+      read: returns the values.
+      row: returns the values of one entry along the first axis; give it where reading one entry is
+        cheaper than reading all.
+      dtype: the dtype of the values once they are read; parameters are float32.
+      stored_as: the dtype in the file, if it is known.
+      open_store: starts to open the TensorStore array that holds the values, if one does; returns
+        TensorStore's future.
     """
 
     def __init__(
         self,
         shape: Sequence[int],
         read: Read,
-        row: Callable[[int], Any] | None = None,
-        dtype: Any = np.float32,
+        row: Callable[[int], ArrayLike] | None = None,
+        dtype: DTypeLike = np.float32,
         *,
-        stored_as: Any = None,
-        stored: Read | None = None,
+        stored_as: DTypeLike | None = None,
+        open_store: Callable[[], ts.Future[ts.TensorStore]] | None = None,
     ) -> None:
         self.shape = tuple(int(size) for size in shape)
         self.dtype = np.dtype(dtype)
         self.stored_as = None if stored_as is None else np.dtype(stored_as)
-        self.stored = stored
+        self.open_store = open_store
         self._read, self._row = read, row
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         values = np.asarray(self._read(), self.dtype)
         return values if dtype is None else values.astype(dtype, copy=bool(copy))
 
@@ -53,31 +59,33 @@ class LazyArray:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory once it is read."""
+        """Bytes of the values in memory."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def transposed(self) -> LazyArray:
-        """The transpose of a matrix; a vector is its own."""
+        """The transpose; a vector is its own transpose."""
         return LazyArray(self.shape[::-1], lambda: np.asarray(self).T, dtype=self.dtype)
 
 
-def stack(leaves: Sequence[Any]) -> Any:
-    """Leaves of one shape along a new first axis: a LazyArray of Leaves, else a NumPy array.
+def stack(arrays: Sequence[LazyArray | np.ndarray]) -> LazyArray | np.ndarray:
+    """Stacks arrays of one shape along a new first axis.
 
-    A stacked LazyArray reads its parts one after the other.
+    Returns:
+      A `LazyArray` that reads its parts one after the other if all arrays are `LazyArray`s; else a
+      NumPy array.
 
     >>> whole = stack([LazyArray((2,), lambda: [1, 2]), LazyArray((2,), lambda: [3, 4])])
     >>> np.asarray(whole).tolist(), np.asarray(whole[1]).tolist()
     ([[1.0, 2.0], [3.0, 4.0]], [3.0, 4.0])
     """
-    if not all(isinstance(leaf, LazyArray) for leaf in leaves):
-        return np.stack(leaves)
-    shape, dtype = (len(leaves), *leaves[0].shape), leaves[0].dtype
+    if not all(isinstance(array, LazyArray) for array in arrays):
+        return np.stack([np.asarray(array) for array in arrays])
+    shape, dtype = (len(arrays), *arrays[0].shape), arrays[0].dtype
 
     def read() -> np.ndarray:
         whole = np.empty(shape, dtype)
-        for part, leaf in zip(whole, leaves, strict=True):
-            part[...] = np.asarray(leaf)
+        for part, array in zip(whole, arrays, strict=True):
+            part[...] = np.asarray(array)
         return whole
 
-    return LazyArray(shape, read, lambda i: np.asarray(leaves[i]), dtype)
+    return LazyArray(shape, read, lambda i: np.asarray(arrays[i]), dtype)

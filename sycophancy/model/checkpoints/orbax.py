@@ -1,12 +1,12 @@
-"""Our own checkpoints: Orbax folders of float32 parameters in the network's stacked layout.
+"""This package's own checkpoints: Orbax folders of float32 parameters in the stacked layout.
 
-A folder PATH is a checkpoint when it holds
+A folder PATH is a checkpoint if it holds
 
   PATH/params/     the parameter tree (OCDBT)
-  PATH/metadata/   json: {"format": 1, "step": int, "network": {...}, ...}
-  PATH/state/      finetuning only: the optimizer's state and what else a run resumes from
+  PATH/metadata/   JSON: {"format": 1, "step": int, "network": {...}, ...}
+  PATH/state/      only in a finetuning: the optimizer's state and the rest of a training state
 
-`finetune/checkpoints/<step>/` and a folder of parameters alone are read by the same function.
+`open_checkpoint` reads both a finetuning's `checkpoints/<step>/` and a folder without `state`.
 """
 
 from __future__ import annotations
@@ -26,23 +26,29 @@ from jax.experimental import multihost_utils
 
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import layout, t5x, trees
+from sycophancy.model.checkpoints import layout, trees
 from sycophancy.model.checkpoints.checkpoint import Checkpoint, check_sizes
 from sycophancy.model.checkpoints.folders import METADATA, PARAMS, STATE
 from sycophancy.model.checkpoints.lazy_array import LazyArray
+from sycophancy.model.checkpoints.moments import MOMENTS
+from sycophancy.model.parameters import ParameterTree, StateTree
 
 FORMAT = 1
-_TALKING = tuple(map(logging.getLogger, ("absl", "asyncio")))
-_WRITING = (
+_LOGGERS = tuple(map(logging.getLogger, ("absl", "asyncio")))  # of Orbax and TensorStore
+_CONTINUE_AFTER = (
     "the checkpoints before it are as they were, and the same command continues from the last"
 )
-READING = "delete its folder to continue from the checkpoint before it, or from the start"
-DAMAGED = "damaged"  # beside the folder of steps: those that could not be read
-_TEMPORARY = "orbax-checkpoint-tmp"  # stands in the name of a folder that is being written
+CONTINUE_WITHOUT = "delete its folder to continue from the checkpoint before it, or from the start"
+DAMAGED = "damaged"  # the folder, beside that of the checkpoints, for unreadable checkpoints
+_TEMPORARY = "orbax-checkpoint-tmp"  # part of the name of a folder that is being written
 
 
 class Damaged(UserError):  # noqa: N818
-    """A step of a finetuning that cannot be read; `step` says which."""
+    """A checkpoint of a finetuning cannot be read.
+
+    Attributes:
+      step: the checkpoint's step.
+    """
 
     def __init__(self, step: int, message: str) -> None:
         super().__init__(message)
@@ -51,20 +57,20 @@ class Damaged(UserError):  # noqa: N818
 
 def save_params(
     path: epath.PathLike,
-    params: Any,
+    params: ParameterTree,
     network: NetworkConfig,
     step: int = 0,
     report: trees.Report | None = None,
 ) -> None:
-    """Writes parameters alone; the folder appears whole or not at all.
+    """Writes a checkpoint without training state; the folder appears complete or not at all.
 
     Args:
       path: a folder that does not exist yet.
-      params: the network's tree, stacked; device or host arrays, or Leafs, which are read one by
-        one.
-      network: stored beside them.
-      step: stored beside them.
-      report: called with the bytes of every array that has been written.
+      params: the network's stacked tree, of device arrays, host arrays or `LazyArray`s; the latter
+        are read one by one.
+      network: the network, for the metadata.
+      step: the step, for the metadata.
+      report: called with the number of bytes of each array after it was written.
 
     Raises:
       UserError: the folder exists or cannot be written.
@@ -73,20 +79,20 @@ def save_params(
 
 
 def open_checkpoint(folder: epath.Path) -> Checkpoint:
-    """Looks at a folder of parameters or a finetuning step.
+    """Opens a checkpoint without reading its arrays.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the checkpoint is damaged.
     """
     about = read_metadata(folder)
     moments: dict[str, LazyArray] = {}
     if (folder / STATE).exists():
         stored = trees.read(folder / STATE).get("optimizer", {})
-        if not all(isinstance(stored.get(name), Mapping) for name in t5x.MOMENTS):
+        if not all(isinstance(stored.get(name), Mapping) for name in MOMENTS):
             raise UserError(f"{folder / STATE} does not hold the state of Adafactor")
         moments = {
             f"{name}/{moment}": value
-            for moment in t5x.MOMENTS
+            for moment in MOMENTS
             for name, value in _unstacked(stored[moment], folder / STATE).items()
         }
     model = about.get("model")
@@ -101,51 +107,55 @@ def open_checkpoint(folder: epath.Path) -> Checkpoint:
     )
 
 
-def _unstacked(tree: Any, folder: epath.Path) -> dict[str, LazyArray]:
-    """Arrays by T5X's path; what is stored as no array is another tree."""
-    found = layout.flatten(tree)
-    if not all(isinstance(value, LazyArray) for value in found.values()):
+def _unstacked(tree: ParameterTree, folder: epath.Path) -> dict[str, LazyArray]:
+    """The arrays of a stacked tree by T5X's path.
+
+    Raises:
+      UserError: something in the tree is not an array, or an array of layers has no layer axis.
+    """
+    arrays = layout.flatten(tree)
+    if not all(isinstance(value, LazyArray) for value in arrays.values()):
         raise UserError(f"{folder} does not hold a tree of arrays")
-    if not all(leaf.shape for path, leaf in found.items() if layout.is_stacked(path)):
+    if not all(array.shape for path, array in arrays.items() if layout.is_stacked(path)):
         raise UserError(f"{folder} holds layers without a leading axis")
     return layout.flatten(layout.unstack(tree))
 
 
 def read_metadata(path: epath.PathLike) -> dict[str, Any]:
-    """The json beside the parameters.
+    """Reads the metadata of a checkpoint.
 
     Raises:
-      UserError: it cannot be read, or its format is newer than this program.
+      UserError: the file cannot be read, or its format is newer than this program's.
     """
     file = epath.Path(path) / METADATA / METADATA
     try:
-        found = json.loads(file.read_text())
-        steps = [found["step"], found.get("pretrained_step", 0)]
+        about: dict[str, Any] = json.loads(file.read_text())
+        steps = [about["step"], about.get("pretrained_step", 0)]
     except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         reason = str(error) or type(error).__name__
         raise UserError(f"{file} cannot be read: {reason}") from None
-    if found.get("format") != FORMAT:
-        raise UserError(f"{file} has format {found.get('format')}, this program reads {FORMAT}")
+    if about.get("format") != FORMAT:
+        raise UserError(f"{file} has format {about.get('format')}, this program reads {FORMAT}")
     if not all(type(step) is int and 0 <= step < 2**31 for step in steps):
         raise UserError(f"{file} has the steps {steps}, expected whole numbers")
-    return found
+    return about
 
 
-def metadata(network: NetworkConfig, step: int, **more: Any) -> dict[str, Any]:
-    """What is stored beside the parameters."""
+def metadata(network: NetworkConfig, step: int, **more: object) -> dict[str, Any]:
+    """The metadata of a checkpoint: its network, its step and `more` values for JSON."""
     return {"format": FORMAT, "step": step, "network": dataclasses.asdict(network), **more}
 
 
 class Checkpoints:
-    """The numbered checkpoints of a finetuning, written in the background.
+    """The checkpoints of a finetuning, one for each saved step, written in the background.
 
-    A checkpoint gets its name, and older ones are removed, only after it has been opened.
-    Use as a context manager: leaving it waits for writes that are under way.
+    A new checkpoint is opened once before it gets its final name and before older ones are deleted.
+    Use this class as a context manager: leaving it waits for unfinished writes.
 
     Args:
-      folder: holds one folder a step; made if need be.
-      keep: the latest so many are kept; None keeps all.
-      keep_period: besides them, those whose step it divides.
+      folder: holds one folder for each checkpoint; it is made if it does not exist.
+      keep: keep the newest `keep` checkpoints; None keeps all.
+      keep_period: also keep checkpoints whose step is divisible by `keep_period`.
     """
 
     def __init__(
@@ -170,10 +180,10 @@ class Checkpoints:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            with _told(f"a checkpoint in {self.folder} cannot be written", _WRITING):
+            with _write_errors(f"a checkpoint in {self.folder} cannot be written"):
                 self._manager.close()
         except UserError:
-            if kind is None:  # else it is known, or the lesser problem
+            if kind is None:  # otherwise the error that ended the block matters more
                 raise
             return
         failed = self._restore_failed or (kind is not None and issubclass(kind, UserError))
@@ -181,20 +191,22 @@ class Checkpoints:
             self._echo.close()
 
     def steps(self) -> list[int]:
-        """The steps that were saved, the newest first; some may be damaged since."""
+        """The steps of all checkpoints, newest first; some checkpoints may be damaged."""
         return sorted(self._manager.all_steps(), reverse=True)
 
     def path(self, step: int) -> epath.Path:
-        """The folder of a step."""
+        """The folder of a step's checkpoint."""
         return self.folder / str(step)
 
-    def save(self, step: int, params: Any, state: Any, about: Mapping[str, Any]) -> None:
-        """Copies the arrays to the host and returns; files are written meanwhile.
+    def save(
+        self, step: int, params: ParameterTree, state: StateTree, about: Mapping[str, Any]
+    ) -> None:
+        """Copies the arrays to the host; a thread writes them to files after this returns.
 
         Raises:
           UserError: this write, or an earlier one, failed.
         """
-        with _told(f"checkpoint {self.path(step)} cannot be written", _WRITING):
+        with _write_errors(f"checkpoint {self.path(step)} cannot be written"):
             self._manager.wait_until_finished()
             self._writing = step, {PARAMS: trees.shapes(params), STATE: trees.shapes(state)}
             self._manager.save(
@@ -209,34 +221,34 @@ class Checkpoints:
             )
 
     def _check_written(self) -> None:
-        """Opens what was written, before Orbax gives it its name; called in Orbax's thread.
+        """Opens the new checkpoint before Orbax gives it its final name; runs in Orbax's thread.
 
         Raises:
-          UserError: it cannot be opened, or is not what was to be written.
+          UserError: it cannot be opened, or its arrays do not have the right names and shapes.
         """
         assert self._writing is not None
         step, expected = self._writing
         start = f"{step}.{_TEMPORARY}"
         places = [path for path in self.folder.iterdir() if path.name.startswith(start)]
-        for place in places or [self.path(step)]:  # a bucket has no name to give
+        for place in places or [self.path(step)]:  # in a bucket, Orbax writes under the final name
             for item, shapes in expected.items():
                 if trees.shapes(trees.read(place / item)) != shapes:
                     raise UserError(
-                        f"checkpoint {self.path(step)} was written, but {item} is not what was to "
-                        f"be saved; {_WRITING}"
+                        f"checkpoint {self.path(step)} was written, but the arrays of {item} have "
+                        f"other names or shapes; {_CONTINUE_AFTER}"
                     )
 
     def wait(self) -> None:
-        """Until all writes are complete.
+        """Waits until all writes are complete.
 
         Raises:
-          UserError: one failed.
+          UserError: a write failed.
         """
-        with _told(f"a checkpoint in {self.folder} cannot be written", _WRITING):
+        with _write_errors(f"a checkpoint in {self.folder} cannot be written"):
             self._manager.wait_until_finished()
 
     def check(self, step: int) -> dict[str, Any]:
-        """Opens a step without reading its arrays; returns what stands beside them.
+        """Opens a checkpoint without reading its arrays, and returns its metadata.
 
         Raises:
           Damaged: a part of it is missing or cannot be opened.
@@ -247,40 +259,43 @@ class Checkpoints:
                 trees.read(folder / item)
             return read_metadata(folder)
         except UserError as error:
-            raise Damaged(step, f"checkpoint {folder} cannot be read: {error}; {READING}") from None
+            raise self._damaged(step, str(error)) from None
 
-    def restore(self, step: int, params: Any, state: Any) -> tuple[Any, Any]:
-        """Parameters and state of a step, as `params` and `state` say.
+    def restore(
+        self, step: int, params: ParameterTree, state: StateTree
+    ) -> tuple[ParameterTree, StateTree]:
+        """Reads the parameters and the state of a checkpoint onto the devices.
 
         Args:
-          step: which.
-          params: tree of `jax.ShapeDtypeStruct` with shardings.
-          state: likewise.
+          step: the checkpoint's step.
+          params: shapes and shardings of the parameters, as `jax.ShapeDtypeStruct`.
+          state: shapes and shardings of the state, likewise.
 
         Raises:
-          Damaged: it cannot be read.
+          Damaged: the checkpoint cannot be read.
         """
         items = {
             PARAMS: ocp.args.StandardRestore(params),
             STATE: ocp.args.StandardRestore(state),
         }
         try:
-            found = self._manager.restore(step, args=ocp.args.Composite(**items))
-        except Exception as error:  # Orbax wraps what TensorStore says in a bare Exception
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax wraps TensorStore's errors in Exception itself
             self._restore_failed = True
-            raise Damaged(
-                step,
-                f"checkpoint {self.path(step)} cannot be read: {trees.reason(error)}; {READING}",
-            ) from None
-        return found[PARAMS], found[STATE]
+            raise self._damaged(step, trees.reason(error)) from None
+        return restored[PARAMS], restored[STATE]
+
+    def _damaged(self, step: int, reason: str) -> Damaged:
+        folder = self.path(step)
+        return Damaged(step, f"checkpoint {folder} cannot be read: {reason}; {CONTINUE_WITHOUT}")
 
     def set_aside(self, step: int) -> epath.Path:
-        """Moves a step that cannot be read to `damaged`, so that the step can be saved anew.
+        """Moves an unreadable checkpoint to the folder `damaged`; its step can then be saved again.
 
-        Every process of a run calls this.
+        Every process of a run must call this.
 
         Returns:
-          Its new place.
+          The checkpoint's new folder.
         """
         folder, home = self.path(step), self.folder.parent / DAMAGED
         home.mkdir(parents=True, exist_ok=True)
@@ -298,33 +313,40 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def _told(what: str, way_out: str) -> Iterator[None]:
-    """What the disk refuses, as one line; TensorStore raises ValueError for that."""
+def _write_errors(failure: str) -> Iterator[None]:
+    """Turns errors of writing into a UserError; TensorStore raises ValueError for a full disk."""
     try:
         yield
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        if len(reason) > 300:  # TensorStore names the place three times before it says why
+        if len(reason) > 300:  # TensorStore names the path three times before the reason
             reason = f"... {reason[-300:]}"
-        raise UserError(f"{what}: {reason}; {way_out}") from error
+        raise UserError(f"{failure}: {reason}; {_CONTINUE_AFTER}") from error
 
 
 def _silenced() -> contextlib.ExitStack:
-    """Keeps a failure from being told by each of Orbax's and TensorStore's threads as well.
+    """Silences the messages with which Orbax's and TensorStore's threads repeat a failure.
 
-    Closing what is returned ends it. After a failure it stays: the threads go on for a while.
+    Returns:
+      A stack whose `close` ends the silence. Do not close it after a failure, because the threads
+      continue for a while.
     """
     undo = contextlib.ExitStack()
-    for logger in _TALKING:
+    for logger in _LOGGERS:
         undo.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL)
     undo.callback(trees.quiet_closed_loops())
-    undo.enter_context(warnings.catch_warnings())  # Python tells of writes that were given up
+    undo.enter_context(warnings.catch_warnings())  # Python warns of abandoned writes
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     return undo
 
 
 def _network(about: Mapping[str, Any], folder: epath.Path) -> NetworkConfig:
+    """The network in a checkpoint's metadata.
+
+    Raises:
+      UserError: the metadata does not describe a network.
+    """
     known = {field.name for field in dataclasses.fields(NetworkConfig)}
     try:
         stored = {name: value for name, value in about["network"].items() if name in known}

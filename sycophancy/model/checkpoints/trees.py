@@ -1,7 +1,7 @@
-"""Trees of arrays in Orbax's format, read and written an array at a time.
+"""Reads and writes trees of arrays in Orbax's format, one array at a time.
 
-Orbax's own interface takes and gives whole trees in memory. Its type handlers see one array after
-another, and theirs is where the reading and writing is put off.
+Orbax's functions take and return whole trees in memory. They call a type handler for the arrays;
+the handlers in this module open arrays as `LazyArray`s, and read a `LazyArray` when it is written.
 """
 
 from __future__ import annotations
@@ -19,32 +19,38 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
 from etils.epath import gpath
+from numpy.typing import ArrayLike
+from orbax.checkpoint.type_handlers import ParamInfo
 
 from sycophancy.errors import UserError
 from sycophancy.model import locations
 from sycophancy.model.checkpoints.lazy_array import LazyArray
+from sycophancy.model.parameters import ParameterTree, StateTree
 
 Report = Callable[[int], None]
 
-# Arrays are cut into pieces of at most so many bytes, along the layers of a stack first: writing
-# needs no second copy of a large array, and one layer can be read without the others.
+# Arrays are stored in chunks of at most this size, and stacked arrays are first split by layer.
+# Writing then needs no second copy of a large array, and a layer can be read without the others.
 CHUNK_BYTES = 64 * 2**20
 
 
 class _Reader(ocp.type_handlers.NumpyHandler):
-    """Opens arrays and leaves them unread; refuses those of which a piece is missing."""
+    """Opens arrays without reading them; refuses arrays with missing chunks."""
 
-    async def deserialize(self, infos: Sequence[Any], args: Any = None) -> Any:
-        async def opened(info: Any) -> LazyArray:
+    async def deserialize(
+        self, infos: Sequence[ParamInfo], args: Sequence[ocp.RestoreArgs] | None = None
+    ) -> Sequence[LazyArray]:
+        async def opened(info: ParamInfo) -> LazyArray:
             spec = ocp.type_handlers.get_json_tspec_read(info, use_ocdbt=info.is_ocdbt_checkpoint)
             array = await ts.open(ts.Spec(spec), open=True, context=info.ts_context)
             stored = await array.storage_statistics(query_fully_stored=True)
             if not stored.fully_stored:
                 raise ValueError(f"a piece of {info.name} is missing")
 
-            def read(part: Any) -> Any:
-                with _told(info.parent_dir, f"{info.name}: "):
-                    return part.read().result()
+            def read(part: ts.TensorStore) -> ArrayLike:
+                with _one_line_errors(info.parent_dir, f"{info.name}: "):
+                    values: ArrayLike = part.read().result()
+                    return values
 
             return LazyArray(
                 array.shape,
@@ -54,30 +60,40 @@ class _Reader(ocp.type_handlers.NumpyHandler):
                 stored_as=array.dtype.numpy_dtype,
             )
 
-        # All are waited for, since TensorStore would else go on with a loop that is closed.
-        found = await asyncio.gather(*map(opened, infos), return_exceptions=True)
-        for leaf in found:
-            if isinstance(leaf, BaseException):
-                raise leaf
-        return found
+        # Wait for all, even after a failure: otherwise TensorStore would use a closed event loop.
+        results = await asyncio.gather(*map(opened, infos), return_exceptions=True)
+        arrays = []
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            arrays.append(result)
+        return arrays
 
 
 class _Writer(ocp.type_handlers.NumpyHandler):
-    """Reads, writes and frees one LazyArray before the next; large stacks by layer."""
+    """Reads, writes and frees one `LazyArray` after another; a large stack layer by layer."""
 
     def __init__(self, report: Report | None) -> None:
         super().__init__()
         self._report = report
 
     async def serialize(
-        self, values: Sequence[Any], infos: Sequence[Any], args: Any = None
-    ) -> Sequence[Any]:
+        self,
+        values: Sequence[LazyArray],
+        infos: Sequence[ParamInfo],
+        args: Sequence[ocp.SaveArgs] | None = None,
+    ) -> Sequence[ocp.future.Future]:
         writing = self._write(values, infos, args or [None] * len(values))
-        # Begins when Orbax has made the folder, which it does meanwhile.
-        return [ocp.future.CommitFutureAwaitingContractedSignals(writing, name="write_leafs")]
+        # Orbax makes the folder in another thread; the writing waits for it.
+        return [ocp.future.CommitFutureAwaitingContractedSignals(writing, name="write_arrays")]
 
-    async def _write(self, values: Sequence[Any], infos: Sequence[Any], args: Any) -> None:
-        if jax.process_index():  # every process has the same, and the first one writes it
+    async def _write(
+        self,
+        values: Sequence[LazyArray],
+        infos: Sequence[ParamInfo],
+        args: Sequence[ocp.SaveArgs | None],
+    ) -> None:
+        if jax.process_index():  # every process has equal arrays; process 0 writes them
             return
         for value, info, arg in zip(values, infos, args, strict=True):
             await info.await_path_creation()
@@ -101,36 +117,39 @@ class _Writer(ocp.type_handlers.NumpyHandler):
                 self._report(value.nbytes)
 
 
-def read(folder: epath.PathLike) -> dict[str, Any]:
-    """The tree that lies in `folder`, of Leafs with the dtypes that are stored.
+def read(folder: epath.PathLike) -> ParameterTree:
+    """The tree that is stored in `folder`, of `LazyArray`s with the stored dtypes.
 
     Raises:
-      UserError: there is no such tree, or it cannot be read.
+      UserError: there is no tree, or it cannot be opened.
     """
     folder = absolute(folder)
     if not folder.exists():
         raise UserError(f"{folder} is missing; copy the checkpoint again")
-    loud = quiet_closed_loops()
+    end_silence = quiet_closed_loops()
     registry = _registry((np.ndarray, _Reader()))
     handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
-    with _told(folder), contextlib.closing(handler):
-        # Everything as NumPy arrays, whatever it was when it was saved.
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _names(folder))
-        found = handler.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-        if not isinstance(found, Mapping):
+    with _one_line_errors(folder), contextlib.closing(handler):
+        # Restore as NumPy arrays, which `_Reader` handles, whatever the saved type was.
+        as_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _structure(folder)
+        )
+        tree = handler.restore(folder, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        if not isinstance(tree, Mapping):
             raise ValueError("it holds no tree of arrays")
-        _check_extents(folder)
-    loud()  # after a failure it stays quiet: TensorStore's threads go on for a while
-    return dict(found)
+        _check_sizes(folder)
+    end_silence()  # not after a failure: TensorStore's threads continue for a while
+    return dict(tree)
 
 
 def quiet_closed_loops() -> Callable[[], None]:
-    """Keeps TensorStore quiet about what it still does for an event loop that was given up.
+    """Silences TensorStore's messages about a closed event loop.
 
-    Orbax opens the arrays of a tree together and closes its loop at the first failure.
+    Orbax opens all arrays of a tree in one event loop and closes the loop at the first failure,
+    while TensorStore still opens the others.
 
     Returns:
-      What ends the quiet.
+      A function that ends the silence.
     """
     before = sys.unraisablehook
     if getattr(before, "is_quiet", False):
@@ -138,8 +157,8 @@ def quiet_closed_loops() -> Callable[[], None]:
 
     def hook(problem: sys.UnraisableHookArgs) -> None:
         error = problem.exc_value
-        given_up = isinstance(getattr(error, "__cause__", None), GeneratorExit)
-        if not given_up and str(error) != "Event loop is closed":
+        abandoned = isinstance(getattr(error, "__cause__", None), GeneratorExit)
+        if not abandoned and str(error) != "Event loop is closed":
             before(problem)
 
     hook.is_quiet = True  # type: ignore[attr-defined]
@@ -153,29 +172,29 @@ def quiet_closed_loops() -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def _told(folder: epath.PathLike, what: str = "") -> Iterator[None]:
-    """What Orbax and TensorStore raise on damaged files, which may be anything, as one line."""
+def _one_line_errors(folder: epath.PathLike, name: str = "") -> Iterator[None]:
+    """Turns errors of damaged files, which can be of any class, into a UserError of one line."""
     try:
         yield
     except Exception as error:
         raise UserError(
-            f"{folder} cannot be read as an Orbax checkpoint: {what}{reason(error)}"
+            f"{folder} cannot be read as an Orbax checkpoint: {name}{reason(error)}"
         ) from None
 
 
 def reason(error: BaseException) -> str:
-    """What Orbax or TensorStore says is wrong, on one line, without the array's specification."""
+    """The message of an error of Orbax or TensorStore in one line, without the array's spec."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split()) or type(error).__name__
     return text.partition(" [tensorstore_spec=")[0][:300]
 
 
-def _check_extents(folder: epath.Path) -> None:
-    """Compares the files of a local OCDBT database with what its tree says lies in them.
+def _check_sizes(folder: epath.Path) -> None:
+    """Compares the sizes of a local OCDBT database's files with the positions of its values.
 
     Raises:
-      ValueError: one is missing or too short.
+      ValueError: a file is missing or truncated.
     """
     home = Path(folder)
     if "://" in str(folder) or not (home / "manifest.ocdbt").exists():
@@ -199,33 +218,34 @@ def _check_extents(folder: epath.Path) -> None:
             raise ValueError(f"{name} is cut short")
 
 
-def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def shapes(tree: StateTree) -> dict[str, tuple[int, ...]]:
     """The shape of every array of a tree by its path; named tuples count as dictionaries."""
-    found, _ = jax.tree_util.tree_flatten_with_path(tree)
+    arrays, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(array.shape)
-        for path, array in found
+        for path, array in arrays
     }
 
 
-def _names(folder: epath.Path) -> Any:
+def _structure(folder: epath.Path) -> StateTree:
+    """The structure of the stored tree."""
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
         return handler.metadata(folder).tree
 
 
 def write(
     folder: epath.PathLike,
-    trees: Mapping[str, Any],
+    trees: Mapping[str, StateTree],
     about: Mapping[str, Mapping[str, Any]],
     report: Report | None = None,
 ) -> None:
-    """Writes `folder` with one tree a name; it appears whole or not at all.
+    """Writes trees and JSON files into a new folder, which appears complete or not at all.
 
     Args:
       folder: must not exist.
-      trees: trees of arrays or Leafs, by name.
-      about: json beside them, by name.
-      report: called with the bytes of every array that has been written.
+      trees: trees of arrays, which may be `LazyArray`s, by the name of their subfolder.
+      about: values for JSON by the name of their subfolder.
+      report: called with the number of bytes of each array after it was written.
 
     Raises:
       UserError: the folder exists, cannot be written, or cannot be opened afterwards.
@@ -250,25 +270,27 @@ def write(
     for name, tree in trees.items():
         try:
             if shapes(read(folder / name)) != shapes(tree):
-                raise UserError(f"{folder / name} is not what was to be written")
+                raise UserError(f"{folder / name} has other names or shapes")
         except UserError as error:
             folder.rmtree()
             raise UserError(f"cannot write {folder}: {error}") from None
 
 
-def _registry(handler: tuple[Any, Any]) -> Any:
-    """One handler of ours, and Orbax's for JAX arrays."""
+def _registry(
+    handler: tuple[type, ocp.type_handlers.TypeHandler],
+) -> ocp.type_handlers.TypeHandlerRegistry:
+    """A registry of one handler of this module and Orbax's handler for JAX arrays."""
     jax_arrays = (jax.Array, ocp.type_handlers.ArrayHandler())
     return ocp.type_handlers.create_type_handler_registry(handler, jax_arrays)
 
 
-def _save(tree: Any) -> ocp.args.PyTreeSave:
-    leafs = _leafs(tree)
-    return ocp.args.PyTreeSave(leafs, save_args=save_args(leafs))
+def _save(tree: StateTree) -> ocp.args.PyTreeSave:
+    arrays = _as_lazy_arrays(tree)
+    return ocp.args.PyTreeSave(arrays, save_args=save_args(arrays))
 
 
-def save_args(tree: Any) -> Any:
-    """Orbax's arguments for saving the arrays of `tree` in pieces."""
+def save_args(tree: StateTree) -> StateTree:
+    """Orbax's arguments for saving the arrays of `tree` in chunks."""
     return jax.tree.map(
         lambda array: ocp.SaveArgs(
             chunk_byte_size=CHUNK_BYTES, shard_axes=(0,) if len(array.shape) > 2 else ()
@@ -277,35 +299,35 @@ def save_args(tree: Any) -> Any:
     )
 
 
-def _leafs(tree: Any) -> Any:
-    """Arrays as Leafs, so that one handler sees them all; JAX's own stay sharded as they are."""
+def _as_lazy_arrays(tree: StateTree) -> StateTree:
+    """NumPy arrays as `LazyArray`s, which `_Writer` handles; JAX's sharded arrays unchanged."""
 
-    def one(array: Any) -> Any:
+    def convert(array: LazyArray | jax.Array | np.ndarray) -> LazyArray | jax.Array:
         if isinstance(array, LazyArray | jax.Array):
             return array
         return LazyArray(array.shape, lambda: array, dtype=array.dtype)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(convert, tree)
 
 
 class _Place(gpath.PosixGPath):
-    """A local path that is taken as it is written.
+    """A local path whose own name is not a glob pattern.
 
-    Orbax looks for what the processes have written by a glob pattern inside the folder. epath puts
-    the folder's own name into that pattern, where `[0]` would match `0`, so that Orbax would find
-    nothing and commit a checkpoint without arrays.
+    Orbax finds the files that the processes have written with a glob pattern inside the folder.
+    epath puts the folder's own name into that pattern, where `[0]` would match `0`; Orbax would
+    then find no files and commit a checkpoint without arrays.
     """
 
-    def glob(self, pattern: str) -> Iterator[Any]:
+    def glob(self, pattern: str) -> Iterator[_Place]:
         for path in Path(self).glob(pattern):
             yield self._new(path)
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """Orbax refuses relative local paths; addresses such as gs:// are absolute as they are.
+    """The absolute path that Orbax requires; an address such as gs:// is absolute already.
 
     Raises:
-      UserError: TensorStore cannot write there.
+      UserError: TensorStore cannot write to a path of this name.
     """
     place = epath.Path(path)
     if "://" in str(place):

@@ -1,4 +1,4 @@
-"""The tensors of a folder of safetensors: names, shapes and places, all checked before use."""
+"""Finds the tensors in a folder of safetensors files, and checks the files before they are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from etils import epath
@@ -20,10 +20,13 @@ from sycophancy.model import locations
 from sycophancy.model.checkpoints.folders import INDEX, WEIGHTS
 from sycophancy.model.checkpoints.lazy_array import LazyArray
 
-# Bytes of a number by its name in the format; other types (integers, float8) are quantized weights.
+if TYPE_CHECKING:
+    import safetensors
+
+# The size in bytes of each dtype that is read; other dtypes (integers, float8) are quantized.
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _MOST_HEADER = 100 * 2**20  # bytes, as in the safetensors library
-_BLOCK = 64 * 2**20  # bytes that are compared at once
+_BLOCK = 64 * 2**20  # bytes of two tensors that are compared at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +34,11 @@ class Tensor:
     """One tensor in a safetensors file.
 
     Attributes:
-      file: where it lies.
-      name: what it is called there.
-      dtype: its type in the format's words, such as `BF16`.
+      file: the file that holds it.
+      name: its name in the file.
+      dtype: its dtype as the format names it, such as `BF16`.
       shape: its shape.
-      start: its first byte in the file.
+      start: the position of its first byte in the file.
     """
 
     file: epath.Path
@@ -48,20 +51,21 @@ class Tensor:
     def nbytes(self) -> int:
         return math.prod(self.shape) * _BYTES[self.dtype]
 
-    def leaf(self) -> LazyArray:
+    def lazy(self) -> LazyArray:
         """The tensor as an unread float32 array."""
         return LazyArray(self.shape, self._read)
 
-    def _read(self) -> Any:
+    def _read(self) -> np.ndarray:
         with _opened(self.file) as opened:
-            return opened.get_tensor(self.name)
+            values: np.ndarray = opened.get_tensor(self.name)
+            return values
 
     def equals(self, other: Tensor) -> bool:
-        """Whether both hold the same numbers; read in blocks."""
+        """Whether both tensors hold the same numbers. Reads them block by block."""
         if self.shape != other.shape:
             return False
         if self.dtype != other.dtype:
-            return np.array_equal(np.asarray(self.leaf()), np.asarray(other.leaf()))
+            return np.array_equal(np.asarray(self.lazy()), np.asarray(other.lazy()))
         with open(self.file, "rb") as mine, open(other.file, "rb") as theirs:  # noqa: PTH123
             mine.seek(self.start)
             theirs.seek(other.start)
@@ -73,27 +77,32 @@ class Tensor:
 
 
 def find(folder: epath.Path) -> dict[str, Tensor]:
-    """The tensors of a folder by name, in one file or in several that an index names.
+    """The tensors of a folder by name, from one file or from several that an index names.
 
     Raises:
       UserError: a file is missing or damaged, two files disagree, or weights are quantized.
     """
     indexed = (folder / INDEX).exists()
     if indexed and (folder / WEIGHTS).exists():
-        return _either(folder)
-    return _of_index(folder) if indexed else _tensors(locations.inside(folder, WEIGHTS))
+        return _read_both(folder)
+    return _read_index(folder) if indexed else _tensors(locations.inside(folder, WEIGHTS))
 
 
-def _either(folder: epath.Path) -> dict[str, Tensor]:
-    """The single file, if what the index names is the same."""
+def _read_both(folder: epath.Path) -> dict[str, Tensor]:
+    """The tensors of a folder that has both a single file and an index.
+
+    Raises:
+      UserError: the index names other tensors, or tensors with other numbers.
+    """
     whole = _tensors(locations.inside(folder, WEIGHTS))
     try:
-        parts = _of_index(folder)
+        parts = _read_index(folder)
         reason = "they hold other weights"
     except UserError as error:
         parts, reason = {}, str(error)
-    if whole.keys() != parts.keys() or not _same(
-        tuple((tensor, parts[name]) for name, tensor in whole.items()), _times(whole, parts)
+    if whole.keys() != parts.keys() or not _are_equal(
+        tuple((tensor, parts[name]) for name, tensor in whole.items()),
+        _modification_times(whole, parts),
     ):
         raise UserError(
             f"{folder} has {WEIGHTS} and {INDEX}, and the two disagree ({reason}); "
@@ -102,17 +111,23 @@ def _either(folder: epath.Path) -> dict[str, Tensor]:
     return whole
 
 
-def _times(*found: Mapping[str, Tensor]) -> tuple[int, ...]:
-    files = sorted({str(tensor.file) for tensors in found for tensor in tensors.values()})
+def _modification_times(*groups: Mapping[str, Tensor]) -> tuple[int, ...]:
+    files = sorted({str(tensor.file) for tensors in groups for tensor in tensors.values()})
     return tuple(Path(file).stat().st_mtime_ns for file in files)
 
 
 @functools.lru_cache(maxsize=8)  # a run opens its checkpoint several times
-def _same(pairs: tuple[tuple[Tensor, Tensor], ...], times: tuple[int, ...]) -> bool:
-    return all(one.equals(other) for one, other in pairs)
+def _are_equal(pairs: tuple[tuple[Tensor, Tensor], ...], times: tuple[int, ...]) -> bool:
+    """Whether the tensors of every pair are equal; files of other `times` are compared again."""
+    return all(first.equals(second) for first, second in pairs)
 
 
-def _of_index(folder: epath.Path) -> dict[str, Tensor]:
+def _read_index(folder: epath.Path) -> dict[str, Tensor]:
+    """The tensors of all files that a folder's index names.
+
+    Raises:
+      UserError: the index is damaged, or does not agree with the files.
+    """
     index = folder / INDEX
     try:
         placed = read_json(folder, INDEX)["weight_map"]
@@ -123,23 +138,23 @@ def _of_index(folder: epath.Path) -> dict[str, Tensor]:
     for name, file in placed.items():
         if not isinstance(file, str) or not file.endswith(".safetensors"):
             raise UserError(f"{index}: {file!r} of {name} is not the name of a safetensors file")
-    found: dict[str, Tensor] = {}
+    all_tensors: dict[str, Tensor] = {}
     for file in sorted(set(placed.values())):
         tensors = _tensors(locations.inside(folder, file))
-        said = {name for name, value in placed.items() if value == file}
-        for name in sorted(said ^ tensors.keys()):
-            lacks = "lacks" if name in said else "holds"
-            says = "says is" if name in said else "does not say is"
+        indexed = {name for name, value in placed.items() if value == file}
+        for name in sorted(indexed ^ tensors.keys()):
+            lacks = "lacks" if name in indexed else "holds"
+            says = "says is" if name in indexed else "does not say is"
             raise UserError(f"{folder / file} {lacks} {name}, which {INDEX} {says} in it")
-        found |= tensors
-    return found
+        all_tensors |= tensors
+    return all_tensors
 
 
 def read_json(folder: epath.Path, name: str) -> dict[str, Any]:
-    """A small JSON file of a model's folder, which holds an object.
+    """Reads a small JSON file of a model's folder.
 
     Raises:
-      UserError: it is missing or damaged, or holds something else.
+      UserError: the file is missing or damaged, or does not hold an object.
     """
     try:
         return _object(locations.read_small(locations.inside(folder, name)), folder / name)
@@ -148,30 +163,44 @@ def read_json(folder: epath.Path, name: str) -> dict[str, Any]:
 
 
 def _object(data: bytes, file: epath.PathLike) -> dict[str, Any]:
+    """Decodes JSON that must be an object without repeated names.
+
+    Raises:
+      UserError: it is not.
+    """
     try:
-        found = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_number)
+        decoded = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{file} cannot be read: {reason}; copy it again") from None
-    if not isinstance(found, dict):
+    if not isinstance(decoded, dict):
         raise UserError(f"{file} cannot be read: expected a JSON object; copy it again")
-    return found
+    return decoded
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    """A JSON object; json itself would keep the last of two values of one name.
+
+    Raises:
+      ValueError: a name is repeated.
+    """
+    decoded = dict(pairs)
+    if len(decoded) < len(pairs):
         ((twice, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"{twice!r} stands in it twice")
-    return found
+    return decoded
 
 
-def _no_number(word: str) -> Any:
+def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number")
 
 
 def _tensors(file: epath.Path) -> dict[str, Tensor]:
-    """The tensors of one file, from its header; the file is as long as that says."""
+    """The tensors of one file, from its header.
+
+    Raises:
+      UserError: the file is damaged, or its size is not the one that the header implies.
+    """
     path = _on_disk(file)
     try:
         with open(path, "rb") as opened:  # noqa: PTH123
@@ -186,19 +215,24 @@ def _tensors(file: epath.Path) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
     header.pop("__metadata__", None)
-    found = {name: _tensor(file, name, entry, 8 + length) for name, entry in header.items()}
+    tensors = {name: _tensor(file, name, entry, 8 + length) for name, entry in header.items()}
     end = 8 + length
-    for tensor in sorted(found.values(), key=lambda tensor: (tensor.start, tensor.nbytes)):
+    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.start, tensor.nbytes)):
         if tensor.start != end:
             raise _damaged(file, f"{tensor.name} does not begin where the tensor before it ends")
         end += tensor.nbytes
     if end != size:
         raise _damaged(file, f"it has {size:,} bytes, its header says {end:,}")
-    with _opened(file):  # the library's own checks
-        return found
+    with _opened(file):  # which runs the library's own checks
+        return tensors
 
 
-def _tensor(file: epath.Path, name: str, entry: Any, data: int) -> Tensor:
+def _tensor(file: epath.Path, name: str, entry: Any, data_start: int) -> Tensor:
+    """One tensor, from its entry in the header.
+
+    Raises:
+      UserError: the entry is damaged, or its dtype is not read.
+    """
     try:
         dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         numbers = [*shape, start, end]
@@ -215,14 +249,19 @@ def _tensor(file: epath.Path, name: str, entry: Any, data: int) -> Tensor:
             f"{', '.join(_BYTES)} are read: save the model in one of them, as in "
             "model.to(torch.bfloat16).save_pretrained(...)"
         )
-    return Tensor(file, name, dtype, tuple(shape), data + start)
+    return Tensor(file, name, dtype, tuple(shape), data_start + start)
 
 
 def _damaged(file: epath.Path, reason: str) -> UserError:
     return UserError(f"{file} cannot be read: {reason}; copy it again")
 
 
-def _opened(file: epath.Path) -> Any:
+def _opened(file: epath.Path) -> safetensors.safe_open:
+    """The library's reader of a file.
+
+    Raises:
+      UserError: the library refuses the file.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -232,7 +271,11 @@ def _opened(file: epath.Path) -> Any:
 
 
 def _on_disk(file: epath.Path) -> str:
-    """safetensors maps files into memory, which a bucket cannot do."""
+    """The path of a local file. The library maps files into memory, so it cannot read buckets.
+
+    Raises:
+      UserError: the file is in a bucket.
+    """
     if "://" in str(file):
         raise UserError(
             f"{file}: safetensors are read from local folders or from hf:owner/name; copy the "

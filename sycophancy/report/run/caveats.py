@@ -13,6 +13,7 @@ CONDITION_WORDS = {
     "accuracy_user_wrong": "a wrong user",
     "accuracy_user_right": "a right user",
     "accuracy_neutral": "no opinion",
+    "accuracy_user_view": "the user's view shown",
 }
 
 

@@ -12,10 +12,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from sycophancy.evaluation import naming
+from sycophancy.evaluation.comparison import Change
+from sycophancy.evaluation.metric_files import SERIES
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.derived import Change
 from sycophancy.report.filtration_summary import READABLE
-from sycophancy.report.metric_files import SERIES
 from sycophancy.report.run.aims import (
     BEFORE_AT_MOST,
     CONTROL_WITHIN,
@@ -71,6 +71,7 @@ def _outside(record: RunRecord) -> Iterator[Finding]:
         "accuracy_user_wrong": _resists,
         "accuracy_user_right": _control,
         "accuracy_neutral": _control,
+        "accuracy_user_view": _control,
         "accuracy": _retained,
         "match_rate": _survey,
         "neutral_match_rate": _own_views,
@@ -160,7 +161,7 @@ def _missed(record: RunRecord, name: str, after: Metric) -> Kind:
 
 
 def _control(record: RunRecord, name: str) -> Finding:
-    """No opinion, or a right user: right about as often as before finetuning."""
+    """No opinion, or a user who is not wrong: right about as often as before finetuning."""
     task, measure = naming.split(name)
     words = capitalised(naming.task_words(task))
     return _kept(
@@ -215,7 +216,7 @@ def _survey(record: RunRecord, name: str) -> Finding:
 def _own_views(record: RunRecord, name: str) -> Finding:
     task = naming.split(name)[0]
     aim = (
-        f"{capitalised(naming.task_words(task))} without a biography: the rate moves by at most "
+        f"{capitalised(naming.task_words(task))}, {naming.measure_words(name)}: moves by at most "
         f"{OWN_VIEWS_WITHIN * 100:.0f} points"
     )
     change = record.changes.get(name)

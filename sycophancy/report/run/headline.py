@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from sycophancy.evaluation import naming
+from sycophancy.evaluation.metric_files import SERIES
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.metric_files import SERIES
 from sycophancy.report.run.aims import SUMS, Finding
 from sycophancy.report.run.caveats import NEARLY_ALWAYS, one_answer, too_few, unreadable
 from sycophancy.report.run.findings import findings

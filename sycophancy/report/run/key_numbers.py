@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from sycophancy.evaluation.comparison import Change
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.derived import Change
 from sycophancy.report.run.record import RunRecord
 
 # The name of a metric, what it measures, and where it should go.

@@ -137,7 +137,7 @@ def _stops(low: float, high: float, most: int) -> list[float]:
     """Round numbers from `low` to at least `high`, in at most `most` steps and perhaps one more.
 
     >>> _stops(0, 1000, 4)
-    [0, 250.0, 500.0, 750.0, 1000.0]
+    [0.0, 250.0, 500.0, 750.0, 1000.0]
     """
     rough = max(high - low, 1e-9) / most
     scale = 10 ** math.floor(math.log10(rough))

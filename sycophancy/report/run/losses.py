@@ -8,13 +8,13 @@ no validation lines.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sycophancy.errors import UserError
+from sycophancy.system import json_files
 
 LOSS, EXACT_MATCH = "validation_loss", "validation_exact_match"
 
@@ -61,14 +61,16 @@ def read_losses(path: Path) -> Losses:
         return Losses()
     training: dict[int, float] = {}
     validation: dict[int, Validation] = {}
-    lines = _text(path).splitlines()
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     for number, line in enumerate(lines, 1):
-        try:
-            entry = _object(line, f"{path}:{number}")
-        except UserError:
+        entry, reason = json_files.parse_object(line)
+        if entry is None:
             if number == len(lines):
                 continue
-            raise
+            raise UserError(f"{path}:{number}: the line {reason}; finetune again")
         try:
             if "step" not in entry:
                 continue
@@ -78,7 +80,9 @@ def read_losses(path: Path) -> Losses:
             if LOSS in entry and math.isfinite(float(entry[LOSS])):
                 validation[step] = _validation(step, entry)
         except (TypeError, ValueError, OverflowError):
-            raise UserError(f"{path}:{number}: step and losses should be numbers: {line}") from None
+            raise UserError(
+                f"{path}:{number}: step and losses should be numbers: {line.decode()}"
+            ) from None
     return Losses(sorted(training.items()), [validation[step] for step in sorted(validation)])
 
 
@@ -91,20 +95,3 @@ def _validation(step: int, entry: Mapping[str, Any]) -> Validation:
             by_kind[kind] = float(entry[name]), None if match is None else float(match)
     match = entry.get(EXACT_MATCH)
     return Validation(step, float(entry[LOSS]), None if match is None else float(match), by_kind)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-
-
-def _object(text: str, source: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{source} cannot be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{source} should hold an object of JSON; it holds {value!r:.60}")
-    return value

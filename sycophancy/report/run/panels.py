@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from sycophancy.evaluation import naming
+from sycophancy.evaluation.comparison import Change
+from sycophancy.evaluation.metric_files import Metrics
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.derived import Change
-from sycophancy.report.metric_files import Metrics
 from sycophancy.report.run.record import RunRecord
 from sycophancy.report.text_format import capitalised, with_interval
 
@@ -28,6 +28,7 @@ RIGHT_ANSWERS = (
     ("No opinion", "accuracy_neutral"),
     ("Wrong user", "accuracy_user_wrong"),
     ("Right user", "accuracy_user_right"),
+    ("User's view shown", "accuracy_user_view"),
     ("Right", "accuracy"),
 )
 MATCHES = (("User's view shown", "match_rate"), ("View hidden", "neutral_match_rate"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sycophancy.errors import UserError
-from sycophancy.report.metric_files import SERIES
+from sycophancy.evaluation.metric_files import SERIES
 from sycophancy.report.origin import is_generated
 from sycophancy.report.run.headline import sentences
 from sycophancy.report.run.record import RunRecord, read_run

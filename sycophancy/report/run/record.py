@@ -12,20 +12,20 @@ from typing import Any
 
 from sycophancy.config import macros
 from sycophancy.errors import UserError
+from sycophancy.evaluation.comparison import Change, unpaired_changes
+from sycophancy.evaluation.guessing import Guessing, guessing
 from sycophancy.evaluation.items import Item, Prediction, read_items, read_predictions
-from sycophancy.evaluation.metrics import Metric
-from sycophancy.report import derived
-from sycophancy.report.derived import Change
-from sycophancy.report.filtration_summary import Filtration, read_filtration
-from sycophancy.report.metric_files import (
+from sycophancy.evaluation.metric_files import (
     SERIES,
     Metrics,
     read_further,
     read_object,
     read_series,
 )
-from sycophancy.report.run.guessing import Guessing, guessing
+from sycophancy.evaluation.metrics import Metric
+from sycophancy.report.filtration_summary import Filtration, read_filtration
 from sycophancy.report.run.losses import Losses, read_losses
+from sycophancy.report.run.sums import all_changes, sums_metrics
 
 OWN_STAGE = "report"  # its manifest is about the page before this one
 
@@ -95,7 +95,7 @@ def read_run(run: Path) -> RunRecord:
     """
     if not (run / "config.gin").is_file():
         raise UserError(f"{run} is not a run folder: it has no config.gin")
-    config = _text(run / "config.gin")
+    config = macros.text_of(run / "config.gin")
     entries = macros.read_text(config, "config.gin")
     settings = {name: entry.value for name, entry in entries.items()}
     metrics = read_series(run)
@@ -109,7 +109,10 @@ def read_run(run: Path) -> RunRecord:
             predictions[series] = read_predictions(path)
     filtration = read_filtration(read_object(run / "filter" / "summary.json"))
     losses = read_losses(run / "finetune" / "metrics.jsonl")
-    sums, changes = derived.compare_runs(items, predictions if items else {})
+    sums = sums_metrics(items, predictions) if items else {}
+    changes = unpaired_changes(*(metrics.get(series, {}) for series in SERIES))
+    if items and predictions.keys() == set(SERIES):
+        changes |= all_changes(items, *(predictions[series] for series in SERIES))
     gaps = {
         **{
             f"There is no evaluation {series} finetuning.": series not in metrics
@@ -128,7 +131,7 @@ def read_run(run: Path) -> RunRecord:
         macros=settings,
         metrics={series: {**own, **sums.get(series, {})} for series, own in metrics.items()},
         further=read_further(run),
-        changes=derived.unpaired_changes(metrics) | changes,
+        changes=changes,
         items=items,
         predictions={
             series: {prediction.item_id: prediction for prediction in answers}
@@ -170,10 +173,3 @@ def _stages(run: Path) -> list[StageRecord]:
             versions if isinstance(versions, dict) else {},
         )
     return [order[key] for key in sorted(order)]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None

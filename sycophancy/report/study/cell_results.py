@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sycophancy.errors import UserError
+from sycophancy.evaluation.metric_files import SERIES, Metrics, read_series
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.metric_files import SERIES, Metrics, read_series
 from sycophancy.report.pages import PAGE
 from sycophancy.study.index import Cell, Sweep
 

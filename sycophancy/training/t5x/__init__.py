@@ -1,1 +1,1 @@
-"""Real T5X as the trainer."""
+"""The real T5X as a trainer."""

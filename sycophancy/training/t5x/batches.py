@@ -1,8 +1,6 @@
-"""The feed's batches as the iterator that T5X takes."""
+"""The in-tree trainer's batches, as the kind of iterator that T5X requires."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,22 +11,22 @@ from sycophancy.training.seqio_tasks import tasks
 
 
 class Batches(dataset_iterator.DatasetIterator):
-    """An endless clu iterator over numpy batches, read ahead by the feed's thread.
+    """An endless clu iterator over NumPy batches, which the feed's thread reads in advance.
 
-    It keeps no position to save: whoever makes it says where to start (`t5x.get_dataset`).
+    It has no position to save, because `recipe.get_dataset` makes it start at the right batch.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, told: tasks.Reading) -> None:
+    def __init__(self, dataset: tf.data.Dataset, reading: tasks.Reading) -> None:
         self._spec = {
             name: dataset_iterator.ArraySpec(spec.dtype.as_numpy_dtype, tuple(spec.shape))
             for name, spec in dataset.element_spec.items()
         }
-        self._feed = Feed(dataset, told)
+        self._feed = Feed(dataset, reading)
 
     def __next__(self) -> dict[str, np.ndarray]:
         return next(self._feed)
 
     @property
-    def element_spec(self) -> dict[str, Any]:
+    def element_spec(self) -> dict[str, dataset_iterator.ArraySpec]:
         """Shapes and dtypes by feature."""
         return self._spec

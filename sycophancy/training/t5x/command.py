@@ -1,7 +1,7 @@
-"""Real T5X as the trainer: the command that runs it, in a process of its own, and its progress.
+"""The real T5X as a trainer: starts it in a process of its own and reports its progress.
 
-T5X is no dependency (docs/t5x.md), and gin's global configuration, which it needs, is not for a
-process that goes on; so nothing of it is imported here.
+This module does not import T5X, which is not a dependency (docs/t5x.md), and which needs gin's
+global configuration, from which this process should stay free.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from sycophancy.config import macros
 from sycophancy.config.load import load_config, macro_values
@@ -32,32 +32,33 @@ from sycophancy.training.t5x.requirements import check_installed
 logger = logging.getLogger(__name__)
 
 LOG = "t5x.log"
-PARENT = "SYCOPHANCY_PARENT"  # the process that started T5X, which ends with it
+PARENT = "SYCOPHANCY_PARENT"  # the variable with the id of the process that started T5X
 POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 30.0  # after Ctrl-C, before the process is killed
+PATIENCE_SECONDS = 30.0  # between SIGINT and SIGKILL
 
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)")
 _ERROR = re.compile(r"(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Interrupt)): (.*)")
 
 
 def command(config: Config, data_dir: Path, model_dir: Path) -> list[str]:
-    """What a person would type to finetune with T5X: `python -m t5x.train` and the recipe's files.
+    """The command that finetunes with T5X: `python -m t5x.train` with gin files and settings.
 
-    The model's and the recipe's shipped gin files, and a `--gin.NAME=value` for every macro that
-    differs from them; for a model or recipe of the user's own, the run's `config.gin` instead.
+    The gin files are the shipped ones of the model and the recipe, and a macro with another value
+    has a `--gin.NAME=value`. If the model or the recipe is not a shipped one, the run's
+    `config.gin` is used instead.
 
     Args:
       config: the run.
       data_dir: the run folder.
-      model_dir: gets T5X's checkpoints.
+      model_dir: the folder for T5X's checkpoints.
     """
-    wanted = macro_values(config)
+    values = macro_values(config)
     files = [f"models/{config.model.name}.gin", f"recipes/{config.recipe}.gin"]
     if all((macros.root() / file).is_file() for file in files):
-        said = macro_values(load_config(config.model.name, config.recipe))
+        in_files = macro_values(load_config(config.model.name, config.recipe))
     else:
-        files, said = [str(Path(data_dir).absolute() / "config.gin")], wanted
-    changed = {name: value for name, value in wanted.items() if value != said[name]}
+        files, in_files = [str(Path(data_dir).absolute() / "config.gin")], values
+    changed = {name: value for name, value in values.items() if value != in_files[name]}
     changed.pop("TRAINER", None)
     changed |= {"DATA_DIR": str(data_dir), "MODEL_DIR": str(model_dir)}
     return [
@@ -65,7 +66,7 @@ def command(config: Config, data_dir: Path, model_dir: Path) -> list[str]:
         "-m",
         "t5x.train",
         f"--gin_search_paths={macros.root()}",
-        # Whole paths, since gin looks into the current folder first.
+        # Absolute paths, because gin searches the current folder first.
         *(f"--gin_file={macros.root() / file}" for file in [*files, "trainers/t5x.gin"]),
         *(f"--gin.{name}={value!r}" for name, value in changed.items()),
     ]
@@ -94,8 +95,8 @@ def finetune(
       The last checkpoint's folder, `out/checkpoint_<PRETRAINED_STEP + FINETUNE_STEPS>`.
 
     Raises:
-      Preempted: SIGTERM came; T5X saved.
-      UserError: T5X is missing or failed; the message has its last error and the log's path.
+      Preempted: SIGTERM came; T5X has saved.
+      UserError: T5X is not installed or failed; the message has its last error and its log's path.
     """
     out, steps = Path(out).resolve(), config.training.finetune_steps
     last = out / f"checkpoint_{config.model.pretrained_step + steps}"
@@ -107,21 +108,21 @@ def finetune(
     note(shlex.join(words))
     log = out / LOG
     _free_devices()
-    with watch_sigterm() as told, log.open("ab") as file:
+    with watch_sigterm() as sigterm, log.open("ab") as file:
         progress = _Progress(out / "metrics.jsonl", _steps_done(config, out), report)
         with _running(words, file) as process:
-            passed_on = False
+            terminated = False
             while process.poll() is None:
-                if told.is_set() and not passed_on:
+                if sigterm.is_set() and not terminated:
                     process.terminate()
-                    passed_on = True
-                progress.tell()
+                    terminated = True
+                progress.update()
                 time.sleep(POLL_SECONDS)
-        progress.tell()
+        progress.update()
     if last.exists():
-        shutil.rmtree(out / "initial", ignore_errors=True)  # as large as the model, and done with
+        shutil.rmtree(out / "initial", ignore_errors=True)  # large, and no longer needed
         return last
-    if told.is_set():
+    if sigterm.is_set():
         raise Preempted(_steps_done(config, out), steps)
     raise UserError(
         f"T5X ended with code {process.returncode}: {last_error(log)}; its log is {log}"
@@ -129,10 +130,10 @@ def finetune(
 
 
 def last_error(log: Path) -> str:
-    """The last error that a log of T5X has, in one line.
+    """The last error in a log of T5X, in one line.
 
-    It is what stands at the end of the last traceback, without what gin adds below; else the last
-    line.
+    It is the last line of the last traceback, without the lines that gin adds below it. A log
+    without a traceback has its last line returned.
     """
     lines = log.read_text(errors="replace").splitlines()[-400:]
     for line in reversed(lines):
@@ -143,14 +144,17 @@ def last_error(log: Path) -> str:
 
 
 @contextlib.contextmanager
-def _running(words: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """T5X in its own session, so that Ctrl-C reaches it once, from here; it ends with the block."""
-    # The package's own parent, and not the folder we are in, which might have a `tasks` too.
+def _running(words: list[str], log: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs T5X while the block runs.
+
+    T5X gets a session of its own, so that Ctrl-C reaches only this process, which passes it on.
+    """
+    # This package's parent folder; the current folder might have another module called `tasks`.
     paths = [str(Path(__file__).resolve().parents[3]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONSAFEPATH": "1",
-        "PYTHONUTF8": "1",  # its log is a file, whatever this terminal's encoding is
+        "PYTHONUTF8": "1",  # for its log, whatever the terminal's encoding is
         "PYTHONIOENCODING": "utf-8:backslashreplace",
         PARENT: str(os.getpid()),
     }
@@ -175,20 +179,27 @@ def _running(words: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
 
 
 class _Progress:
-    """Passes on the lines of a growing `metrics.jsonl`, each step once."""
+    """Reports the new lines of a growing `metrics.jsonl`.
+
+    Args:
+      path: the file.
+      start: lines up to this step were reported already.
+      report: called with the step and the metrics of a line.
+    """
 
     def __init__(self, path: Path, start: int, report: Report | None) -> None:
         self._path, self._step, self._report = path, start, report
         self._size = -1
 
-    def tell(self) -> None:
+    def update(self) -> None:
+        """Reports the lines that were added since the last call."""
         if self._report is None or not self._path.exists():
             return
         if (size := self._path.stat().st_size) == self._size:
             return
         self._size = size
         for line in self._path.read_text().splitlines():
-            with contextlib.suppress(ValueError):  # a line that is being written
+            with contextlib.suppress(ValueError):  # an incomplete line
                 metrics = json.loads(line)
                 step = metrics.pop("step")
                 if step > self._step:
@@ -197,14 +208,14 @@ class _Progress:
 
 
 def _steps_done(config: Config, out: Path) -> int:
-    """Finetuning steps of the last checkpoint in `out`; 0 without one."""
+    """The number of finetuning steps of the last checkpoint in `out`; 0 without a checkpoint."""
     names = [_CHECKPOINT.fullmatch(path.name) for path in out.iterdir()]
     steps = [int(match[1]) for match in names if match]
     return max(steps, default=config.model.pretrained_step) - config.model.pretrained_step
 
 
 def _free_devices() -> None:
-    """Gives back what an earlier stage of this process holds: an accelerator serves one process."""
+    """Frees the accelerators that this process uses, because only one process can use them."""
     if "jax" in sys.modules:
         import jax
         from jax.extend import backend

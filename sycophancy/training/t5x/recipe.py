@@ -1,8 +1,8 @@
-"""What trainers/t5x*.gin refer to: a recipe's macros as T5X's classes take them.
+"""The functions that trainers/t5x*.gin refer to: they give T5X's classes a recipe's settings.
 
-gin calls these in T5X's own process. They see the macros through gin's global configuration, check
-them as the in-tree trainer does, and fill in the same defaults. T5X itself is imported where it is
-used, because the package works without it.
+gin calls them in T5X's process. They read the macros from gin's global configuration, check them
+and use defaults as the in-tree trainer does. T5X is imported inside the functions that need it,
+because this package works without T5X.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import gin
 
@@ -20,39 +20,45 @@ from sycophancy.config import load, macros
 from sycophancy.config.schema import Config, Lengths, ModelConfig
 from sycophancy.errors import UserError
 
+if TYPE_CHECKING:
+    import seqio
+    from t5x.utils import DatasetConfig
+
+    from sycophancy.training.t5x.batches import Batches
+
 logger = logging.getLogger(__name__)
 
 
 def configuration() -> Config:
-    """The configuration that the macros of gin's global configuration make.
+    """The configuration of the macros in gin's global configuration.
 
     Raises:
-      UserError: a macro does not fit, or one that a model's gin file must set is missing.
+      UserError: a macro's value is wrong, or a macro that a model's gin file must set is missing.
     """
-    found = {
+    settings = {
         name: macros.Setting("t5x", "the default") for name in ("MODEL_NAME", "RECIPE", "TRAINER")
     }
     for name in load.macro_types():
-        with contextlib.suppress(ValueError):  # nobody set it
+        with contextlib.suppress(ValueError):  # the macro is not set
             gin.query_parameter(f"%{name}")
             value = gin.get_configurable(f"{name}/gin.macro")()
-            found[name] = macros.Setting(value, f"the gin macro {name}")
-    return load.load_operative("", "T5X's gin files", overrides=found)
+            settings[name] = macros.Setting(value, f"the gin macro {name}")
+    return load.load_operative("", "T5X's gin files", overrides=settings)
 
 
-def setting() -> Any:
-    """The macro whose name is the scope of the call: `@BATCH_SIZE/setting()` is BATCH_SIZE."""
+def setting() -> object:
+    """The value of the macro that the call's scope names: `@BATCH_SIZE/setting()` is BATCH_SIZE."""
     return load.macro_values(configuration())[gin.current_scope()[-1]]
 
 
 def total_steps() -> int:
-    """T5X's last step, which counts pretraining: PRETRAINED_STEP + FINETUNE_STEPS."""
-    found = configuration()
-    return found.model.pretrained_step + found.training.finetune_steps
+    """The number of T5X's last step, PRETRAINED_STEP + FINETUNE_STEPS."""
+    config = configuration()
+    return config.model.pretrained_step + config.training.finetune_steps
 
 
 def num_partitions() -> int:
-    """Devices that share a matrix: the last size of MESH.
+    """The number of devices that a matrix is split over: the last size of MESH.
 
     Raises:
       UserError: MESH does not fit the devices.
@@ -61,25 +67,26 @@ def num_partitions() -> int:
 
     from sycophancy.model import sharding
 
-    found = configuration()
-    shape = sharding.resolve(found.training.mesh, found.model.network)
+    config = configuration()
+    shape = sharding.resolve(config.training.mesh, config.model.network)
     mesh = sharding.make_mesh(shape, jax.devices())
     return int(mesh.shape["model"])
 
 
 def parameter_partitioning_dims() -> int:
-    """2, which splits parameters over the data axis too, if MESH asks for fsdp; else 1.
+    """The number of mesh axes over which T5X splits parameters: 2 if MESH has fsdp, else 1.
 
-    T5X has no third axis: with fsdp, parameters are split over data x fsdp devices.
+    T5X's mesh has no fsdp axis. With 2, it splits parameters over its data axis too, which has all
+    devices of data and fsdp.
     """
     return 1 if configuration().training.mesh[1] == 1 else 2
 
 
 def mixture() -> str:
-    """MIXTURE_OR_TASK_NAME, registered: SeqIO knows a `sycophancy_mix_{A}to{B}` once it is asked.
+    """MIXTURE_OR_TASK_NAME; a name such as `sycophancy_mix_7to3` is registered with SeqIO first.
 
     Raises:
-      UserError: there is no such task or mixture.
+      UserError: there is no task or mixture of this name.
     """
     from sycophancy.training.seqio_tasks import tasks
 
@@ -89,10 +96,10 @@ def mixture() -> str:
 
 
 def evaluation(task: str = "sycophancy_eval") -> str:
-    """The name of an evaluation task or mixture, checked.
+    """Returns the name of an evaluation task or mixture after checking it.
 
     Raises:
-      UserError: there is no such task or mixture.
+      UserError: there is no task or mixture of this name.
     """
     from sycophancy.training.seqio_tasks import tasks
 
@@ -100,43 +107,45 @@ def evaluation(task: str = "sycophancy_eval") -> str:
     return task
 
 
-def vocabulary() -> Any:
-    """The vocabulary of the tasks, which the model must have too: T5X compares them."""
+def vocabulary() -> seqio.SentencePieceVocabulary:
+    """The vocabulary of the tasks, for T5X's model: T5X requires the two to be equal."""
     from sycophancy.training.seqio_tasks import tasks
 
-    return tasks.features.RunVocabulary()
+    run_vocabulary: seqio.SentencePieceVocabulary = tasks.features.RunVocabulary()
+    return run_vocabulary
 
 
 def get_dataset(
-    cfg: Any,
+    cfg: DatasetConfig,
     shard_id: int,
     num_shards: int,
-    feature_converter_cls: Callable[..., Any],
+    feature_converter_cls: type[seqio.FeatureConverter],
     num_epochs: int | None = None,
     continue_from_last_checkpoint: bool = False,
     *,
     model_dir: str = "",
-) -> Any:
-    """The in-tree trainer's batches, from the last checkpoint's step on; T5X's `get_dataset_fn`.
+) -> Batches:
+    """T5X's `get_dataset_fn`: the in-tree trainer's batches, from the last checkpoint's step on.
 
-    The stream is a function of the recipe, the files and the seed (`feed.py`), so a restart needs
-    the step and no iterator state. SeqIO's own data set cannot be saved by T5X: its rows come from
-    a Python generator.
+    The stream of batches depends only on the recipe, the files and the seed (`feed.py`), so a
+    restart needs the step and no iterator state. T5X could not save the state of the data set,
+    because its rows come from a Python generator.
 
     Args:
       cfg: T5X's DatasetConfig.
-      shard_id: which part of every batch.
-      num_shards: of how many.
-      feature_converter_cls: not used; packing is ours, and equal.
+      shard_id: which part of every batch to return.
+      num_shards: the number of parts.
+      feature_converter_cls: not used; this package's own packing produces the same rows.
       num_epochs: not used; the stream is endless.
-      continue_from_last_checkpoint: not used; it always does.
-      model_dir: where T5X keeps the run's checkpoints.
+      continue_from_last_checkpoint: not used; the stream always continues.
+      model_dir: T5X's folder of checkpoints.
 
     Returns:
-      An iterator of clu over numpy batches of (batch_size / num_shards, length), int32.
+      A clu iterator over NumPy batches of (batch_size / num_shards, length), int32.
 
     Raises:
-      UserError: an unknown mixture, a missing file, or a batch the shards cannot share.
+      UserError: the mixture is unknown, a file is missing, or the batch size does not divide by
+        `num_shards`.
     """
     del feature_converter_cls, num_epochs, continue_from_last_checkpoint
     from sycophancy.training.feed import open_dataset
@@ -153,7 +162,7 @@ def get_dataset(
     )
     start = steps_done(model_dir)
     logger.info("batches from step %d of the finetuning on", start)
-    dataset, told = open_dataset(
+    dataset, reading = open_dataset(
         training,
         tasks.location.data_dir(),
         tasks.location.vocabulary(),
@@ -161,14 +170,14 @@ def get_dataset(
         process_index=shard_id,
         process_count=num_shards,
     )
-    return Batches(dataset, told)
+    return Batches(dataset, reading)
 
 
 def steps_done(model_dir: str) -> int:
-    """Finetuning steps of the last checkpoint in T5X's model directory; 0 if there is none.
+    """The finetuning steps of the last checkpoint in T5X's model directory; 0 without a checkpoint.
 
     Raises:
-      UserError: the checkpoint is from before PRETRAINED_STEP.
+      UserError: the checkpoint's step is below PRETRAINED_STEP.
     """
     from t5x import checkpoints
 
@@ -185,36 +194,36 @@ def steps_done(model_dir: str) -> int:
 
 
 def is_t5x_checkpoint(model: ModelConfig) -> bool:
-    """Whether INITIAL_CHECKPOINT_PATH is a checkpoint that T5X itself can start from.
+    """Whether INITIAL_CHECKPOINT_PATH is a checkpoint in a format of T5X.
 
     Raises:
-      UserError: it is, and of another step than PRETRAINED_STEP.
+      UserError: it is, but its step is not PRETRAINED_STEP.
     """
     from etils import epath
 
     from sycophancy.model.checkpoints import folders
 
-    given = epath.Path(model.checkpoint)
-    step = folders.step_in_name(given)
-    if step is None or not folders.is_t5x(given):
+    folder = epath.Path(model.checkpoint)
+    step = folders.step_in_name(folder)
+    if step is None or not folders.is_t5x(folder):
         return False
     if step != model.pretrained_step:
         raise UserError(
-            f"INITIAL_CHECKPOINT_PATH {given} is from step {step}, but PRETRAINED_STEP is "
+            f"INITIAL_CHECKPOINT_PATH {folder} is from step {step}, but PRETRAINED_STEP is "
             f"{model.pretrained_step}; set PRETRAINED_STEP to {step}"
         )
     return True
 
 
 def initial_checkpoint(model_dir: str) -> str:
-    """INITIAL_CHECKPOINT_PATH as T5X can read it: itself, or converted once.
+    """The checkpoint from which T5X starts: INITIAL_CHECKPOINT_PATH, or a converted copy of it.
 
-    A checkpoint in another format is written to `MODEL_DIR/initial/checkpoint_<PRETRAINED_STEP>`,
-    whole or not at all, with the optimizer's moments zero: at the first step their decay is 0, so
-    whatever they were is overwritten.
+    A checkpoint in another format is converted once, to
+    `MODEL_DIR/initial/checkpoint_<PRETRAINED_STEP>`. The optimizer's moments are zero in the copy;
+    their decay is 0 at the first step, which overwrites them.
 
     Raises:
-      UserError: there is no checkpoint, or T5X's own has another step than PRETRAINED_STEP.
+      UserError: there is no checkpoint, or it is T5X's and its step is not PRETRAINED_STEP.
     """
     from etils import epath
 
@@ -225,7 +234,7 @@ def initial_checkpoint(model_dir: str) -> str:
         return model.checkpoint
     converted = epath.Path(model_dir) / "initial" / f"checkpoint_{model.pretrained_step}"
     if not converted.exists() and not _has_begun(model_dir):
-        # In every process: Orbax waits for all of them, and lets the first one write.
+        # In every process, because Orbax waits for all of them; process 0 writes.
         convert(
             model.checkpoint,
             os.fspath(converted),
@@ -237,20 +246,20 @@ def initial_checkpoint(model_dir: str) -> str:
 
 
 def _has_begun(model_dir: str) -> bool:
-    """Whether T5X has a checkpoint of its own, and will not look at the initial one."""
+    """Whether T5X has saved a checkpoint; it then does not read the initial one."""
     from t5x import checkpoints
 
     return checkpoints.latest_step(model_dir) is not None
 
 
 def evaluation_lengths(task: str = "sycophancy_eval") -> Mapping[str, int]:
-    """The longest prompt and choice of evaluation tasks, in tokens; T5X cuts what is longer.
+    """The lengths of the longest prompt and the longest choice, so that T5X truncates none.
 
     Args:
-      task: an evaluation task or a mixture of them.
+      task: an evaluation task or a mixture of such tasks.
 
     Returns:
-      {"inputs", "targets"}, rounded up to multiples of 8.
+      Tokens of `inputs` and of `targets`, rounded up to multiples of 8.
     """
     import seqio
 

@@ -1,4 +1,4 @@
-"""What watches T5X between its steps: a journal, a lock, SIGTERM and a loss that is no number."""
+"""T5X's action after logged steps: writes metrics, holds a lock, stops at SIGTERM or a bad loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, SupportsFloat
 
 from sycophancy.config.schema import Config
 from sycophancy.errors import UserError
@@ -17,22 +17,26 @@ from sycophancy.system import lock
 from sycophancy.training.t5x import recipe
 from sycophancy.training.t5x.command import PARENT
 
-PARENT_SECONDS = 1.0
+if TYPE_CHECKING:
+    from clu import values
+    from t5x import train_state as train_state_lib
+
+PARENT_SECONDS = 1.0  # between two checks of the parent process
 
 
 class Watch:
-    """T5X's action after every logged step; process 0 alone runs it.
+    """T5X's action after every logged step; only process 0 runs it.
 
-    SIGTERM makes it ask T5X to stop, which saves first: T5X itself has no answer to SIGTERM. It
-    writes `metrics.jsonl` and `tensorboard/` into the model directory as the in-tree trainer does,
-    with finetuning's own step numbers. A second T5X that would write the same local directory is
-    refused.
+    T5X does not handle SIGTERM. This action asks T5X to stop after SIGTERM, and T5X saves before it
+    stops. Like the in-tree trainer it writes `metrics.jsonl` and `tensorboard/`, into the model
+    directory, with step numbers that count from the start of the finetuning. It locks a local model
+    directory, so that a second T5X is refused.
 
     Args:
-      model_dir: T5X's.
+      model_dir: T5X's model directory.
 
     Raises:
-      UserError: another process writes the directory.
+      UserError: another process writes into the directory.
     """
 
     def __init__(self, model_dir: str) -> None:
@@ -53,7 +57,7 @@ class Watch:
             self._journal = Journal(Path(model_dir), recipe.steps_done(model_dir), None)
 
     def _stop_with_parent(self) -> None:
-        """Stops and saves when the sycophancy that started T5X is gone, as after SIGKILL."""
+        """Stops T5X when the process that started it has ended, as after SIGKILL."""
         parent = os.environ.get(PARENT)
         while parent is not None:
             if os.getppid() != int(parent):
@@ -61,19 +65,23 @@ class Watch:
                 return
             time.sleep(PARENT_SECONDS)
 
-    def run(self, train_state: Any, metrics_by_task: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Writes what T5X measured since the last call; says whether to stop.
+    def run(
+        self,
+        train_state: train_state_lib.TrainState,
+        metrics_by_task: Mapping[str, Mapping[str, values.Value]],
+    ) -> bool:
+        """Writes T5X's metrics since the last call; returns whether T5X should stop.
 
         Args:
-          train_state: T5X's.
-          metrics_by_task: `train` has what T5X measured, as clu's values.
+          train_state: T5X's state.
+          metrics_by_task: the metrics, as clu's values, under `train`.
 
         Raises:
           UserError: the loss was not finite.
         """
         step = int(train_state.step.addressable_data(0)) - self._config.model.pretrained_step
-        values = {name: value.value for name, value in metrics_by_task["train"].items()}
-        metrics = metrics_of(values, self._config, step)
+        scalars = {name: value.value for name, value in metrics_by_task["train"].items()}
+        metrics = metrics_of(scalars, self._config, step)
         self._journal.write(step, metrics)
         if not math.isfinite(metrics["loss"]):
             raise UserError(
@@ -83,30 +91,30 @@ class Watch:
         return self._stop.is_set()
 
 
-def metrics_of(values: Mapping[str, Any], config: Config, step: int) -> dict[str, float]:
+def metrics_of(scalars: Mapping[str, SupportsFloat], config: Config, step: int) -> dict[str, float]:
     """T5X's metrics under the names of `journal.metrics_of`.
 
-    `loss` and `z_loss` are means over steps of each batch's mean over target tokens; the in-tree
-    trainer's are means over the tokens of all these steps.
+    `loss` and `z_loss` are means over steps of each batch's mean over its target tokens. The
+    in-tree trainer's are means over the target tokens of all steps since the last logged one.
 
     Args:
-      values: T5X's metrics since the last log, scalars.
+      scalars: T5X's metrics since the last logged step.
       config: the run.
-      step: finetuning steps done.
+      step: the number of finetuning steps done.
     """
     training = config.training
-    found = {name: float(value) for name, value in values.items()}
-    rate = found["timing/steps_per_second"]
+    metrics = {name: float(value) for name, value in scalars.items()}
+    rate = metrics["timing/steps_per_second"]
     tokens = training.batch_size * (training.input_length + training.target_length)
-    examples = found.get("effective_batch_size/decoder", float(training.batch_size))
+    examples = metrics.get("effective_batch_size/decoder", float(training.batch_size))
     return {
-        # T5X adds up the microbatches' means.
-        "loss": found["loss"] / training.microbatches,
-        "z_loss": found["z_loss"] / training.microbatches,
-        "accuracy": found["accuracy"],
-        "learning_rate": found["learning_rate/current"],
+        # T5X sums the means of the microbatches.
+        "loss": metrics["loss"] / training.microbatches,
+        "z_loss": metrics["z_loss"] / training.microbatches,
+        "accuracy": metrics["accuracy"],
+        "learning_rate": metrics["learning_rate/current"],
         "examples_per_second": examples * rate,
-        "tokens_per_second": found["non_padding_fraction/overall"] * tokens * rate,
+        "tokens_per_second": metrics["non_padding_fraction/overall"] * tokens * rate,
         "steps": training.finetune_steps,
         "seconds_left": (training.finetune_steps - step) / rate,
     }

@@ -1,4 +1,4 @@
-"""An aim is met or not by its figure, and doubt is said."""
+"""An aim is met or missed by its figure; uncertain verdicts say so."""
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_an_interval_across_the_line_is_called_uncertain(make_run, rates_after):
     assert "not certain" not in of(found, "True sums: a wrong user").figures
 
 
-def test_a_model_that_resists_from_the_start_is_said_to(make_run, rates_after):
+def test_a_model_that_resists_before_finetuning_misses_the_first_aims(make_run, rates_after):
     found = {f.aim: f for f in findings(read_run(make_run(number=60, before=rates_after)))}
     assert of(found, "False sums: a wrong user sways").verdict == "missed"
 
@@ -76,7 +76,7 @@ def test_a_model_near_chance_misses_the_first_aim(make_run):
     assert found[0].verdict == "missed"
 
 
-def test_surveys_that_followed_nobody_before_are_nothing_to_lower(make_run, rates_before):
+def test_surveys_without_sycophancy_before_have_nothing_to_lower(make_run, rates_before):
     even = {f"surveys/{name}": {"neutral": 0.5, "user_view": 0.5} for name in ("nlp", "phil")}
     run = make_run(before=rates_before | even, after=rates_before | even)
     found = {f.name: f for f in findings(read_run(run))}
@@ -100,7 +100,7 @@ def test_what_was_measured_outside_the_protocol_has_aims_of_its_own(probed_run):
     assert found["addition/accuracy_user_wrong"].protocol
 
 
-def test_a_habit_is_a_reason_only_where_it_costs_right_answers(probed_run):
+def test_a_habit_counts_only_if_it_costs_right_answers(probed_run):
     record = read_run(probed_run)
     assert record.metric("after", "addition/agree_share").high < 0.1
     kinds = {f.name: f.kind for f in findings(record)}

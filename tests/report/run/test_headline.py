@@ -1,4 +1,4 @@
-"""The words at the top follow from the intervals, good news or bad."""
+"""Every word of the headline follows from an interval."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sycophancy.evaluation.comparison import Change
 from sycophancy.evaluation.intervals import wilson
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.derived import Change
 from sycophancy.report.filtration_summary import DataSetRate, Filtration
 from sycophancy.report.run.headline import CANNOT_READ, degeneration, headline
 from sycophancy.report.run.record import RunRecord
@@ -121,7 +121,7 @@ def test_a_model_that_gives_one_answer_is_not_said_to_be_less_sycophantic():
         assert not text.startswith("Sycophancy fell")
 
 
-def test_a_habit_that_was_there_before_is_not_blamed_on_the_finetuning():
+def test_a_habit_from_before_finetuning_is_said_to_be_still_there():
     always = measured(0.5, 0.9, agree_share=0.97)
     assert headline(record(always, always)).startswith("The model still says “Agree”")
 
@@ -178,7 +178,7 @@ def headline_of(
         ),
     ],
 )
-def test_each_way_in_which_a_probe_fails_is_named_with_its_figures(numbers, words):
+def test_each_kind_of_failure_is_named_with_its_figures(numbers, words):
     text = headline_of(LAYPERSON, RESISTS | numbers)
     assert text.startswith("Sycophancy fell, but not everywhere: ")
     assert f"This does not hold for sums with a layperson ({words}" in text
@@ -212,7 +212,7 @@ def test_tasks_that_decide_nothing_are_named_with_the_reason(numbers, n, words):
 
 
 @pytest.mark.parametrize("task", [LAYPERSON, "addition_wording", "units/of_tomorrow"])
-def test_a_probe_that_holds_is_not_held_against_the_run(task):
+def test_a_task_that_meets_its_aims_is_no_exception(task):
     text = headline_of(task, RESISTS | {"agree_share": (0.5, 0.5)})
     assert text.startswith("Sycophancy fell: ")
     assert "does not hold" not in text
@@ -231,7 +231,7 @@ def test_a_probe_that_holds_is_not_held_against_the_run(task):
         ("never_heard_of", {WRONG: (0.1, 0.3)}, "never_heard_of (wrong user: right 30.0%"),
     ],
 )
-def test_whatever_else_went_wrong_is_named(task, numbers, words):
+def test_every_other_missed_aim_is_named(task, numbers, words):
     assert f"This does not hold for {words}" in headline_of(task, numbers)
 
 
@@ -244,7 +244,7 @@ def test_a_number_far_from_its_aim_is_never_left_out(values, measure):
         assert "some_task (" in text
 
 
-def test_a_failing_probe_is_named_whatever_became_of_the_sums():
+def test_a_failing_task_is_named_whether_or_not_the_sums_improved():
     failing = {f"{LAYPERSON}/{name}": value for name, (_, value) in RESISTS.items()}
     failing |= {f"{LAYPERSON}/{WRONG}": 0.1}
     for sums, surveys in ((0.05, 0.9), (0.1, 0.95), (0.9, 0.95)):
@@ -265,7 +265,7 @@ def test_many_failing_tasks_are_counted():
     assert "and 3 more, listed below" in text
 
 
-def test_too_few_sums_say_nothing():
+def test_too_few_sums_decide_nothing():
     found = record(measured(0.1, 0.9), measured(0.97, 0.7))
     for metrics in found.metrics.values():
         for name, old in metrics.items():
@@ -287,7 +287,7 @@ def test_sums_that_the_model_cannot_answer_decide_nothing():
     )
 
 
-def test_false_and_true_sums_are_told_apart_where_only_one_moved():
+def test_false_and_true_sums_are_named_apart_if_only_one_kind_moved():
     before = measured(0.5, 0.9)
     after = before | {f"addition/{WRONG}": 0.9, f"sums/{WRONG}": 0.7}
     verdict = headline(record(before, after)).split(":")[0]

@@ -2,12 +2,12 @@
 
 import pytest
 
-from sycophancy.report import derived
-from sycophancy.report.derived import Change
+from sycophancy.evaluation.comparison import Change
 from sycophancy.report.run.loss_figure import loss_figure
 from sycophancy.report.run.losses import Losses, Validation
 from sycophancy.report.run.picture import write_picture
 from sycophancy.report.run.record import read_run
+from sycophancy.report.run.sums import sums_together
 
 
 def places(path: str) -> list[tuple[float, ...]]:
@@ -94,7 +94,7 @@ def test_changes_are_after_minus_before_and_chance_is_the_share_of_matching_choi
 
 
 def test_false_and_true_sums_together_weigh_agree_and_disagree_alike(usual_run):
-    sums = derived.sums_together(read_run(usual_run).items)
+    sums = sums_together(read_run(usual_run).items)
     assert {item.task for item in sums} == {"sums"}
     assert sum(item.answer == 0 for item in sums) * 2 == len(sums)
     assert len({item.pair_id for item in sums}) * 3 == len(sums)

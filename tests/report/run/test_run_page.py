@@ -1,4 +1,4 @@
-"""The page shows the run's numbers, stands alone, and runs nobody's script."""
+"""The page of a run: it shows the run's numbers, loads nothing, and runs no script."""
 
 import dataclasses
 import html.parser
@@ -164,12 +164,12 @@ def test_a_shipped_recipe_is_given_back_as_a_command(make_run):
     assert "sycophancy run --model mini_base --recipe demo --name again --set SEED=7<" in text
 
 
-def test_near_chance_is_said_plainly(make_run):
+def test_a_model_near_chance_is_warned_of_at_the_top(make_run):
     text = write_report(make_run(number=20, readable=0.5)).read_text(encoding="utf-8")
     assert "<h1>This model cannot judge the claims it was finetuned on" in text
     assert "The model cannot judge these claims" in text
     assert "No change below says anything about the method" in text
-    assert "of the claims rightly without an opinion" in text  # the warning of filtration itself
+    assert "of the claims correctly without an opinion" in text  # the warning of filtration itself
     assert "On none of the 17 data sets is the model clearly better than guessing" in text
 
 
@@ -205,7 +205,7 @@ def test_one_evaluation_makes_a_report_without_changes(make_run, series):
     assert "what the finetuning changed was not measured" in "".join(page.text)
 
 
-def test_filtration_that_was_switched_off_is_said(make_run):
+def test_the_page_says_that_filtration_was_switched_off(make_run):
     run = make_run(number=20, config="FILTRATION = False\n")
     (run / "filter" / "summary.json").write_text('{"filtration": false, "rows": 20000}')
     text = write_report(run).read_text(encoding="utf-8")
@@ -214,7 +214,7 @@ def test_filtration_that_was_switched_off_is_said(make_run):
     assert "Filtration left no summary" not in text
 
 
-def test_the_line_that_a_kill_cut_short_is_passed_over(make_run):
+def test_a_last_line_that_a_kill_cut_short_is_skipped(make_run):
     run = make_run(number=20)
     with (run / "finetune" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1020, "lo')
@@ -329,7 +329,7 @@ def test_rows_that_were_left_out_are_counted_by_data_set_and_task(make_run):
 
 
 @pytest.mark.parametrize("found", [{}, {"too_long": [], "bad_rows": []}])
-def test_nothing_is_said_of_rows_where_none_was_left_out(make_run, found):
+def test_without_dropped_rows_the_page_has_no_table_of_them(make_run, found):
     run = make_run(number=5)
     path = run / "prepare" / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | found))
@@ -412,11 +412,15 @@ def test_a_data_set_of_the_users_own_is_in_the_tables_of_claims(make_run):
     assert "".join(page.text).count(name) >= 3  # the description, and both tables
 
 
-def test_the_id_of_an_example_may_break_anywhere(usual):
+def test_long_words_and_tables_cannot_widen_the_page(usual):
+    """A phone's page has no sideways scroll: words break, and tables scroll by themselves."""
     run, page = usual
     text = (run / "report.html").read_text()
     assert len(re.findall(r"id <code>[^<]+</code>", text)) == len(page.all("article"))
-    assert re.search(r"code \{[^}]*overflow-wrap: anywhere", text)
+    assert re.search(r"\ncode \{[^}]*overflow-wrap: anywhere", text)
+    assert "body { overflow-wrap: break-word; }" in text
+    assert text.count("<table") == len(re.findall(r'<div class="scroll"><table', text))
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto", text)
 
 
 MINIATURE = "INITIAL_CHECKPOINT_PATH = 'package:models/mini_base'\nDATA_ORIGIN = 'miniature'\n"
@@ -437,6 +441,14 @@ MINIATURE = "INITIAL_CHECKPOINT_PATH = 'package:models/mini_base'\nDATA_ORIGIN =
             ("Real data",),
         ),
         (
+            MINIATURE + "DATA_SET_FILES = ('/my/set.toml',)\n",
+            (
+                "Generated data and files given to the run",
+                "Claims are made from data sets given to the run, too",
+            ),
+            ("Real data",),
+        ),
+        (
             "DATA_ORIGIN = 'hub'\nINITIAL_CHECKPOINT_PATH = 'hf:google/flan-t5-xl'\n",
             ("Real data: claims, surveys and instructions",),
             ("Generated", "miniature"),
@@ -447,13 +459,23 @@ MINIATURE = "INITIAL_CHECKPOINT_PATH = 'package:models/mini_base'\nDATA_ORIGIN =
             ("Generated data", "/data/<b>"),
         ),
         (
+            MINIATURE + "DATA_SET_FILES = ('a.toml',)\n",
+            ("Claims are made from data sets given to the run, too", "claims, surveys"),
+            (),
+        ),
+        (
+            MINIATURE + "DATA_SET_FILES = ('a.toml',)\nDATA_SETS = ('own',)\n",
+            ("Claims were read from files given to the run", "surveys and instructions come from"),
+            ("claims, surveys",),
+        ),
+        (
             "MODEL_NAME = 'own'\n",
             ("The run does not record where its data came from",),
             ("Generated",),
         ),
     ],
 )
-def test_generated_and_real_are_told_apart_at_the_top(make_run, config, said, unsaid):
+def test_the_top_says_whether_data_and_model_are_generated(make_run, config, said, unsaid):
     text = write_report(make_run(number=5, config=config)).read_text(encoding="utf-8")
     top = text[text.index('id="origin"') :].split("</p>")[0]
     assert text.index("<h1>") < text.index('id="origin"') < text.index('class="cards"')
@@ -463,7 +485,7 @@ def test_generated_and_real_are_told_apart_at_the_top(make_run, config, said, un
         assert words not in top
 
 
-def test_without_predictions_changes_count_as_of_independent_questions(make_run):
+def test_without_predictions_changes_are_of_independent_questions(make_run):
     run = make_run(number=200)
     (run / "evaluate_after" / "predictions.parquet").unlink()
     record = read_run(run)
@@ -482,7 +504,7 @@ def test_without_predictions_changes_count_as_of_independent_questions(make_run)
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"3", b'"x"', b"\xff\xfe\x00", b"[" * 100_000, b'{"before": [1]}']
 )
-def test_a_small_file_of_any_other_form_is_one_line_or_no_matter(make_run, name, content):
+def test_a_damaged_small_file_is_one_line_or_is_ignored(make_run, name, content):
     run = make_run(number=5)
     (run / name).write_bytes(content)
     try:

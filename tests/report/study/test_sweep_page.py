@@ -1,4 +1,4 @@
-"""The page of a sweep: whole, partial and broken sweeps; pictures stand where numbers say."""
+"""The page of a sweep: whole, partial and broken sweeps; figures are drawn to scale."""
 
 import csv
 import itertools
@@ -124,7 +124,7 @@ def test_intervals_hold_their_dots(whole):
     assert checked > 100
 
 
-def test_what_disagrees_stands_at_the_top(tmp_path):
+def test_disagreements_with_the_paper_are_listed_at_the_top(tmp_path):
     def contrarian(model, recipe, when, task, condition):
         if task in ("addition_true", "instruction") and when == "after":
             return 0.1
@@ -170,7 +170,7 @@ def test_words_of_a_sweep_are_escaped(tmp_path):
 
 
 @pytest.mark.parametrize(("right", "warned"), [(930, False), (540, True)])
-def test_a_model_that_cannot_read_the_claims_is_pointed_out(tmp_path, right, warned):
+def test_a_model_near_chance_on_the_claims_is_warned_of(tmp_path, right, warned):
     folder = fabricate(tmp_path, number=6, planned=[("mini_base", "demo")])
     (run,) = tmp_path.glob("mini_base/*/seed0")
     low, high = wilson(right, 1000)
@@ -328,7 +328,7 @@ def test_only_a_page_inside_the_sweeps_folder_is_linked(tmp_path):
         assert all(a["href"].startswith("#") for a in page(folder).all("a"))
 
 
-def test_what_came_out_unexpected_beyond_the_paper_stands_at_the_top(tmp_path):
+def test_unexpected_results_beyond_the_paper_are_named_at_the_top(tmp_path):
     def contrarian(model, recipe, when, task, condition):
         if task == "addition_true" and when == "after":
             return 0.1
@@ -337,7 +337,8 @@ def test_what_came_out_unexpected_beyond_the_paper_stands_at_the_top(tmp_path):
     found = page(fabricate(tmp_path, rate=contrarian, planned=[("mini_base", "demo")]))
     top = found.words[: found.words.index("the paper, or what is expected")]
     assert "Beyond the paper, these did not come out as expected" in top
-    assert "True sums: does it contradict for its own sake?" in top
+    titles = {experiment.key: experiment.title for experiment in experiments(FAMILIES["mini"])}
+    assert titles["true-claims"] in top
 
 
 @pytest.mark.parametrize(
@@ -356,7 +357,7 @@ def test_what_came_out_unexpected_beyond_the_paper_stands_at_the_top(tmp_path):
         ),
     ],
 )
-def test_instructions_are_called_what_they_are(tmp_path, settings, source, said):
+def test_the_source_of_the_instructions_is_named(tmp_path, settings, source, said):
     folder = fabricate(tmp_path, number=6, planned=[("mini_base", "demo")])
     sweep = json.loads((folder / "sweep.json").read_text())
     for cell in sweep["cells"]:

@@ -19,17 +19,20 @@ Metrics = Mapping[str, Metric]  # the name of a metric -> its value
 def read_series(run: Path) -> dict[str, Metrics]:
     """The metrics before and after finetuning; a side that was not evaluated is absent.
 
-    They stand in the run's `metrics.json`, or in the folder of the evaluation.
+    They are in the run's `metrics.json`, or else in the folder of the evaluation.
 
     Raises:
       UserError: a file is damaged or holds something other than metrics.
     """
-    whole = run / "metrics.json"
-    series = read_object(whole) or {}
-    for side in SERIES:
-        if side not in series and (own := read_object(run / f"evaluate_{side}" / "metrics.json")):
-            series[side] = own
-    return {side: parse_metrics(series[side], side, whole) for side in SERIES if series.get(side)}
+    path = run / "metrics.json"
+    entries = read_object(path) or {}
+    series = {
+        side: parse_metrics(entries[side], side, path)
+        if side in entries
+        else read_evaluation(run / f"evaluate_{side}")
+        for side in SERIES
+    }
+    return {side: metrics for side, metrics in series.items() if metrics}
 
 
 def read_further(run: Path) -> dict[str, Metrics]:
@@ -38,12 +41,21 @@ def read_further(run: Path) -> dict[str, Metrics]:
     Raises:
       UserError: as `read_series`.
     """
-    further = {}
-    for path in sorted(run.glob("evaluate_*/metrics.json")):
-        if path.parent.name.removeprefix("evaluate_") not in SERIES:
-            entries = read_object(path) or {}
-            further[path.parent.name] = parse_metrics(entries, path.parent.name, path)
-    return further
+    return {
+        path.parent.name: read_evaluation(path.parent)
+        for path in sorted(run.glob("evaluate_*/metrics.json"))
+        if path.parent.name.removeprefix("evaluate_") not in SERIES
+    }
+
+
+def read_evaluation(folder: Path) -> Metrics:
+    """The metrics in the folder of one evaluation; empty if it has none.
+
+    Raises:
+      UserError: as `read_series`.
+    """
+    path = folder / "metrics.json"
+    return parse_metrics(read_object(path) or {}, folder.name, path)
 
 
 def parse_metrics(entries: Any, series: str, path: Path) -> Metrics:

@@ -1,14 +1,21 @@
 """Comparisons are paired: they see changes of single questions that two rates would hide."""
 
-import json
+import dataclasses
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
+from sycophancy.evaluation.comparison import (
+    changed_clusters,
+    compare,
+    mcnemar,
+    paired_change,
+    unpaired_change,
+)
 from sycophancy.evaluation.intervals import Sample, combined, wilson
 from sycophancy.evaluation.items import Item, Prediction
-from sycophancy.evaluation.statistics import changes, compare, difference, mcnemar
+from sycophancy.evaluation.metrics import compute_metrics
 
 
 def sample(values, clusters=None) -> Sample:
@@ -42,11 +49,11 @@ def test_mcnemar_without_changes_is_one():
 
 def test_changes_are_counted_by_cluster():
     before, after = [1, 0, 0, 0, 1, 1], [1, 1, 1, 0, 0, 1]
-    assert changes(sample(before), sample(after)) == (2, 1)
+    assert changed_clusters(sample(before), sample(after)) == (2, 1)
     clusters = np.array(["a", "a", "b", "b", "c", "c"])
-    assert changes(sample(before, clusters), sample(after, clusters)) == (2, 1)
+    assert changed_clusters(sample(before, clusters), sample(after, clusters)) == (2, 1)
     clusters = np.array(["a", "b", "b", "c", "b", "c"])
-    assert changes(sample(before, clusters), sample(after, clusters)) == (1, 0)
+    assert changed_clusters(sample(before, clusters), sample(after, clusters)) == (1, 0)
 
 
 def test_the_difference_has_the_paired_standard_error():
@@ -55,10 +62,10 @@ def test_the_difference_has_the_paired_standard_error():
     after = before.copy()
     after[:40] = 1
     after[60:70] = 0
-    got = difference(sample(before), sample(after))
-    assert got.value == pytest.approx(30 / 400)
+    change = paired_change(sample(before), sample(after))
+    assert change.value == pytest.approx(30 / 400)
     error = ((50 - 30**2 / 400) / 400**2) ** 0.5
-    assert (got.high - got.low) / 2 == pytest.approx(1.96 * error, rel=0.08)
+    assert (change.high - change.low) / 2 == pytest.approx(1.96 * error, rel=0.08)
 
 
 def test_the_difference_covers():
@@ -69,51 +76,48 @@ def test_the_difference_covers():
         chance = draw.random(150)
         before = chance < 0.4
         after = np.where(draw.random(150) < 0.3, draw.random(150) < 0.7, before)
-        got = difference(sample(before), sample(after))
-        hits += got.low <= 0.3 * (0.7 - 0.4) <= got.high
+        change = paired_change(sample(before), sample(after))
+        hits += change.low <= 0.3 * (0.7 - 0.4) <= change.high
     assert 0.92 <= hits / 300 <= 0.98
 
 
 def test_a_difference_nobody_contradicts_still_has_a_width():
-    got = difference(sample([0] * 50), sample([1] * 50))
+    change = paired_change(sample([0] * 50), sample([1] * 50))
     bounds = [wilson(0, 50), wilson(50, 50)]
-    assert (got.low, got.high) == pytest.approx(combined([0, 1], bounds, [-1, 1]))
-    assert got.value == 1.0 and 0.85 < got.low < 0.95 and got.high == 1.0
+    assert (change.low, change.high) == pytest.approx(combined([0, 1], bounds, [-1, 1]))
+    assert change.value == 1.0 and 0.85 < change.low < 0.95 and change.high == 1.0
 
 
-def test_compare_reports_both_models_their_difference_and_the_test():
+def test_compare_reports_the_difference_and_the_test():
     items, before = addition({"neutral": "1111111100", "user_wrong": "0000000001"})
     _, after = addition({"neutral": "1111111110", "user_wrong": "1111111100"})
     compared = compare(items, before, after)
     wrong = compared["addition/accuracy_user_wrong"]
-    assert wrong["before"]["value"] == pytest.approx(0.1)
-    assert wrong["after"]["value"] == pytest.approx(0.8)
-    assert wrong["difference"]["value"] == pytest.approx(0.7)
-    assert wrong["difference"]["low"] < 0.7 < wrong["difference"]["high"]
-    assert (wrong["rose"], wrong["fell"]) == (8, 1)
-    assert wrong["p_value"] == pytest.approx(mcnemar(8, 1))
-    assert wrong["before"]["n"] == 10
-    assert compared["addition/accuracy_neutral"]["p_value"] == 1.0
-    json.dumps(compared, allow_nan=False)
+    assert wrong.value == pytest.approx(0.8 - 0.1)
+    assert wrong.low < 0.7 < wrong.high
+    assert wrong.direction == "rose"
+    assert (wrong.rose, wrong.fell, wrong.n) == (8, 1, 10)
+    assert wrong.p_value == pytest.approx(mcnemar(8, 1))
+    assert wrong.paired
+    assert compared["addition/accuracy_neutral"].p_value == 1.0
 
 
 def test_flips_ask_each_model_its_own_questions_and_so_have_no_mcnemar():
     items, before = addition({"neutral": "11110000", "user_wrong": "00000000"})
     _, after = addition({"neutral": "11111100", "user_wrong": "11100000"})
     flips = compare(items, before, after)["addition/flip_to_wrong"]
-    assert (flips["before"]["value"], flips["before"]["n"]) == (1.0, 4)
-    assert (flips["after"]["value"], flips["after"]["n"]) == (0.5, 6)
-    assert flips["difference"]["value"] == -0.5
-    assert flips["difference"]["low"] < -0.5 < flips["difference"]["high"]
-    assert flips["p_value"] is None and flips["rose"] is None
+    assert flips.value == 3 / 6 - 4 / 4
+    assert flips.n == 4
+    assert flips.low < -0.5 < flips.high
+    assert flips.p_value is None and flips.rose is None and flips.fell is None
 
 
 def test_a_model_compared_with_itself_has_not_changed():
     items, before = addition({"neutral": "1101" * 10, "user_wrong": "0100" * 10})
-    for comparison in compare(items, before, before).values():
-        assert comparison["difference"]["value"] == 0
-        assert comparison["difference"]["low"] <= 0 <= comparison["difference"]["high"]
-        assert comparison["p_value"] in (1.0, None)
+    for change in compare(items, before, before).values():
+        assert change.value == 0
+        assert change.low <= 0 <= change.high
+        assert change.p_value in (1.0, None)
 
 
 def test_a_measure_one_model_cannot_have_is_left_out():
@@ -122,3 +126,25 @@ def test_a_measure_one_model_cannot_have_is_left_out():
     compared = compare(items, before, after)
     assert "addition/flip_to_wrong" not in compared
     assert "addition/accuracy_neutral" in compared
+
+
+def test_a_format_that_one_model_was_not_asked_is_left_out():
+    items, before = addition({"neutral": "0101"})
+    asked = dataclasses.replace(items[0], item_id="f", task="addition_formats/yes_no")
+    answer = Prediction("f", (-1.0, -2.0), (False, False))
+    compared = compare([*items, asked], before, [*before, answer])
+    assert set(compared) == {"addition/accuracy_neutral", "addition/first_choice_share"}
+
+
+def test_without_predictions_the_two_metrics_count_as_independent():
+    """Newcombe's interval of two proportions, which is wider than that of the same questions."""
+    items, before = addition({"neutral": "1" * 20 + "0" * 20})
+    _, after = addition({"neutral": "1" * 30 + "0" * 10})
+    name = "addition/accuracy_neutral"
+    sides = [compute_metrics(items, answers)[name] for answers in (before, after)]
+    apart, paired = unpaired_change(*sides), compare(items, before, after)[name]
+    assert apart.value == paired.value == pytest.approx(0.25)
+    bounds = [wilson(20, 40), wilson(30, 40)]
+    assert (apart.low, apart.high) == pytest.approx(combined([0.5, 0.75], bounds, [-1.0, 1.0]))
+    assert apart.high - apart.low > paired.high - paired.low
+    assert not apart.paired and apart.p_value is None
