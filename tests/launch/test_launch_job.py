@@ -194,7 +194,7 @@ def test_sigterm_to_the_command_reaches_the_script(here):
     stand_in(here / "a program", SAVES)
     job.write(script, here / "job.sh")
     code = (
-        "import sys\nfrom sycophancy.cli.main import main\nfrom sycophancy.launch import job, local\n"
+        "import sys\nfrom sycophancy.cli.main import main\nfrom sycophancy.launch import local\n"
         f"local.program = lambda: {str(here / 'a program')!r}\n"
         "sys.argv = 'sycophancy launch local --go -- run --model mini_base'.split()\nmain()"
     )
