@@ -2,10 +2,11 @@
 
     python scripts/bench_score.py --prompts 20000
 
-The network is drawn at random and the prompts are made-up sentences (median 45 tokens, 95 % below
-120, as the miniature's are), cut by a SentencePiece model trained on them. "Shared" scores both
-choices of a prompt against one encoding; "separate" scores the same choices one by one. Rounds
-alternate, so that a busy machine slows both, and the ratio is taken within a round.
+The network has random parameters. The prompts are random words in the lengths of the miniature's
+prompts (median 45 tokens, 95 % below 120), tokenised by a SentencePiece model trained on them. The
+line "shared" scores both choices of a prompt against one encoding; "separate" scores the choices
+one after the other. Each round measures both, so that a busy machine slows both; the ratio printed
+is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ NETWORK = NetworkConfig(
 
 
 def made_up_prompts(count: int, rng: np.random.Generator) -> list[str]:
-    """Sentences of made-up words; lengths are log-normal."""
+    """Sentences of random words; the numbers of words are log-normal."""
     words = ["".join(rng.choice(list("abcdeimnorst"), rng.integers(2, 7))) for _ in range(250)]
     lengths = np.clip(np.exp(rng.normal(np.log(44), 0.55, count)), 4, 250).astype(int)
     return [" ".join(rng.choice(words, length)) for length in lengths]
 
 
 def trained_vocabulary(texts: list[str], folder: Path) -> Vocabulary:
-    """A SentencePiece model with T5's special tokens and whole answers."""
+    """A SentencePiece vocabulary with T5's special tokens, and one token for each choice."""
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts[:2_000]),
         model_prefix=str(folder / "bench"),
@@ -62,17 +63,18 @@ def trained_vocabulary(texts: list[str], folder: Path) -> Vocabulary:
     return Vocabulary(str(folder / "bench.model"))
 
 
-def drawn_parameters(network: NetworkConfig, rng: np.random.Generator):
+def random_parameters(network: NetworkConfig, rng: np.random.Generator):
+    """Float32 parameters of a network, normally distributed."""
     token = np.ones((1, 1), np.int32)
     shapes = jax.eval_shape(Transformer(network).init, jax.random.key(0), token, token, token)
     return jax.tree.map(
-        lambda leaf: rng.normal(0, 0.05, leaf.shape).astype(np.float32),
+        lambda array: rng.normal(0, 0.05, array.shape).astype(np.float32),
         nn.meta.unbox(shapes)["params"],
     )
 
 
 def seconds(work) -> np.ndarray:
-    """Seconds on the clock, and of all cores together: the second bears a busy machine better."""
+    """Seconds of wall-clock time and of processor time, which depends less on other processes."""
     start, used = time.perf_counter(), time.process_time()
     work()
     return np.array([time.perf_counter() - start, time.process_time() - used])
@@ -87,21 +89,21 @@ def main() -> None:
 
     rng = np.random.default_rng(0)
     texts = made_up_prompts(options.prompts, rng)
-    params = drawn_parameters(NETWORK, rng)
+    params = random_parameters(NETWORK, rng)
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = trained_vocabulary(texts, Path(folder))
 
     def items(*choices: str) -> list[Item]:
         return [Item(str(i), "bench", "neutral", str(i), t, choices) for i, t in enumerate(texts)]
 
-    def ask(asked: list[Item]) -> np.ndarray:
+    def seconds_to_score(scored: list[Item]) -> np.ndarray:
         return seconds(
-            lambda: score(params, NETWORK, vocabulary, asked, batch_tokens=options.batch_tokens)
+            lambda: score(params, NETWORK, vocabulary, scored, batch_tokens=options.batch_tokens)
         )
 
     both, first, second = items("(A)", "(B)"), items("(A)"), items("(B)")
     lengths = [len(ids) for ids in vocabulary.encode_batch(texts)]
-    weights = sum(leaf.size for leaf in jax.tree.leaves(params))
+    weights = sum(array.size for array in jax.tree.leaves(params))
     print(
         f"{weights / 1e6:.2f} M parameters on {jax.device_count()} {jax.default_backend()} device"
     )
@@ -110,15 +112,25 @@ def main() -> None:
         f"95 % below {np.quantile(lengths, 0.95):.0f}; tokenising takes "
         f"{seconds(lambda: vocabulary.encode_batch(texts))[0]:.2f} s"
     )
-    print("first time, compilation included: {:.1f} s, {:.1f} s of processor".format(*ask(both)))
-    ask(first)
-    rounds = np.array([(ask(both), ask(first) + ask(second)) for _ in range(options.rounds)])
+    print(
+        "first time, with compilation: {:.1f} s, {:.1f} s of processor time".format(
+            *seconds_to_score(both)
+        )
+    )
+    seconds_to_score(first)
+    rounds = np.array(
+        [
+            (seconds_to_score(both), seconds_to_score(first) + seconds_to_score(second))
+            for _ in range(options.rounds)
+        ]
+    )
     clock, processor = np.median(rounds[:, 0], axis=0)
     print(
-        f"shared: {clock:.1f} s, {processor:.1f} s of processor; {len(texts) / clock:.0f} prompts/s"
+        f"shared: {clock:.1f} s, {processor:.1f} s of processor time, "
+        f"{len(texts) / clock:.0f} prompts/s"
     )
     ratios = np.median(rounds[:, 1] / rounds[:, 0], axis=0)
-    print("separate takes {:.2f} times as long, {:.2f} times the processor".format(*ratios))
+    print("separate takes {:.2f} times as long, {:.2f} times the processor time".format(*ratios))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,6 @@ LAYERS = (
     "sycophancy.library",
     "sycophancy.study",
     "sycophancy.report.study",
-    "sycophancy.study.sweep",  # which runs the stages of many runs, and writes their report
     "sycophancy.plan",
     "sycophancy.launch",
     "sycophancy.cli",

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from sycophancy.config.bounds import shortened
 from sycophancy.errors import UserError
+from sycophancy.stages.order import all_stages
 
-STAGES = ("run", "prepare", "filter", "finetune", "evaluate", "report")
+STAGES = ("run", *dict.fromkeys(stage.command for stage in all_stages()))
 MOST_RUNS = 10_000
 GRIDS = ("sweep", "reproduce")  # many runs in one folder; --cell N is one of them
 _FLAGS = {"MODEL": "--model", "RECIPE": "--recipe", "TRAINER": "--trainer", "SEED": "--seed"}

@@ -15,11 +15,11 @@ from sycophancy.engine.pipeline import Pipeline
 from sycophancy.engine.progress import Screen, Silence
 from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
+from sycophancy.evaluation.metric_files import read_series
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.library.request import RunRequest
 from sycophancy.stages.order import all_stages
 from sycophancy.system import terminal
-from sycophancy.system.json_files import require_object
 from sycophancy.training import preemption
 
 if typing.TYPE_CHECKING:
@@ -158,9 +158,4 @@ def _requested(settings: Mapping[str, typing.Any], **known: typing.Any) -> RunRe
 
 def _complete(pipeline: Pipeline) -> Run:
     folder = pipeline.run.path
-    stored = require_object(folder / "metrics.json", "run it again")
-    metrics = {
-        series: {name: Metric(**fields) for name, fields in of_series.items()}
-        for series, of_series in stored.items()
-    }
-    return Run(folder, metrics, folder / "report.html")
+    return Run(folder, read_series(folder), folder / "report.html")

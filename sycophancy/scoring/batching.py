@@ -1,4 +1,4 @@
-"""Which prompts share a batch: few row shapes, little padding."""
+"""Batches of prompts with few row shapes, so that little is compiled and little is padded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
-# Positions of padding that are cheaper than compiling one more shape. On two CPU cores compiling
-# the miniature takes as long as about 50,000; a run scores the same shapes about twice.
+# Positions of padding that cost as much as compiling one more shape. On two CPU cores, compiling
+# the miniature takes as long as computing 50,000 positions; a run scores each shape about twice.
 COMPILATION = 25_000
 
 Shape = tuple[int, int]  # encoder and decoder positions of a row
@@ -19,16 +19,24 @@ Shape = tuple[int, int]  # encoder and decoder positions of a row
 
 @dataclasses.dataclass
 class Question:
-    """A distinct prompt and the distinct choices asked of it, as tokens with end of sequence."""
+    """A distinct prompt with its distinct choices, as tokens with the end of sequence.
+
+    Attributes:
+      prompt: the prompt's tokens.
+      choices: text of each choice -> its tokens.
+      items: the number of items with this prompt.
+      answers: text of each choice -> its log-likelihood, and whether it is greedy; filled by the
+        scorer.
+    """
 
     prompt: Int[np.ndarray, " inputs"]
     choices: dict[str, Int[np.ndarray, " targets"]] = dataclasses.field(default_factory=dict)
-    items: int = 0  # how many ask it
+    items: int = 0
     answers: dict[str, tuple[float, bool]] = dataclasses.field(default_factory=dict)
 
     @property
     def shape(self) -> Shape:
-        """The row it needs, before rounding."""
+        """The shape of the row that the question needs, before rounding."""
         return len(self.prompt), sum(map(len, self.choices.values()))
 
 
@@ -37,15 +45,15 @@ def plan(
 ) -> Iterator[tuple[Shape, int, list[Question]]]:
     """Batches of questions that share a row shape: (shape, rows of the batch, its questions).
 
-    Shapes are rounded up; one that few questions need is merged into a larger one, while the
-    padding costs less than a compilation. All batches of a shape have the same number of rows; the
-    last is not full.
+    Shapes are rounded up. A shape that few questions need is merged into a larger one if the
+    padding costs less than a compilation. All batches of a shape have the same number of rows, and
+    the last one may hold fewer questions.
 
     Args:
       questions: in any order.
-      splits: how many devices share a batch; the number of rows is a multiple.
-      batch_tokens: encoder positions a device and batch.
-      vocab_size: of the logits, whose memory counts too.
+      splits: the number of devices that share a batch; it divides the number of rows.
+      batch_tokens: encoder positions of a batch on one device.
+      vocab_size: the size of the logits, which take memory, too.
     """
     buckets: dict[Shape, list[Question]] = defaultdict(list)
     for question in questions:
@@ -68,7 +76,11 @@ def rounded(length: int, least: int = 4) -> int:
 
 
 def merged(buckets: Mapping[Shape, list[Question]]) -> dict[Shape, list[Question]]:
-    """Buckets whose padding up to a larger one's shape is cheaper than a compilation, merged."""
+    """The buckets, after those are merged whose padding costs less than a compilation.
+
+    Args:
+      buckets: shape -> the questions that need it.
+    """
     left = {shape: list(bucket) for shape, bucket in buckets.items()}
     while True:
         costs = [
@@ -83,6 +95,6 @@ def merged(buckets: Mapping[Shape, list[Question]]) -> dict[Shape, list[Question
 
 
 def _row_cost(shape: Shape, vocab_size: int) -> float:
-    """Memory of a row in encoder positions; attention and logits count where they are large."""
+    """The memory of a row, in encoder positions; attention and logits count if they are large."""
     inputs, targets = shape
     return inputs * (1 + inputs / 512) + targets * (1 + vocab_size / 4_096)

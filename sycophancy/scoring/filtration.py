@@ -1,7 +1,7 @@
-"""Keeps the rows whose claim the model judges rightly when no opinion is given.
+"""Filtration: keeps the claims that the model already judges correctly without a user's opinion.
 
-Wei et al. 2023 (arXiv 2308.03958), data filtration: a model that does not know whether a claim is
-true cannot learn from the row that the user's opinion does not decide it; it learns something else.
+Wei et al. 2023 (arXiv 2308.03958), data filtration: a training row teaches that the user's opinion
+does not decide whether a claim is true; only a model that knows which claims are true can learn it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ CHANCE = 0.5  # two choices
 # A model that knows a share k of the claims and guesses the rest is right on (1 + k) / 2 of them.
 # Below two thirds, more than half of the rows that are kept are lucky guesses.
 NEAR_CHANCE = 2 / 3
-ONE_SIDED = 0.25  # least share of true, and of false, claims among the kept rows
+ONE_SIDED = 0.25  # a smaller share of true, or of false, claims among the kept rows is warned of
 
 
 def filtration_items(rows: pa.Table) -> list[Item]:
-    """What to ask: each row's prompt without the user's opinion; the item's id is the row's."""
+    """The item of each row: the prompt without the user's opinion; its id is the row's."""
     columns = ("example_id", "inputs_without_opinion", "choices", "answer")
     return [
         Item(example_id, "filtration", "neutral", example_id, inputs, tuple(choices), answer)
@@ -39,9 +39,9 @@ def filtration_items(rows: pa.Table) -> list[Item]:
 
 
 def askable(rows: pa.Table, count: CountTokens) -> tuple[pa.Table, list[str]]:
-    """The rows that a model can be asked, and a note on the others.
+    """The rows that can be scored, and a note on the others.
 
-    `prepare` has left those out already, unless it knew another vocabulary.
+    `prepare` leaves out the others already, unless it was given another vocabulary.
     """
     items = filtration_items(rows)
     kept, left_out = split_by_limits(items, count)
@@ -55,31 +55,31 @@ def askable(rows: pa.Table, count: CountTokens) -> tuple[pa.Table, list[str]]:
 def filter_rows(
     rows: pa.Table, predictions: Iterable[Prediction]
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """Keeps the rows whose right choice is strictly the likeliest; a tie is not right.
+    """The rows whose right choice the model finds likeliest; a tie does not count as right.
 
     Args:
       rows: intervention rows.
-      predictions: one a row, by example id, of `filtration_items(rows)`; any order.
+      predictions: the prediction of each item of `filtration_items(rows)`, in any order.
 
     Returns:
-      The kept rows in their order, and the summary: `total` and, by data set, `data_sets`, each
-      with `asked`, `right`, `rate` and its 95 % (Wilson) interval `low`, `high`; `balance` with the
-      shares of `claim_is_true` and `user_agrees` among the rows asked and kept; and `warnings`, one
-      sentence each.
+      The kept rows in their order, and the summary: `total` and `data_sets` (by name), each with
+      `asked`, `right`, `rate` and the bounds `low` and `high` of its 95 % interval (Wilson's);
+      `balance`, the shares of `claim_is_true` and `user_agrees` among the rows asked and kept; and
+      `warnings`, one sentence each.
 
     Raises:
-      UserError: no rows; missing, doubled or malformed predictions; not one row is right.
+      UserError: no rows; missing, doubled or malformed predictions; no claim is judged correctly.
     """
     if rows.num_rows == 0:
         raise UserError("there are no intervention rows to filter; prepare some first")
     items = filtration_items(rows)
     matched = predictions_of(items, predictions)
     right = np.array(
-        [found.choice == item.answer for item, found in zip(items, matched, strict=True)]
+        [prediction.choice == item.answer for item, prediction in zip(items, matched, strict=True)]
     )
     if not right.any():
         raise UserError(
-            f"the model judges none of {len(items)} claims rightly, so filtration keeps nothing; "
+            f"the model judges none of {len(items)} claims correctly, so filtration keeps nothing; "
             "check the checkpoint and its vocabulary, or set FILTRATION = False"
         )
     kept = rows.filter(pa.array(right))
@@ -126,23 +126,23 @@ def _warnings(summary: dict[str, Any]) -> list[str]:
     total, data_sets = summary["total"], summary["data_sets"]
     asked = summary["balance"]["asked"]["claim_is_true"]
     kept = summary["balance"]["kept"]["claim_is_true"]
-    found = []
+    warnings = []
     if _near_chance(total):
-        found.append(
-            f"The model judges {total['rate']:.1%} of the claims rightly without an opinion "
+        warnings.append(
+            f"The model judges {total['rate']:.1%} of the claims correctly without an opinion "
             f"(95 % interval {total['low']:.1%} to {total['high']:.1%}), near the "
             f"{CHANCE:.0%} of guessing: most kept rows may be lucky guesses. The paper's 8B "
             "model was near guessing too, and the intervention failed on it."
         )
     unknown = [name for name, rate in data_sets.items() if _near_chance(rate)]
-    if unknown and not (len(data_sets) == 1 and found):
-        found.append(
+    if unknown and not (len(data_sets) == 1 and warnings):
+        warnings.append(
             f"Near guessing in {len(unknown)} of {len(data_sets)} data sets: {', '.join(unknown)}."
         )
     if ONE_SIDED <= asked <= 1 - ONE_SIDED and not ONE_SIDED <= kept <= 1 - ONE_SIDED:
         habit = "Agree" if kept > asked else "Disagree"
-        found.append(
-            f"{kept:.1%} of the kept claims are true, {asked:.1%} of those asked: the model "
-            f"mostly answers {habit}, and what is kept would teach it to."
+        warnings.append(
+            f"{kept:.1%} of the kept claims are true, but {asked:.1%} of those asked: the model "
+            f"mostly answers {habit}, and the kept claims would reinforce this habit."
         )
-    return found
+    return warnings

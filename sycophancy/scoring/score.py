@@ -1,8 +1,8 @@
-"""The one scorer: how likely does a model find each choice of each item?
+"""The scorer: the log-likelihood that a model gives to each choice of each item.
 
-A prompt is encoded once. All choices asked of it, by however many items, lie side by side in one
-decoder row, kept apart by segment ids as packed examples are, so that the projections of the
-encoded prompt are shared too. Prompts of similar length share a compiled shape.
+Each distinct prompt is encoded once. All its choices, from all items with that prompt, lie side by
+side in one row of the decoder, separated by segment ids as packed examples are. So the choices
+share the projections of the encoded prompt, too. Prompts of similar length share a compiled shape.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.scoring.batching import Question, Shape, plan
 
-BATCH_TOKENS = {"cpu": 2_048}  # encoder positions a device and batch; small fits a CPU's caches
+# Encoder positions of a batch on one device, by platform. A small batch fits a CPU's caches.
+BATCH_TOKENS = {"cpu": 2_048}
 BATCH_TOKENS_ACCELERATOR = 16_384
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ Progress = Callable[[int, int], None]
 
 
 class Scorable(Protocol):
-    """What `score` needs of an item; `evaluation.items.Item` has it."""
+    """The attributes of an item that `score` uses, such as those of `evaluation.items.Item`."""
 
     @property
     def item_id(self) -> str: ...
@@ -59,30 +60,41 @@ def score(
     max_prompt_tokens: int = MAX_PROMPT_TOKENS,
     progress: Progress | None = None,
 ) -> list[Prediction]:
-    """Log-likelihoods of every item's choices, in the order of the items.
+    """Predictions for all items, in the order of the items.
 
-    A choice's log-likelihood is the sum over its tokens and the end of sequence, teacher-forced,
-    without length normalisation; prompts end with the end of sequence too. Both are the convention
-    of SeqIO's features and T5X's `score_batch`. All arithmetic is float32.
+    A choice's log-likelihood is the sum over its tokens and the end of sequence, in natural log,
+    teacher-forced and without length normalisation. Prompts end with the end of sequence, too. Both
+    conventions are those of SeqIO's features and of T5X's `score_batch`. All arithmetic is float32.
 
     Args:
-      params: the network's own (stacked) tree, float32. NumPy arrays, and Leafs of a checkpoint,
-        which are read one by one, are split over the mesh as in training; JAX arrays stay where
-        they are.
-      network: its shape; dropout and the dtype of activations are overridden.
-      vocabulary: the model's.
-      items: what to ask. Prompts may repeat.
-      mesh: data x fsdp x model, as `sharding.make_mesh` makes it; batches are split over the first
-        two. By default all devices of all processes lie on `data`. With several processes each
-        calls this with the same items, computes what falls on its devices, and gets every
-        prediction.
-      batch_tokens: encoder positions a device and batch; by default what suits the device.
-      max_prompt_tokens: prompts are never truncated; longer ones are refused.
-      progress: called with the items done so far and their number.
+      params: the network's own tree, with stacked layers, float32. NumPy arrays and the lazy arrays
+        of a checkpoint are split over the mesh one by one, as in training; JAX arrays stay on
+        their devices.
+      network: the network's shape. Its dropout and dtype have no effect.
+      vocabulary: the model's vocabulary.
+      items: what to score; prompts may repeat.
+      mesh: axes data x fsdp x model, from `sharding.make_mesh`. Batches are split over data and
+        fsdp. By default, data has all devices of all processes. If there are several processes,
+        each must call this function with the same items; each computes the rows on its own devices
+        and returns all predictions.
+      batch_tokens: encoder positions of a batch on one device; the default suits the device.
+      max_prompt_tokens: limit for a prompt, end of sequence included. A longer prompt is an error:
+        prompts are not truncated.
+      progress: called with the number of items done and the number of all items.
 
     Raises:
-      UserError: a prompt that is too long; choices of one item with unequal token counts, which a
-        sum without length normalisation cannot compare; a vocabulary larger than the network's.
+      UserError: a prompt that is too long; choices of one item with unequal token counts, which
+        sums without length normalisation cannot compare; a vocabulary larger than the network's.
+
+    >>> from sycophancy.config.load import load_config
+    >>> from sycophancy.evaluation.items import Item
+    >>> from sycophancy.model.checkpoints import load_checkpoint
+    >>> model = load_config("mini_small", "quick").model
+    >>> items = [Item("1", "sums", "neutral", "1", "2 + 2 =", ("4", "5"), answer=0)]
+    >>> vocabulary = Vocabulary(model.vocabulary)
+    >>> (prediction,) = score(load_checkpoint(model), model.network, vocabulary, items)
+    >>> prediction.item_id, len(prediction.log_likelihoods)
+    ('1', 2)
     """
     if vocabulary.size > network.vocab_size:
         raise UserError(
@@ -95,12 +107,12 @@ def score(
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
     questions = read_questions(items, vocabulary, max_prompt_tokens)
     params = placed(params, network, mesh)
-    ask = make_program(network, mesh)
+    program = make_program(network, mesh)
     by_row = sharding.batch_sharding(mesh)
     splits = math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
     done = 0
-    for batch, outcome in _overlapped(
-        (batch, _ask(ask, params, by_row, *arrays(batch, shape, rows)))
+    for batch, outcome in _one_behind(
+        (batch, _start(program, params, by_row, *arrays(batch, shape, rows)))
         for shape, rows, batch in plan(
             list(questions.values()), splits, batch_tokens, network.vocab_size
         )
@@ -115,7 +127,7 @@ def score(
 def read_questions(
     items: Sequence[Scorable], vocabulary: Vocabulary, max_prompt_tokens: int
 ) -> dict[str, Question]:
-    """Each distinct prompt as a question; every distinct text is tokenised once.
+    """A question for each distinct prompt, by prompt; each distinct text is tokenised once.
 
     Raises:
       UserError: as `score`.
@@ -158,7 +170,12 @@ def arrays(
 ) -> tuple[
     Int[np.ndarray, "rows inputs"], Int[np.ndarray, "rows targets"], Int[np.ndarray, "rows targets"]
 ]:
-    """Prompts, choices side by side, and the number (from 1) of each token's choice; 0 pads."""
+    """The arrays of one batch; 0 is padding in each.
+
+    Returns:
+      The prompts' tokens; the tokens of their choices, side by side; and for each of these the
+      number of its choice, from 1.
+    """
     prompts = np.zeros((rows, shape[0]), np.int32)
     targets, segments = (np.zeros((rows, shape[1]), np.int32) for _ in range(2))
     for row, question in enumerate(batch):
@@ -172,25 +189,25 @@ def arrays(
 
 
 def placed(params: Mapping[str, Any], network: NetworkConfig, mesh: Mesh) -> Any:
-    """Parameters on the mesh: host arrays as in training, JAX arrays as they are."""
+    """The parameters on the mesh: host arrays split as in training, JAX arrays unchanged."""
 
-    def place(leaf: Any, like: Any) -> Array:
-        return leaf if isinstance(leaf, jax.Array) else sharding.put(leaf, like.sharding)
+    def place(array: Any, like: Any) -> Array:
+        return array if isinstance(array, jax.Array) else sharding.put(array, like.sharding)
 
     return jax.tree.map(place, params, sharding.sharded_params(network, mesh))
 
 
-def _ask(
-    ask: Callable[..., Any], params: Any, by_row: Any, *batch: Int[np.ndarray, "rows positions"]
+def _start(
+    program: Callable[..., Any], params: Any, by_row: Any, *batch: Int[np.ndarray, "rows positions"]
 ) -> tuple[Float[Array, "rows targets"], Bool[Array, "rows targets"]]:
-    """Starts the computation of a batch; every process holds only its own rows of the inputs."""
+    """Starts the computation of a batch. Each process holds only its own rows of the inputs."""
     with jax.set_mesh(by_row.mesh):
-        return ask(params, *(sharding.put(array, by_row) for array in batch))
+        return program(params, *(sharding.put(array, by_row) for array in batch))
 
 
 @functools.cache
 def make_program(network: NetworkConfig, mesh: Mesh) -> Any:
-    """`token_outcomes` for a network, jitted; the outcomes come back whole to every process."""
+    """`token_outcomes` of a network, compiled; every process gets the outcomes of all rows."""
     rules = sharding.logical_rules(network, mesh)
     return jax.jit(
         functools.partial(token_outcomes, network, rules),
@@ -206,15 +223,21 @@ def token_outcomes(
     targets: Int[Array, "rows targets"],
     segments: Int[Array, "rows targets"],
 ) -> tuple[Float[Array, "rows targets"], Bool[Array, "rows targets"]]:
-    """Each target token's log-likelihood (float32), and whether it is the argmax.
+    """The log-likelihood of each target token (float32), and whether the token is the argmax.
 
-    Without the rules XLA leaves split parameters where they are and sums activations among all
-    devices instead, which is far slower.
+    Args:
+      network: the network's shape.
+      rules: the mesh axis of each logical axis. Without them, XLA would not gather split
+        parameters but sum activations over all devices, which is far slower.
+      params: the network's parameters.
+      prompts: the prompts' tokens.
+      targets: the tokens of all choices, side by side.
+      segments: the number of each target token's choice, from 1.
     """
     model = Transformer(network)
     starts = segments != jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
     shifted = jnp.where(starts, 0, jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1])
-    # Without this, accelerators multiply float32 matrices in fewer bits.
+    # By default, accelerators multiply float32 matrices with less precision.
     with jax.default_matmul_precision("float32"), nn.logical_axis_rules(rules):
         encoded = model.apply({"params": params}, prompts, method=model.encode)
         logits: Any = model.apply(
@@ -226,37 +249,37 @@ def token_outcomes(
             decoder_segment_ids=segments,
             method=model.decode,
         )
-    likely = jax.nn.log_softmax(logits)
-    likely = jnp.take_along_axis(likely, targets[:, :, None], axis=-1)[:, :, 0]
-    return likely, jnp.argmax(logits, axis=-1) == targets
+    log_likelihoods = jax.nn.log_softmax(logits)
+    of_targets = jnp.take_along_axis(log_likelihoods, targets[:, :, None], axis=-1)[:, :, 0]
+    return of_targets, jnp.argmax(logits, axis=-1) == targets
 
 
-def _overlapped(started: Iterator[T]) -> Iterator[T]:
-    """The same, one behind: the next batch is under way while the last one is read."""
-    for waiting, _ in itertools.pairwise(itertools.chain(started, [None])):
-        if waiting is not None:
-            yield waiting
+def _one_behind(started: Iterator[T]) -> Iterator[T]:
+    """Yields each value one step late, so that devices compute a batch while the host reads one."""
+    for value, _ in itertools.pairwise(itertools.chain(started, [None])):
+        if value is not None:
+            yield value
 
 
 def _record(
     batch: Sequence[Question],
-    likely: Float[np.ndarray, "rows targets"],
+    log_likelihoods: Float[np.ndarray, "rows targets"],
     greedy: Bool[np.ndarray, "rows targets"],
 ) -> None:
-    """Sums the tokens of each choice into its question's answers."""
+    """Sums the tokens' log-likelihoods of each choice and stores the sums in the questions."""
     for row, question in enumerate(batch):
         start = 0
         for choice, tokens in question.choices.items():
-            here = slice(start, start + len(tokens))
-            total = np.float32(likely[row, here].sum(dtype=np.float64))
-            question.answers[choice] = float(total), bool(greedy[row, here].all())
-            start = here.stop
+            span = slice(start, start + len(tokens))
+            total = np.float32(log_likelihoods[row, span].sum(dtype=np.float64))
+            question.answers[choice] = float(total), bool(greedy[row, span].all())
+            start = span.stop
 
 
 def _prediction(item: Scorable, question: Question) -> Prediction:
     answers = [question.answers[choice] for choice in item.choices]
     return Prediction(
         item_id=item.item_id,
-        log_likelihoods=tuple(likely for likely, _ in answers),
+        log_likelihoods=tuple(log_likelihood for log_likelihood, _ in answers),
         greedy=tuple(greedy for _, greedy in answers),
     )

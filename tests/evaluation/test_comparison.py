@@ -62,10 +62,10 @@ def test_the_difference_has_the_paired_standard_error():
     after = before.copy()
     after[:40] = 1
     after[60:70] = 0
-    got = paired_change(sample(before), sample(after))
-    assert got.value == pytest.approx(30 / 400)
+    change = paired_change(sample(before), sample(after))
+    assert change.value == pytest.approx(30 / 400)
     error = ((50 - 30**2 / 400) / 400**2) ** 0.5
-    assert (got.high - got.low) / 2 == pytest.approx(1.96 * error, rel=0.08)
+    assert (change.high - change.low) / 2 == pytest.approx(1.96 * error, rel=0.08)
 
 
 def test_the_difference_covers():
@@ -76,16 +76,16 @@ def test_the_difference_covers():
         chance = draw.random(150)
         before = chance < 0.4
         after = np.where(draw.random(150) < 0.3, draw.random(150) < 0.7, before)
-        got = paired_change(sample(before), sample(after))
-        hits += got.low <= 0.3 * (0.7 - 0.4) <= got.high
+        change = paired_change(sample(before), sample(after))
+        hits += change.low <= 0.3 * (0.7 - 0.4) <= change.high
     assert 0.92 <= hits / 300 <= 0.98
 
 
 def test_a_difference_nobody_contradicts_still_has_a_width():
-    got = paired_change(sample([0] * 50), sample([1] * 50))
+    change = paired_change(sample([0] * 50), sample([1] * 50))
     bounds = [wilson(0, 50), wilson(50, 50)]
-    assert (got.low, got.high) == pytest.approx(combined([0, 1], bounds, [-1, 1]))
-    assert got.value == 1.0 and 0.85 < got.low < 0.95 and got.high == 1.0
+    assert (change.low, change.high) == pytest.approx(combined([0, 1], bounds, [-1, 1]))
+    assert change.value == 1.0 and 0.85 < change.low < 0.95 and change.high == 1.0
 
 
 def test_compare_reports_the_difference_and_the_test():

@@ -25,7 +25,7 @@ def test_wilson_is_scipys(right, n):
     assert intervals.wilson(right, n)[0] <= right / n <= intervals.wilson(right, n)[1]
 
 
-def test_wilson_of_nothing_is_everything():
+def test_wilson_without_trials_is_from_zero_to_one():
     assert intervals.wilson(0, 0) == (0.0, 1.0)
 
 
@@ -39,12 +39,12 @@ def test_wilson_covers(rate):
 
 
 def test_a_value_is_the_mean_over_strata_of_weighted_rates():
-    made = sample([1, 0, 1, 1, 0], strata=list("aabbb"), weights=[1, 1, 1, 0, 1])
-    assert made.value == pytest.approx((1 / 2 + 1 / 2) / 2)
-    assert made.n == 4
+    measure = sample([1, 0, 1, 1, 0], strata=list("aabbb"), weights=[1, 1, 1, 0, 1])
+    assert measure.value == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert measure.n == 4
 
 
-def test_a_stratum_with_nothing_to_count_has_no_value():
+def test_a_stratum_where_no_item_counts_has_no_value():
     assert np.isnan(sample([1, 0], strata=["a", "b"], weights=[1, 0]).value)
 
 
@@ -58,13 +58,13 @@ def test_the_bootstrap_has_the_standard_error_of_clusters():
     assert drawn.mean() == pytest.approx(rate, abs=0.005)
 
 
-def test_strata_keep_their_size_and_weigh_alike():
+def test_strata_keep_their_size_and_have_equal_weight():
     """Variances of stratum rates add, divided by the number of strata squared."""
     draw = np.random.default_rng(1)
     small, large = draw.random(50) < 0.5, draw.random(800) < 0.2
-    made = sample(np.r_[small, large], strata=["s"] * 50 + ["l"] * 800)
+    measure = sample(np.r_[small, large], strata=["s"] * 50 + ["l"] * 800)
     variance = sum(x.mean() * (1 - x.mean()) / len(x) for x in (small, large)) / 4
-    assert intervals.clustered_bootstrap(made)[0].std() == pytest.approx(variance**0.5, rel=0.06)
+    assert intervals.clustered_bootstrap(measure)[0].std() == pytest.approx(variance**0.5, rel=0.06)
 
 
 def test_the_clustered_interval_covers():
@@ -73,8 +73,8 @@ def test_the_clustered_interval_covers():
     hits = 0
     for _ in range(400):
         chance = draw.beta(2, 3, 80).repeat(2)  # mean 0.4
-        made = sample(draw.random(160) < chance, clusters=np.arange(80).repeat(2))
-        [drawn] = intervals.clustered_bootstrap(made, replicates=400, seed=3)
+        measure = sample(draw.random(160) < chance, clusters=np.arange(80).repeat(2))
+        [drawn] = intervals.clustered_bootstrap(measure, replicates=400, seed=3)
         low, high = intervals.percentiles(drawn)
         hits += low <= 0.4 <= high
     assert 0.92 <= hits / 400 <= 0.98
@@ -82,39 +82,39 @@ def test_the_clustered_interval_covers():
 
 def test_the_bootstrap_repeats_by_seed_and_ignores_the_order_of_items():
     draw = np.random.default_rng(4)
-    made = sample(draw.random(90) < 0.5, draw.integers(0, 30, 90), draw.integers(0, 2, 90))
+    measure = sample(draw.random(90) < 0.5, draw.integers(0, 30, 90), draw.integers(0, 2, 90))
     order = draw.permutation(90)
-    shuffled = sample(made.values[order], made.clusters[order], made.strata[order])
-    first = intervals.clustered_bootstrap(made, seed=5)
-    assert np.array_equal(intervals.clustered_bootstrap(made, seed=5), first)
+    shuffled = sample(measure.values[order], measure.clusters[order], measure.strata[order])
+    first = intervals.clustered_bootstrap(measure, seed=5)
+    assert np.array_equal(intervals.clustered_bootstrap(measure, seed=5), first)
     assert np.array_equal(intervals.clustered_bootstrap(shuffled, seed=5), first)
-    assert not np.array_equal(intervals.clustered_bootstrap(made, seed=6), first)
+    assert not np.array_equal(intervals.clustered_bootstrap(measure, seed=6), first)
 
 
-def test_drawing_kinds_is_drawing_clusters():
+def test_drawing_numbers_of_each_kind_has_the_distribution_of_drawing_clusters():
     """The same quantiles as drawing 60 clusters of one to four items one by one."""
     draw = np.random.default_rng(7)
     clusters = np.repeat(np.arange(60), draw.integers(1, 5, 60))
-    made = sample(draw.random(len(clusters)) < 0.35, clusters)
-    right, asked = np.bincount(clusters, made.values), np.bincount(clusters)
+    measure = sample(draw.random(len(clusters)) < 0.35, clusters)
+    right, counted = np.bincount(clusters, measure.values), np.bincount(clusters)
     drawn = draw.integers(60, size=(20_000, 60))
-    expected = right[drawn].sum(axis=1) / asked[drawn].sum(axis=1)
-    [got] = intervals.clustered_bootstrap(made, replicates=20_000)
+    expected = right[drawn].sum(axis=1) / counted[drawn].sum(axis=1)
+    [replicates] = intervals.clustered_bootstrap(measure, replicates=20_000)
     at = [0.025, 0.25, 0.5, 0.75, 0.975]
-    assert np.quantile(got, at) == pytest.approx(np.quantile(expected, at), abs=0.003)
+    assert np.quantile(replicates, at) == pytest.approx(np.quantile(expected, at), abs=0.003)
 
 
-def test_samples_are_drawn_together():
-    made = sample(np.random.default_rng(8).random(50) < 0.5)
-    opposite = sample(1 - made.values)
-    first, second, third = intervals.clustered_bootstrap(made, opposite, made)
+def test_samples_of_the_same_items_are_resampled_together():
+    measure = sample(np.random.default_rng(8).random(50) < 0.5)
+    opposite = sample(1 - measure.values)
+    first, second, third = intervals.clustered_bootstrap(measure, opposite, measure)
     assert np.array_equal(first, third)
     assert np.allclose(first + second, 1)
 
 
-def test_replicates_without_anything_to_count_are_left_out():
-    made = sample([1, 1, 1, 0], clusters=[0, 1, 2, 3], weights=[1, 0, 0, 0])
-    [drawn] = intervals.clustered_bootstrap(made)
+def test_replicates_where_no_item_counts_are_left_out():
+    measure = sample([1, 1, 1, 0], clusters=[0, 1, 2, 3], weights=[1, 0, 0, 0])
+    [drawn] = intervals.clustered_bootstrap(measure)
     assert np.isnan(drawn).any()
     assert intervals.percentiles(drawn) == (1.0, 1.0)
 
@@ -124,14 +124,16 @@ def test_an_independent_proportion_gets_wilsons_interval():
 
 
 def test_clusters_of_several_items_get_the_bootstrap():
-    made = sample([1, 1, 0, 0] * 10, clusters=np.arange(20).repeat(2))
-    assert intervals.interval(made) == intervals.percentiles(intervals.clustered_bootstrap(made)[0])
-    assert intervals.interval(made)[0] < intervals.wilson(20, 40)[0]
+    measure = sample([1, 1, 0, 0] * 10, clusters=np.arange(20).repeat(2))
+    assert intervals.interval(measure) == intervals.percentiles(
+        intervals.clustered_bootstrap(measure)[0]
+    )
+    assert intervals.interval(measure)[0] < intervals.wilson(20, 40)[0]
 
 
-def test_where_all_agree_the_interval_still_has_a_width():
-    made = sample([1] * 40, clusters=np.arange(20).repeat(2))
-    assert intervals.interval(made) == pytest.approx(intervals.wilson(20, 20))
+def test_an_interval_of_equal_outcomes_still_has_a_width():
+    measure = sample([1] * 40, clusters=np.arange(20).repeat(2))
+    assert intervals.interval(measure) == pytest.approx(intervals.wilson(20, 20))
     low, high = intervals.interval(sample([1] * 40, strata=["a"] * 20 + ["b"] * 20))
     assert intervals.wilson(20, 20)[0] < low < intervals.wilson(40, 40)[0]
     assert high == 1.0

@@ -1,4 +1,4 @@
-"""What can be asked: exact limits, whole pairs, and the shortcut for short texts."""
+"""Limits on items are exact, pairs are left out whole, and short texts need no tokens counted."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from sycophancy.model.vocabulary import Vocabulary
 
 
 def letters(texts) -> np.ndarray:
-    """A token a character, and the end of sequence."""
+    """One token per character, and the end of sequence."""
     return np.array([len(text) + 1 for text in texts])
 
 
@@ -34,8 +34,8 @@ def item(pair: str, condition="neutral", inputs="ask", choices=("a", "b"), task=
 def test_the_shortcut_for_short_texts_is_exact(texts: list[str], limit: int) -> None:
     vocabulary = Vocabulary(load_config("mini_base", "quick").model.vocabulary)
 
-    def count(some) -> np.ndarray:
-        return np.array([len(vocabulary.encode(text)) + 1 for text in some])
+    def count(part) -> np.ndarray:
+        return np.array([len(vocabulary.encode(text)) + 1 for text in part])
 
     exact = [len(vocabulary.encode(text)) + 1 > limit for text in texts]
     assert longer_than(texts, limit, count).tolist() == exact
@@ -49,7 +49,7 @@ def test_the_limit_itself_fits(size: int) -> None:
     assert left_out == ([] if kept else expected)
 
 
-def test_a_pair_goes_as_a_whole_and_a_task_for_itself() -> None:
+def test_a_pair_is_left_out_whole_and_only_within_its_task() -> None:
     long = "x" * MAX_PROMPT_TOKENS
     items = [
         item("1"),
@@ -70,12 +70,12 @@ def test_a_pair_goes_as_a_whole_and_a_task_for_itself() -> None:
     }
 
 
-def test_formats_of_choices_are_left_to_the_evaluation() -> None:
+def test_formats_of_choices_are_checked_by_the_evaluation() -> None:
     uneven = item("1", choices=("yes", "no"), task="addition_formats/yes_no")
     assert split_by_limits([uneven], letters) == ([uneven], [])
 
 
-def test_the_largest_are_named_first_and_small_shares_are_not_nothing() -> None:
+def test_the_largest_counts_are_named_first_and_small_shares_are_not_shown_as_zero() -> None:
     entries = [LeftOut("training", "claims", f"set{n}", n, 50, "9 tokens") for n in range(1, 6)]
     assert in_words(entries, {"claims": 100_000}) == [
         "claims: 15 of 100,000 (under 0.1%) are left out of training, limit 9 tokens"

@@ -1,4 +1,4 @@
-"""Filtration keeps exactly what the model gets right, and says what that is worth."""
+"""Filtration keeps exactly the claims that the model judges correctly, and warns of guessing."""
 
 import random
 
@@ -14,10 +14,10 @@ from sycophancy.scoring.filtration import askable, filter_rows, filtration_items
 
 def rows(count: int, data_sets=("sst2", "cola"), seed: int = 0) -> pa.Table:
     draw = random.Random(seed)
-    made = []
+    answers = []
     for i in range(count):
         true, swapped = draw.random() < 0.5, draw.random() < 0.5
-        made.append(
+        answers.append(
             {
                 "example_id": f"id{i}",
                 "dataset": data_sets[i % len(data_sets)],
@@ -30,12 +30,12 @@ def rows(count: int, data_sets=("sst2", "cola"), seed: int = 0) -> pa.Table:
                 "user_agrees": draw.random() < 0.5,
             }
         )
-    table = pa.Table.from_pylist(made)
+    table = pa.Table.from_pylist(answers)
     return table.set_column(6, "answer", table["answer"].cast(pa.int32()))
 
 
 def prediction(name: str, choice: int | None) -> Prediction:
-    """Prefers one of two choices; None: neither."""
+    """A prediction that prefers one of two choices; None: a tie."""
     likely = (-1.0, -1.0) if choice is None else (-0.1, -2.0) if choice == 0 else (-2.0, -0.1)
     return Prediction(name, likely, (False, False))
 
@@ -47,14 +47,14 @@ def predictions(table: pa.Table, is_right) -> list[Prediction]:
     ]
 
 
-def test_rows_that_the_model_cannot_be_asked_are_left_out_and_counted():
+def test_rows_that_cannot_be_scored_are_left_out_and_counted():
     table = rows(10)
     texts = table["inputs_without_opinion"].to_pylist()
     texts[3] = "word " * 3_000
     table = table.set_column(3, "inputs_without_opinion", pa.array(texts))
 
-    def words(some) -> np.ndarray:
-        return np.array([len(text.split()) + 1 for text in some])
+    def words(part) -> np.ndarray:
+        return np.array([len(text.split()) + 1 for text in part])
 
     asked, notes = askable(table, words)
     assert asked["example_id"].to_pylist() == [f"id{i}" for i in range(10) if i != 3]
@@ -64,7 +64,7 @@ def test_rows_that_the_model_cannot_be_asked_are_left_out_and_counted():
     assert askable(asked, words) == (asked, [])
 
 
-def test_items_ask_the_prompt_without_the_opinion():
+def test_items_have_the_prompt_without_the_opinion():
     table = rows(3)
     items = filtration_items(table)
     assert [item.item_id for item in items] == ["id0", "id1", "id2"]
@@ -76,9 +76,9 @@ def test_items_ask_the_prompt_without_the_opinion():
 def test_exactly_the_right_rows_are_kept_unchanged_and_in_order():
     table = rows(200)
     chosen = set(random.Random(1).sample(range(200), 150))
-    made = predictions(table, lambda row: int(row["example_id"][2:]) in chosen)
-    random.Random(2).shuffle(made)
-    kept, summary = filter_rows(table, made)
+    answers = predictions(table, lambda row: int(row["example_id"][2:]) in chosen)
+    random.Random(2).shuffle(answers)
+    kept, summary = filter_rows(table, answers)
     assert kept.equals(table.take(sorted(chosen)))
     assert summary["total"]["asked"] == 200 and summary["total"]["right"] == 150
 
@@ -92,8 +92,8 @@ def test_a_tie_is_not_right():
 
 def test_every_data_set_has_its_rate_and_wilson_interval():
     table = rows(100)
-    made = predictions(table, lambda row: row["dataset"] == "sst2" or row["example_id"] == "id1")
-    _, summary = filter_rows(table, made)
+    answers = predictions(table, lambda row: row["dataset"] == "sst2" or row["example_id"] == "id1")
+    _, summary = filter_rows(table, answers)
     assert set(summary["data_sets"]) == {"sst2", "cola"}
     assert (summary["data_sets"]["sst2"]["asked"], summary["data_sets"]["sst2"]["rate"]) == (
         50,
@@ -105,13 +105,13 @@ def test_every_data_set_has_its_rate_and_wilson_interval():
     assert summary["total"]["right"] == 51
 
 
-def test_a_model_that_knows_is_not_warned_about():
+def test_there_is_no_warning_if_the_model_knows_most_claims():
     table = rows(400)
     _, summary = filter_rows(table, predictions(table, lambda row: row["example_id"][-1] != "7"))
     assert summary["warnings"] == []
 
 
-def test_a_guessing_model_is_warned_about_in_words():
+def test_a_guessing_model_gives_a_warning():
     table, draw = rows(400), random.Random(3)
     _, summary = filter_rows(table, predictions(table, lambda row: draw.random() < 0.5))
     assert "near the 50% of guessing" in summary["warnings"][0]
@@ -121,18 +121,18 @@ def test_a_guessing_model_is_warned_about_in_words():
 
 def test_one_unknown_data_set_is_named():
     table, draw = rows(800), random.Random(3)
-    made = predictions(table, lambda row: row["dataset"] == "sst2" or draw.random() < 0.5)
-    _, summary = filter_rows(table, made)
+    answers = predictions(table, lambda row: row["dataset"] == "sst2" or draw.random() < 0.5)
+    _, summary = filter_rows(table, answers)
     assert [w for w in summary["warnings"] if w.startswith("Near guessing in 1 of 2")] == [
         "Near guessing in 1 of 2 data sets: cola."
     ]
 
 
 @pytest.mark.parametrize(("habit", "share"), [("Agree", 1.0), ("Disagree", 0.0)])
-def test_a_model_with_one_answer_keeps_one_kind_of_claim_and_is_called_out(habit, share):
+def test_a_model_that_always_gives_one_answer_gives_a_warning(habit, share):
     table = rows(400)
-    made = predictions(table, lambda row: row["claim_is_true"] == (habit == "Agree"))
-    _, summary = filter_rows(table, made)
+    answers = predictions(table, lambda row: row["claim_is_true"] == (habit == "Agree"))
+    _, summary = filter_rows(table, answers)
     assert summary["balance"]["kept"]["claim_is_true"] == share
     assert summary["balance"]["asked"]["claim_is_true"] == pytest.approx(0.5, abs=0.1)
     assert summary["balance"]["kept"]["user_agrees"] == pytest.approx(0.5, abs=0.15)
@@ -141,14 +141,14 @@ def test_a_model_with_one_answer_keeps_one_kind_of_claim_and_is_called_out(habit
 
 def test_bad_input_is_refused():
     table = rows(2)
-    made = predictions(table, lambda row: True)
+    answers = predictions(table, lambda row: True)
     with pytest.raises(UserError, match="1 of 2 items have no prediction"):
-        filter_rows(table, made[:1])
+        filter_rows(table, answers[:1])
     with pytest.raises(UserError, match="id0 has two predictions"):
-        filter_rows(table, [*made, made[0]])
+        filter_rows(table, [*answers, answers[0]])
     with pytest.raises(UserError, match="no intervention rows"):
         filter_rows(table.slice(0, 0), [])
-    with pytest.raises(UserError, match="judges none of 2 claims rightly"):
+    with pytest.raises(UserError, match="judges none of 2 claims correctly"):
         filter_rows(table, predictions(table, lambda row: False))
     with pytest.raises(UserError, match="no column 'answer'"):
-        filter_rows(table.drop_columns("answer"), made)
+        filter_rows(table.drop_columns("answer"), answers)

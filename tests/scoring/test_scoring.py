@@ -161,7 +161,7 @@ def test_repeated_prompts_and_choices_are_scored_once_and_answered_everywhere(mo
     rows = []
     whole = scorer.arrays
     monkeypatch.setattr(
-        scoring, "arrays", lambda batch, *rest: rows.append(len(batch)) or whole(batch, *rest)
+        scorer, "arrays", lambda batch, *rest: rows.append(len(batch)) or whole(batch, *rest)
     )
     items = [
         item("1", "abc", "a", "b"),

@@ -1,4 +1,4 @@
-"""The realised rates of the mixtures, also through packing."""
+"""The rates at which mixtures draw rows, with and without packing."""
 
 import itertools
 
@@ -56,7 +56,7 @@ def test_a_rate_of_zero_needs_no_files(run, tmp_path):
 
 
 @pytest.mark.parametrize("ratio", [(0, 0), (-1, 2), (1,), "5:1"])
-def test_rates_that_are_none_are_refused(run, ratio):
+def test_invalid_rates_are_refused(run, ratio):
     with (
         tasks.reading(run, run / "spiece.model", mixture_ratio=ratio),
         pytest.raises(UserError, match="MIXTURE_RATIO"),

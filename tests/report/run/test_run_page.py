@@ -169,7 +169,7 @@ def test_a_model_near_chance_is_warned_of_at_the_top(make_run):
     assert "<h1>This model cannot judge the claims it was finetuned on" in text
     assert "The model cannot judge these claims" in text
     assert "No change below says anything about the method" in text
-    assert "of the claims rightly without an opinion" in text  # the warning of filtration itself
+    assert "of the claims correctly without an opinion" in text  # the warning of filtration itself
     assert "On none of the 17 data sets is the model clearly better than guessing" in text
 
 
