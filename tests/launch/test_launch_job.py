@@ -55,7 +55,7 @@ printable = strategies.text(max_size=12).filter(str.isprintable)
 words = printable.filter(lambda word: not word.startswith(("--name", "--out")))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(strategies.lists(words, max_size=6))
 def test_any_word_reaches_the_run_unchanged(tmp_path_factory, arguments):
     folder = tmp_path_factory.mktemp("words")

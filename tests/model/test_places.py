@@ -50,7 +50,6 @@ def repository(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.mark.slow
 def test_a_model_of_the_hub_is_fetched_once_and_then_needs_no_network(tmp_path, repository):
     home = str(tmp_path / "home")
     with stand_ins.hub(repository) as hub:

@@ -27,7 +27,11 @@ print(ours.__file__)
 
 
 @pytest.mark.parametrize(
-    ("file", "first"), [("tasks.py", ""), ("tasks/__init__.py", "import tasks")]
+    ("file", "first"),
+    [
+        pytest.param("tasks.py", "", marks=pytest.mark.slow),
+        ("tasks/__init__.py", "import tasks"),
+    ],
 )
 def test_a_users_tasks_module_and_ours_can_be_imported_in_one_process(tmp_path, file, first):
     path = tmp_path / file
