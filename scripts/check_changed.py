@@ -79,11 +79,13 @@ def distances(test: Path) -> dict[Path, int]:
 def affected(changed: set[Path]) -> dict[Path, int]:
     """Test files that a change can affect, with their distance to the nearest changed file.
 
-    A changed file that is no module, such as a template, counts as each module beside it.
+    A changed file that is no module, such as a template, counts as each module of the nearest
+    folder above it that has modules.
     """
     modules = {path for path in changed if path.suffix == ".py"}
     for path in changed - modules:
-        modules |= set(path.parent.glob("*.py"))
+        folders = (set(folder.glob("*.py")) for folder in path.parents if ROOT in folder.parents)
+        modules |= next(filter(None, folders), set())
     if any(ROOT / "gin_configs" in path.parents for path in changed):
         modules |= set((ROOT / "sycophancy" / "config").glob("*.py"))
     result = {}
@@ -106,8 +108,10 @@ def chosen(tests: Mapping[Path, int], known: Mapping[str, float]) -> tuple[list[
     order = sorted(tests, key=lambda test: (tests[test], seconds_of(known, test)))
     run, left, spent = [], [], 0.0
     for test in order:
-        spent += seconds_of(known, test)
-        (run if spent <= BUDGET else left).append(test)
+        seconds = seconds_of(known, test)
+        fits = spent + seconds <= BUDGET
+        (run if fits else left).append(test)
+        spent += seconds if fits else 0.0
     return run, left
 
 
