@@ -27,8 +27,8 @@ BUDGET = 50.0  # seconds of tests; two workers need about half of it, and as lon
 UNKNOWN = 5.0  # seconds that a test file is taken to need before it ran once
 # What a test imports by asking for a fixture of tests/conftest.py.
 FIXTURES = {
-    "sycophancy": "sycophancy.cli.main",
-    "micro": "sycophancy.model.checkpoints.huggingface",
+    "sycophancy": "sycophancy/cli/main.py",
+    "micro": "sycophancy/model/checkpoints/huggingface.py",
 }
 
 
@@ -59,7 +59,7 @@ def imported(path: Path) -> frozenset[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module]
         elif isinstance(node, ast.arg) and node.arg in FIXTURES:
-            files |= imports.closure(FIXTURES[node.arg])
+            files.add(ROOT / FIXTURES[node.arg])
         files |= {ROOT / "tests" / f"{name}.py" for name in names}
     return frozenset(file for file in files if file.is_file())
 
