@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from prepared_run import rows as prepared_rows
 
+from sycophancy.config.schema import Lengths
 from sycophancy.model import sharding
 from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
@@ -212,7 +213,9 @@ def test_rows_that_are_too_long_are_left_out_and_counted(changed, run, tmp_path)
     file = tmp_path / "prepare/intervention_validation.parquet"
     pq.write_table(prepared_rows("long", 10, words=(3, 60)), file)
     parts, (note,) = read_held_out(
-        changed(save_period=1600, input_length=32).training, tmp_path, str(run / "spiece.model")
+        changed(save_period=1600, task_feature_lengths=Lengths(32, 16)).training,
+        tmp_path,
+        str(run / "spiece.model"),
     )
     assert note.startswith("validation: sycophancy_intervention: ")
     read = len(texts_of(parts[0], Vocabulary(str(run / "spiece.model"))))
