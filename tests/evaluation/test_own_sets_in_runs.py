@@ -71,9 +71,13 @@ def prepared(config: DataConfig, folder: Path) -> dict[str, bytes]:
 
 def test_a_set_is_prepared_beside_the_built_in_ones_which_stay_as_they_are(tmp_path):
     without = prepared(small(), tmp_path / "without")
-    evaluations = (written(tmp_path, ROWS), written(tmp_path, ROWS[2:], "all_too_long"))
+    evaluations = (
+        written(tmp_path, ROWS),
+        written(tmp_path, ROWS[2:], "all_too_long"),
+        written(tmp_path, ROWS[:1], "alone"),
+    )
     with_own = prepared(small(evaluations=evaluations), tmp_path / "with")
-    own = {"evaluation/mine.parquet", "evaluation/all_too_long.parquet"}
+    own = {f"evaluation/{name}.parquet" for name in ("mine", "all_too_long", "alone")}
     assert with_own.keys() - without.keys() == own
     assert {name: content for name, content in with_own.items() if name not in own} == without
     assert read_items(evaluation_file(tmp_path / "with", "mine")) == build_items("mine", ROWS)[:2]
@@ -83,6 +87,7 @@ def test_a_set_is_prepared_beside_the_built_in_ones_which_stay_as_they_are(tmp_p
     assert (left_out["dropped"], left_out["of"]) == (2, 4)
     notes = "\n".join(summary["notes"])
     assert "limit 2,048 tokens a prompt (" in notes and "mine 2 of 4" in notes
+    assert "alone: 1 of 1 pairs have one item only" in notes
     assert "all_too_long: no held-out item is left, so nothing is measured on it" in notes
 
 
