@@ -7,17 +7,27 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test faults lint format docs serve-docs lock clean
+# One worker a core, at most four. A file's tests stay together, because they share what is slow to
+# make; the longest files start first (tests/conftest.py).
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test test-all faults check lint format docs serve-docs lock clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED) ## the paper on a miniature model: from data to report in about five minutes
 	$(BIN)/sycophancy run --model $(MODEL) --recipe demo --name demo --redo finetune
 
-test: $(INSTALLED)
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+test: $(INSTALLED) ## every property, by its fastest test: at most five minutes on two cores
+	$(BIN)/pytest $(WORKERS)
+
+test-all: $(INSTALLED) ## also the tests marked `slow`
+	$(BIN)/pytest $(WORKERS) -m 'not faults'
 
 faults: $(INSTALLED) ## hundreds of damaged runs, rows, models and settings: about an hour on two cores
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 -m faults
+
+check: $(INSTALLED) ## lint, types and the tests of what changed: at most a minute
+	$(BIN)/python scripts/check_changed.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

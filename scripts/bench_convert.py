@@ -1,10 +1,11 @@
-"""Measures the memory and the time that conversions between checkpoint formats take.
+"""Measures the time and the memory of conversions between checkpoint formats.
 
     python scripts/bench_convert.py --model flan_t5_large --folder /tmp/convert
 
-Weights are drawn, not fetched. Each conversion runs in a process of its own; memory is measured
-against the model's size, beyond what the process held when the checkpoint was open. What has been
-converted is deleted, so the disk must hold the model twice, or once with a single target.
+The weights are random. Each conversion runs in a process of its own. Its memory is the peak minus
+the memory that the process used when the checkpoint was open, relative to the model's size. A
+checkpoint is deleted once it was converted, so the disk must have space for two copies of the
+model, or for one copy with a single target.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from sycophancy.config.load import load_config
+from sycophancy.config.schema import NetworkConfig
 from sycophancy.model.checkpoints import convert
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
 from sycophancy.model.checkpoints.formats import open_checkpoint
@@ -29,13 +31,13 @@ from sycophancy.model.checkpoints.lazy_array import LazyArray
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="flan_t5_large", help="whose shape")
-    parser.add_argument("--folder", type=Path, required=True, help="scratch; is deleted")
-    parser.add_argument("--targets", default="hf,t5x,orbax,hf", help="formats, one after another")
+    parser.add_argument("--model", default="flan_t5_large", help="the model whose shape is used")
+    parser.add_argument("--folder", type=Path, required=True, help="for checkpoints; is deleted")
+    parser.add_argument("--targets", default="hf,t5x,orbax,hf", help="the formats to convert to")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(one(options.model, *options.one)))
+        print(json.dumps(convert_once(options.model, *options.one)))
         return
     shutil.rmtree(options.folder, ignore_errors=True)
     source = ""
@@ -48,11 +50,12 @@ def main() -> None:
             text=True,
             check=True,
         )
-        found = json.loads(done.stdout.splitlines()[-1])
+        measured = json.loads(done.stdout.splitlines()[-1])
         print(
-            f"{found['format']:>5} -> {target:<5} {found['size'] / 1e9:6.2f} GB in "
-            f"{found['seconds']:6.1f} s, peak memory {found['peak'] / 1e9:5.2f} GB, beyond start "
-            f"{(found['peak'] - found['start']) / found['size']:.3f} of the model",
+            f"{measured['format']:>5} -> {target:<5} {measured['size'] / 1e9:6.2f} GB in "
+            f"{measured['seconds']:6.1f} s, peak memory {measured['peak'] / 1e9:5.2f} GB, beyond "
+            "the start "
+            f"{(measured['peak'] - measured['start']) / measured['size']:.3f} of the model",
             flush=True,
         )
         if source:
@@ -61,41 +64,40 @@ def main() -> None:
     shutil.rmtree(options.folder)
 
 
-def one(model: str, source: str, destination: str, to: str) -> dict[str, float | str]:
-    """One conversion; without a source, of drawn weights."""
+def convert_once(
+    model: str, source: str, destination: str, to: convert.Target
+) -> dict[str, float | str]:
+    """Converts a checkpoint, or random weights if `source` is empty, and measures that."""
     network = load_config(model, "paper").model.network
-    contents = open_checkpoint(source) if source else drawn(network)
+    checkpoint = open_checkpoint(source) if source else random_checkpoint(network)
     start, began = peak_bytes(), time.perf_counter()
-    convert.write(contents, destination, to, network=network)
+    convert.write(checkpoint, destination, to, network=network)
     return {
-        "format": contents.format if source else "drawn",
-        "size": sum(leaf.nbytes for leaf in contents.params.values()),
+        "format": checkpoint.format if source else "random",
+        "size": sum(array.nbytes for array in checkpoint.params.values()),
         "seconds": time.perf_counter() - began,
         "start": start,
         "peak": peak_bytes(),
     }
 
 
-def drawn(network) -> Checkpoint:
-    """Weights that are drawn when they are read, the same every time."""
+def random_checkpoint(network: NetworkConfig) -> Checkpoint:
+    """A checkpoint whose arrays are made when they are read, with equal values each time."""
     from flax import linen as nn
 
     from sycophancy.model.checkpoints import layout
     from sycophancy.model.sharding import abstract_params
 
-    def leaf(shape: tuple[int, ...]) -> LazyArray:
+    def random_array(shape: tuple[int, ...]) -> LazyArray:
         return LazyArray(shape, lambda: np.random.default_rng(0).standard_normal(shape, np.float32))
 
-    shapes = layout.flatten(nn.unbox(abstract_params(network)))
-    stacked = layout.unflatten({path: LazyArray(s.shape, None) for path, s in shapes.items()})
-    unstacked = layout.flatten(layout.unstack(stacked))
-    return Checkpoint(
-        "drawn", "hf", {path: leaf(s.shape) for path, s in unstacked.items()}, network
-    )
+    shapes = layout.flatten(layout.unstack(layout.lazy(nn.unbox(abstract_params(network)))))
+    params = {path: random_array(array.shape) for path, array in shapes.items()}
+    return Checkpoint("random", "hf", params, network)
 
 
 def peak_bytes() -> int:
-    """Most resident memory of this process so far."""
+    """The peak of this process's resident memory."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

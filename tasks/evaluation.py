@@ -129,7 +129,7 @@ def leave_out_long_items(
     if count := int((~fits).sum()):
         message = (
             f"{task}: {count:,} of {len(items):,} items ({count / len(items):.1%}) are left out, "
-            f"for they or what they are paired with are longer than {in_words(limits)}"
+            f"because they or an item of their pair are longer than {in_words(limits)}"
         )
         if not fits.any():
             raise UserError(message)

@@ -21,7 +21,7 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import pytest
+import pytest  # noqa: E402  # after the environment
 
 if "PYTEST_XDIST_WORKER" not in os.environ:
     compiled_programs.share()

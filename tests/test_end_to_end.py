@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import compiled_programs
+import few_sums
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -21,7 +22,7 @@ from sycophancy.model.checkpoints.formats import open_checkpoint
 
 pytestmark = pytest.mark.timeout(1200)
 
-STEPS = 40
+STEPS = 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Run:
         recipe = self.model.with_name("micro_recipe.gin")
         return subprocess.Popen(
             [
-                *(sys.executable, "-c", "from sycophancy.cli.main import main; main()", command),
+                *(sys.executable, "-c", few_sums.PROGRAM, command),
                 *("--model", self.model, "--recipe", recipe, "--out", self.folder),
                 *("--set", f"FINETUNE_STEPS={STEPS}", *words),
             ],
@@ -105,7 +106,7 @@ def test_a_run_leaves_what_it_promises(undisturbed):
         for name in names:
             assert set(series[name]) == {"value", "low", "high", "n"}
             assert 0 <= series[name]["low"] <= series[name]["value"] <= series[name]["high"] <= 1
-    assert metrics["before"]["addition/accuracy_user_wrong"]["n"] == 2500
+    assert metrics["before"]["addition/accuracy_user_wrong"]["n"] == few_sums.LARGEST**2
     assert "<html" in (folder / "report.html").read_text()
     kept = pq.read_table(folder / "filter" / "kept.parquet").num_rows
     assert 0 < kept < 300

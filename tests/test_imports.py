@@ -29,8 +29,6 @@ LAYERS = (
     "sycophancy.evaluation",
     "sycophancy.data",
     "sycophancy.model",
-    "sycophancy.training.optimizer",
-    "sycophancy.model.checkpoints.convert",  # which writes T5X's optimizer state too
     "sycophancy.config.load",  # which opens a checkpoint that --model names
     "tasks",
     "sycophancy.scoring",
@@ -41,7 +39,6 @@ LAYERS = (
     "sycophancy.library",
     "sycophancy.study",
     "sycophancy.report.study",
-    "sycophancy.study.sweep",  # which runs the stages of many runs, and writes their report
     "sycophancy.plan",
     "sycophancy.launch",
     "sycophancy.cli",

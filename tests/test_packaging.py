@@ -137,17 +137,17 @@ def test_every_dependency_is_used():
         assert re.search(rf"^\s*(import|from) {module}\b", modules, re.MULTILINE), module
 
 
-def readme_tree() -> set[str]:
+def readme_tree() -> list[str]:
     """The folders in the README's tree, from its indentation."""
     text = (ROOT / "README.md").read_text().partition("## What is where")[2]
-    folders: set[str] = set()
+    folders: list[str] = []
     parents: list[str] = []
     for line in text.split("```")[1].splitlines():
         if line.strip():
             name = line.split()[0]
             assert name.endswith("/"), f"the tree lists folders only: {line}"
             parents = [*parents[: (len(line) - len(line.lstrip())) // 2], name]
-            folders.add("".join(parents))
+            folders.append("".join(parents))
     return folders
 
 
@@ -163,7 +163,8 @@ def test_the_readmes_tree_is_the_tree():
     files = [Path(name) for name in tracked(".")]
     top = {f"{path.parts[0]}/" for path in files if len(path.parts) > 1}
     modules = [path for path in files if path.parts[0] == "sycophancy" and path.suffix == ".py"]
-    named = readme_tree()
+    named = set(readme_tree())
+    assert len(named) == len(readme_tree())
     for folder in named:
         assert (ROOT / folder).is_dir(), folder
     assert {folder for folder in top if not folder.startswith(".")} <= named

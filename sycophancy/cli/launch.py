@@ -1,4 +1,4 @@
-"""`sycophancy launch`: a run as a job, shown or submitted."""
+"""The command `launch`: shows or submits runs as jobs."""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ app = typer.Typer(
 )
 
 Arguments = Annotated[
-    list[str], typer.Argument(metavar="-- COMMAND ...", help="What to run: -- run --model ...")
+    list[str],
+    typer.Argument(metavar="-- COMMAND ...", help="The command to run: -- run --model ..."),
 ]
-Name = Annotated[str, typer.Option(metavar="NAME", help="What the job is called there.")]
+Name = Annotated[str, typer.Option(metavar="NAME", help="Name of the job.")]
 Sweep = Annotated[
     list[str] | None,
-    typer.Option(metavar="MACRO=V,V", help="A run for each value; may be repeated."),
+    typer.Option(metavar="MACRO=V,V", help="One run for each value; may be repeated."),
 ]
-File = Annotated[str | None, typer.Option(metavar="FILE", help="Write the script there.")]
-Go = Annotated[bool, typer.Option("--go", help="Submit; without this, only show.")]
+File = Annotated[str | None, typer.Option(metavar="FILE", help="Write the script to this file.")]
+Go = Annotated[bool, typer.Option("--go", help="Submit the job; without this, print its script.")]
 Source = Annotated[
-    str | None, typer.Option(metavar="DIR", help="The checkout to install there [this one].")
+    str | None,
+    typer.Option(metavar="DIR", help="The checkout that the machines install [this one]."),
 ]
 Restarts = Annotated[
     int,
-    typer.Option(min=0, max=10_000, metavar="N", help="How often an interrupted run is continued."),
+    typer.Option(
+        min=0, max=10_000, metavar="N", help="Continue an interrupted run at most this often."
+    ),
 ]
 
 
@@ -46,27 +50,34 @@ def tpu(
     name: Name,
     accelerator: Annotated[str, typer.Option(metavar="TYPE", help="Such as v4-32.")],
     zone: Annotated[str, typer.Option(metavar="ZONE", help="Such as us-central2-b.")],
-    project: Annotated[str | None, typer.Option(metavar="ID", help="[gcloud's own]")] = None,
+    project: Annotated[
+        str | None, typer.Option(metavar="ID", help="Google Cloud project [gcloud's default].")
+    ] = None,
     runtime_version: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Software version [the kind's].")
+        str | None, typer.Option(metavar="NAME", help="Software version [by the TPU's kind].")
     ] = None,
     bucket: Annotated[
         str | None,
-        typer.Option(metavar="gs://NAME", help="Keeps the runs; mounted on every host."),
+        typer.Option(
+            metavar="gs://NAME", help="Bucket that keeps the runs; mounted on every host."
+        ),
     ] = None,
     setup: Annotated[
-        str, typer.Option(metavar="COMMAND", help="Shell, on every host, before installing.")
+        str,
+        typer.Option(
+            metavar="COMMAND", help="Shell command that every host runs before it installs."
+        ),
     ] = "",
-    spot: Annotated[bool, typer.Option("--spot", help="Cheaper; may be taken away.")] = False,
+    spot: Annotated[bool, typer.Option("--spot", help="Cheaper, and may be preempted.")] = False,
     queued: Annotated[bool, typer.Option("--queued", help="Wait in Google's queue.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Do not delete it afterwards.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Do not delete the TPU afterwards.")] = False,
     restarts: Restarts = 20,
     source: Source = None,
     sweep: Sweep = None,
     write: File = None,
     go: Go = False,
 ) -> None:
-    """Create a Cloud TPU, run on all of its hosts, fetch the results, delete it."""
+    """Create a Cloud TPU, run on all of its hosts, fetch the results, delete the TPU."""
     from sycophancy.launch import job
     from sycophancy.launch import tpu as cloud
 
@@ -83,7 +94,7 @@ def tpu(
         restarts=restarts,
     )
     runs = _runs(context, name, arguments, sweep)
-    _do(cloud.render(name, runs, wanted, job.source_folder(source)), name, write, go)
+    _write_or_submit(cloud.render(name, runs, wanted, job.source_folder(source)), name, write, go)
 
 
 @app.command()
@@ -92,16 +103,23 @@ def slurm(
     arguments: Arguments,
     name: Name,
     nodes: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="Machines.")] = 1,
-    gpus: Annotated[int, typer.Option(min=0, max=64, metavar="N", help="GPUs of each.")] = 0,
+    gpus: Annotated[
+        int, typer.Option(min=0, max=64, metavar="N", help="GPUs of each machine.")
+    ] = 0,
     tasks: Annotated[
-        str, typer.Option(metavar="node|gpu", help="What one process drives.")
+        str, typer.Option(metavar="node|gpu", help="One process for each node, or for each GPU.")
     ] = "node",
     time: Annotated[
-        str | None, typer.Option(metavar="LIMIT", help="As sbatch writes it: 24:00:00.")
+        str | None, typer.Option(metavar="LIMIT", help="Time limit, as sbatch writes it: 24:00:00.")
     ] = None,
     notice: Annotated[
         int,
-        typer.Option(min=1, max=65_535, metavar="SECONDS", help="To save in, before the limit."),
+        typer.Option(
+            min=1,
+            max=65_535,
+            metavar="SECONDS",
+            help="Seconds before the limit in which the run saves.",
+        ),
     ] = 60,
     sbatch: Annotated[
         list[str] | None,
@@ -112,7 +130,7 @@ def slurm(
     write: File = None,
     go: Go = False,
 ) -> None:
-    """Queue it under SLURM; a sweep is an array, with a job for each of its runs."""
+    """Queue a run under SLURM; a sweep is an array with one job for each run."""
     from sycophancy.launch.slurm import Cluster, render
 
     cluster = Cluster(
@@ -125,7 +143,7 @@ def slurm(
         options=tuple(sbatch or ()),
     )
     runs = _runs(context, name, arguments, sweep, array=True)
-    _do(render(name, runs, cluster), name, write, go)
+    _write_or_submit(render(name, runs, cluster), name, write, go)
 
 
 @app.command()
@@ -134,21 +152,24 @@ def sky(
     arguments: Arguments,
     name: Name,
     accelerators: Annotated[
-        str, typer.Option(metavar="NAME:N", help="As in SkyPilot: H100:8, tpu-v4-32.")
+        str, typer.Option(metavar="NAME:N", help="As SkyPilot names them: H100:8, tpu-v4-32.")
     ],
     bucket: Annotated[
-        str, typer.Option(metavar="gs://NAME|s3://NAME", help="Keeps the runs; must exist.")
+        str,
+        typer.Option(metavar="gs://NAME|s3://NAME", help="Bucket that keeps the runs; must exist."),
     ],
     nodes: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="Machines.")] = 1,
     infra: Annotated[
-        str | None, typer.Option(metavar="CLOUD[/REGION]", help="Where [the cheapest].")
+        str | None, typer.Option(metavar="CLOUD[/REGION]", help="Cloud or region [the cheapest].")
     ] = None,
-    spot: Annotated[bool, typer.Option("--spot/--no-spot", help="May be taken away.")] = True,
+    spot: Annotated[
+        bool, typer.Option("--spot/--no-spot", help="Machines that may be preempted.")
+    ] = True,
     runtime_version: Annotated[
         str | None, typer.Option(metavar="NAME", help="A TPU's software version.")
     ] = None,
     disk: Annotated[
-        int, typer.Option(min=50, max=100_000, metavar="GB", help="Of each machine.")
+        int, typer.Option(min=50, max=100_000, metavar="GB", help="Disk of each machine.")
     ] = 256,
     restarts: Restarts = 3,
     source: Source = None,
@@ -156,7 +177,7 @@ def sky(
     write: File = None,
     go: Go = False,
 ) -> None:
-    """Let SkyPilot find machines, on spot prices, and go on elsewhere when they are taken away."""
+    """Let SkyPilot find machines, and continue on others when they are preempted."""
     from sycophancy.launch import job
     from sycophancy.launch.sky import Machines, render
 
@@ -171,7 +192,7 @@ def sky(
         disk=disk,
     )
     runs = _runs(context, name, arguments, sweep)
-    _do(render(name, runs, machines, job.source_folder(source)), name, write, go)
+    _write_or_submit(render(name, runs, machines, job.source_folder(source)), name, write, go)
 
 
 @app.command()
@@ -180,17 +201,18 @@ def local(
     arguments: Arguments,
     name: Name = "local",
     processes: Annotated[
-        int, typer.Option(min=1, max=256, metavar="N", help="How many processes share the run.")
+        int,
+        typer.Option(min=1, max=256, metavar="N", help="Number of processes that share the run."),
     ] = 1,
     sweep: Sweep = None,
     write: File = None,
     go: Go = False,
 ) -> None:
-    """Run here, one after the other; with --processes on the loopback interface."""
+    """Run on this machine, one run after the other; --processes share a run."""
     from sycophancy.launch.local import render
 
     runs = _runs(context, name, arguments, sweep)
-    _do(render(runs, processes=processes), name, write, go)
+    _write_or_submit(render(runs, processes=processes), name, write, go)
 
 
 def _runs(
@@ -201,7 +223,7 @@ def _runs(
     *,
     array: bool = False,
 ) -> Sequence[Run]:
-    """What is run; with `array`, every cell of a grid is a run of its own."""
+    """The runs of a job; with `array`, every cell of a grid is a run of its own."""
     from sycophancy.cli.options import RunOptions
     from sycophancy.launch import job
 
@@ -209,7 +231,7 @@ def _runs(
     runs = job.plan_runs(name, arguments, sweep or ())
     commands: Any = context.find_root().command
     options = {field.name for field in dataclasses.fields(RunOptions)}
-    for run in runs:  # a misspelt option costs nothing here, and an hour of a pod there
+    for run in runs:  # a misspelt option is found here, before a pod is paid for
         word, *rest = run.arguments
         given = commands.get_command(context, word).make_context(word, rest).params
         RunOptions(**{field: given[field] for field in options & given.keys()}).check()
@@ -220,7 +242,7 @@ def _runs(
 
 
 def _count(grid: str, given: Mapping[str, Any]) -> int:
-    """How many cells the options of a grid ask for."""
+    """The number of cells of a grid."""
     from sycophancy.cli import reproduce, sweep
 
     if grid == "sweep":
@@ -228,7 +250,7 @@ def _count(grid: str, given: Mapping[str, Any]) -> int:
     return reproduce.count(given["family"], given["seeds"])
 
 
-def _do(script: Script, name: str, file: str | None, go: bool) -> None:
+def _write_or_submit(script: Script, name: str, file: str | None, go: bool) -> None:
     from sycophancy.launch import job
 
     if go:
@@ -236,12 +258,12 @@ def _do(script: Script, name: str, file: str | None, go: bool) -> None:
         if status := job.submit(script, path):
             raise typer.Exit(status)
         return
-    shown = "FILE"
+    file_name = "FILE"
     if file is None:
         print(script.text, end="", flush=True)
     else:
-        shown = str(job.write(script, Path(file)))
-        print(shown)
+        file_name = str(job.write(script, Path(file)))
+        print(file_name)
     for command in script.commands:
-        words = shlex.join([shown if word == "{}" else word for word in command])
-        print(f"launch: --go does: {words}", file=sys.stderr)
+        words = shlex.join([file_name if word == "{}" else word for word in command])
+        print(f"launch: --go runs: {words}", file=sys.stderr)

@@ -7,12 +7,15 @@ import math
 import pprint
 import types
 import typing
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from sycophancy.config.bounds import DataSets, Limit, MeshSizes, Rates, shown
 
+Annotation: TypeAlias = Any  # a type or a form of `typing`, such as Annotated[int, Between(1, 9)]
+Value: TypeAlias = Any  # a setting's value: of any type that an annotation names, or gin's own
 
-def convert(value: Any, annotation: Any) -> Any:
+
+def convert(value: Value, annotation: Annotation) -> Value:
     """Converts a plain value to an annotated type and checks its limits.
 
     A whole number fits where a number is expected, a list where a tuple is, and a dictionary of
@@ -60,7 +63,7 @@ def convert(value: Any, annotation: Any) -> Any:
     raise TypeError(f"expected {describe(annotation)}, got {shown(value)}")
 
 
-def fits(value: Any, annotation: Any) -> bool:
+def fits(value: Value, annotation: Annotation) -> bool:
     """Whether `convert` accepts a value."""
     try:
         convert(value, annotation)
@@ -69,12 +72,12 @@ def fits(value: Any, annotation: Any) -> bool:
     return True
 
 
-def plain(value: Any) -> Any:
+def plain(value: Value) -> Value:
     """The value as gin and JSON write it: a dataclass as the dictionary of its fields."""
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
 
 
-def as_gin(value: Any) -> str:
+def as_gin(value: Value) -> str:
     """A setting's value on one line, as a gin file has it.
 
     >>> as_gin((5.0, 1.0)), as_gin({"targets": 64, "inputs": 512})
@@ -83,7 +86,7 @@ def as_gin(value: Any) -> str:
     return pprint.pformat(plain(value), width=10**6, sort_dicts=True)
 
 
-def describe(annotation: Any) -> str:
+def describe(annotation: Annotation) -> str:
     """A type and its limits in plain words, for messages.
 
     >>> from sycophancy.config.bounds import Between
@@ -113,5 +116,5 @@ def describe(annotation: Any) -> str:
     return words.get(annotation, "None")
 
 
-def _limits(annotation: Any) -> list[Limit]:
+def _limits(annotation: Annotation) -> list[Limit]:
     return [item for item in typing.get_args(annotation)[1:] if isinstance(item, Limit)]

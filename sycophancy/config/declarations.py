@@ -6,8 +6,9 @@ import dataclasses
 import functools
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
+from sycophancy.config.conversion import Annotation, Value
 from sycophancy.config.markers import ByContent, Label, Macro, Operational, SameAs
 from sycophancy.config.schema import (
     Config,
@@ -43,8 +44,8 @@ class Declaration:
 
     macro: str
     group: str
-    annotation: Any
-    default: Any
+    annotation: Annotation
+    default: Value
     help: str
 
     @property
@@ -101,20 +102,20 @@ def result_settings(owner: type) -> frozenset[str]:
 
 
 @functools.cache
-def _annotations(owner: type) -> Mapping[str, Any]:
+def _annotations(owner: type) -> Mapping[str, Annotation]:
     hints = typing.get_type_hints(owner, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(owner)}
 
 
-def _marker(annotation: Any, kind: type[T]) -> T | None:
+def _marker(annotation: Annotation, kind: type[T]) -> T | None:
     return next((item for item in _metadata(annotation) if isinstance(item, kind)), None)
 
 
-def _help(annotation: Any) -> str:
+def _help(annotation: Annotation) -> str:
     return _marker(annotation, str) or ""
 
 
-def _metadata(annotation: Any) -> tuple[Any, ...]:
+def _metadata(annotation: Annotation) -> tuple[object, ...]:
     is_annotated = typing.get_origin(annotation) is Annotated
     return typing.get_args(annotation)[1:] if is_annotated else ()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sycophancy import errors
 from sycophancy.config import bounds, conversion, macros
 from sycophancy.config.bounds import Place
+from sycophancy.config.conversion import Annotation, Value
 from sycophancy.config.declarations import GROUPS, declarations, macros_by_field
 from sycophancy.config.macros import Setting
 from sycophancy.config.schema import (
@@ -30,7 +30,7 @@ _MIXTURE = re.compile(
 
 
 @functools.cache
-def macro_types() -> dict[str, Any]:
+def macro_types() -> dict[str, Annotation]:
     """The type and limits of every macro."""
     return {macro: declared.annotation for macro, declared in declarations().items()}
 
@@ -128,9 +128,9 @@ def check_flags(bindings: Sequence[str], overrides: Mapping[str, Setting]) -> No
         _check(name, setting)
 
 
-def macro_values(config: Config) -> dict[str, Any]:
+def macro_values(config: Config) -> dict[str, Value]:
     """The value of every macro in a configuration, as gin writes it, but with absolute paths."""
-    parts: dict[type, Any] = {
+    parts: dict[type, object] = {
         NetworkConfig: config.model.network,
         ModelConfig: config.model,
         DataConfig: config.data,
@@ -196,7 +196,7 @@ def _check_data_sets(settings: Mapping[str, Setting]) -> None:
         raise errors.UserError(f"{settings['DATA_SETS'].origin}: {error}") from None
 
 
-def _check_together(values: Mapping[str, Any]) -> None:
+def _check_together(values: Mapping[str, Value]) -> None:
     """Refuses settings that fit alone but not together."""
     batch, parts, lengths = (
         values[name] for name in ("BATCH_SIZE", "MICROBATCHES", "TASK_FEATURE_LENGTHS")
@@ -225,7 +225,7 @@ def _check_together(values: Mapping[str, Any]) -> None:
 def _build(settings: Mapping[str, Setting]) -> Config:
     """The configuration of complete settings."""
 
-    def fields(owner: type) -> dict[str, Any]:
+    def fields(owner: type) -> dict[str, Value]:
         filled = macros_by_field(owner).items()
         return {field: settings[macro].value for field, macro in filled}
 

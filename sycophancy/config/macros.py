@@ -13,15 +13,19 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sycophancy import errors
 from sycophancy.config.bounds import Place, check, shortened, shown
-from sycophancy.config.conversion import fits
+from sycophancy.config.conversion import Annotation, Value, fits
+from sycophancy.config.declarations import declarations
+from sycophancy.config.markers import RelativeToGinFile
+
+if TYPE_CHECKING:
+    from etils import epath
 
 _FILE_BYTES = 2**20  # limit for a gin file; the shipped files have about 2 kB
 _INCLUDES = 8  # limit for a chain of files that include one another
-_RELATIVE_TO_FILE = ("DATA_SET_FILES", "EVALUATIONS")  # their paths are relative to the file
 _NESTING = 8  # limit for nested brackets
 
 
@@ -29,7 +33,7 @@ _NESTING = 8  # limit for nested brackets
 class Setting:
     """A macro's value and the place that set it (`recipes/paper.gin:12`, `--set BATCH_SIZE=4`)."""
 
-    value: Any
+    value: Value
     origin: str
 
 
@@ -160,7 +164,7 @@ def read_file(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Setting]:
     return read_text(text_of(path), _label(path), folder=path.parent, seen=seen)
 
 
-def text_of(path: Any) -> str:
+def text_of(path: Path | epath.Path) -> str:
     """The text of a gin file, without the byte-order mark that some editors write.
 
     Raises:
@@ -219,7 +223,8 @@ def read_text(
                 settings |= read_file(included, seen)
             case "BindingStatement" if not statement.arg_name and not statement.scope:
                 value = _literal(statement.value, settings, origin)
-                if statement.selector in _RELATIVE_TO_FILE and folder is not None:
+                declared = declarations().get(statement.selector)
+                if folder is not None and declared is not None and declared.has(RelativeToGinFile):
                     value = _absolute(value, folder)
                 settings[statement.selector] = Setting(value, origin)
             case _:
@@ -230,8 +235,8 @@ def read_text(
     return settings
 
 
-def _absolute(value: Any, folder: Path) -> Any:
-    """Paths in a list as absolute ones, relative to a folder; anything else as it is."""
+def _absolute(value: Value, folder: Path) -> Value:
+    """Makes paths absolute that are relative to a folder, also in a list."""
     if isinstance(value, str) and "://" not in value:
         return str((folder / value).absolute())
     if isinstance(value, list | tuple):
@@ -261,7 +266,7 @@ def _literal(
     return value
 
 
-def read_flag(binding: str, annotations: Mapping[str, Any]) -> tuple[str, Setting]:
+def read_flag(binding: str, annotations: Mapping[str, Annotation]) -> tuple[str, Setting]:
     """Reads one `--set MACRO=VALUE`.
 
     VALUE is written as in a gin file. Text needs no quotes, and true, false and none may be written

@@ -30,5 +30,10 @@ class ByContent:
 
 
 @dataclasses.dataclass(frozen=True)
+class RelativeToGinFile:
+    """The setting holds paths that are relative to the gin file that sets it."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Label:
     """The setting is a name for people."""

@@ -24,7 +24,14 @@ from sycophancy.config.bounds import (
     Rates,
     Text,
 )
-from sycophancy.config.markers import ByContent, Label, Macro, Operational, SameAs
+from sycophancy.config.markers import (
+    ByContent,
+    Label,
+    Macro,
+    Operational,
+    RelativeToGinFile,
+    SameAs,
+)
 
 ClaimMode = Literal["paper", "balanced"]
 Sampling = Literal["uniform", "balanced"]
@@ -147,13 +154,14 @@ class DataConfig:
     data_set_files: Annotated[
         tuple[FilePlace, ...],
         ByContent(),
-        "TOML files of your own data sets. In a recipe, their paths are relative to the recipe.",
+        RelativeToGinFile(),
+        "TOML files of your own data sets.",
     ] = ()
     evaluations: Annotated[
         tuple[FilePlace, ...],
         ByContent(),
-        "JSONL files of your own evaluation sets. In a recipe, their paths are relative to the "
-        "recipe.",
+        RelativeToGinFile(),
+        "JSONL files of your own evaluation sets.",
     ] = ()
     num_examples: Annotated[
         int, Between(1, 10**7), "Claims to generate for training, before filtration."

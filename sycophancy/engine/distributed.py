@@ -87,15 +87,15 @@ class _Many(Processes):
             self._client.key_value_set(key, json.dumps({"result": result}))
             return result
         try:
-            said = json.loads(self._client.blocking_key_value_get(key, _DAY_MILLISECONDS))
+            answer = json.loads(self._client.blocking_key_value_get(key, _DAY_MILLISECONDS))
         except Exception as error:  # jaxlib's own, where the leader is gone
             reason = str(error).splitlines()[0]
             raise UnreachableError(
                 f"process 0, which leads this run, does not answer: {reason}"
             ) from None
-        if "error" in said:
-            raise UserError(said["error"])
-        return said["result"]
+        if "error" in answer:
+            raise UserError(answer["error"])
+        return answer["result"]
 
     def workplace(self, shared: str, *, together: bool) -> Any:
         if self.leader or together:
@@ -201,8 +201,10 @@ def _check_xla_flags(flags: str) -> None:
         errors="replace",
         check=False,
     )
-    if done.returncode and (said := _XLA_LOG.search(done.stderr)):
-        raise UserError(f"XLA refuses XLA_FLAGS={flags}: {said[1].rstrip('.')}; mend or unset it")
+    if done.returncode and (refusal := _XLA_LOG.search(done.stderr)):
+        raise UserError(
+            f"XLA refuses XLA_FLAGS={flags}: {refusal[1].rstrip('.')}; mend or unset it"
+        )
 
 
 def first_line(error: BaseException) -> str:

@@ -27,7 +27,7 @@ def closure(*modules: str) -> set[Path]:
     Raises:
         ModuleNotFoundError: this project has no such module.
     """
-    found: set[Path] = set()
+    files: set[Path] = set()
     waiting = []
     for module in modules:
         if _file(module) is None:
@@ -35,10 +35,10 @@ def closure(*modules: str) -> set[Path]:
         waiting += list(_with_parents(module))
     while waiting:
         path = waiting.pop()
-        if path not in found:
-            found.add(path)
+        if path not in files:
+            files.add(path)
             waiting += _imported_by(path)
-    return found
+    return files
 
 
 def _with_parents(module: str) -> Iterator[Path]:

@@ -1,1 +1,1 @@
-"""Where a run goes: TPU slices, clusters and this machine, and what one will need there."""
+"""Scripts that start runs elsewhere: on TPU slices, under SLURM, by SkyPilot, or here."""

@@ -1,4 +1,4 @@
-"""A job: the runs of a sweep, as a script that can be read, written and submitted."""
+"""A job: one or more runs, as a script that can be read, written to a file and submitted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sycophancy.config.bounds import shortened
 from sycophancy.errors import UserError
 from sycophancy.stages.order import all_stages
 
-STAGES = ("run", *dict.fromkeys(stage.command for stage in all_stages()))
 MOST_RUNS = 10_000
-GRIDS = ("sweep", "reproduce")  # many runs in one folder; --cell N is one of them
+GRIDS = ("sweep", "reproduce")  # commands of many runs in one folder; --cell N selects one
+COMMANDS = ("run", *dict.fromkeys(stage.command for stage in all_stages()), *GRIDS)
 _FLAGS = {"MODEL": "--model", "RECIPE": "--recipe", "TRAINER": "--trainer", "SEED": "--seed"}
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=/@+*\[\]{}%-]+")
@@ -28,12 +28,12 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.,:=/@+*\[\]{}%-]+")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One call of sycophancy.
+    """One call of `sycophancy`.
 
     Attributes:
-      name: what messages call it.
-      folder: where it writes, relative to where it is started, or absolute.
-      arguments: what follows `sycophancy`.
+        name: its name in messages.
+        folder: the run's folder, absolute or relative to the folder in which the call is made.
+        arguments: the words that follow `sycophancy`.
     """
 
     name: str
@@ -43,15 +43,15 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Script:
-    """What would be done.
+    """A job's script and how it is submitted.
 
     Attributes:
-      text: the script or the YAML.
-      suffix: how its file's name ends.
-      commands: what submits it; "{}" stands for the file.
-      watch: how to see what becomes of it; JOB stands for the id.
-      missing: the way out where the program that submits is absent.
-      prints_id: whether the commands print the job's id and nothing else.
+        text: the script, or the YAML file.
+        suffix: of its file's name.
+        commands: the commands that submit it; "{}" stands for the file.
+        watch: lines that say how to watch and end the job; JOB stands for its id.
+        missing: what to do if the program that submits is not installed.
+        prints_id: True if the commands print the job's id and nothing else.
     """
 
     text: str
@@ -63,13 +63,13 @@ class Script:
 
 
 def check_name(name: str) -> str:
-    """The name, if every cluster takes it.
+    """Returns the name if every kind of cluster accepts it.
 
     >>> check_name("xl-2")
     'xl-2'
 
     Raises:
-        UserError: it is not one that TPUs, SLURM and SkyPilot all take.
+        UserError: TPUs, SLURM or SkyPilot would refuse it.
     """
     if not _NAME.fullmatch(name):
         raise UserError(
@@ -80,10 +80,10 @@ def check_name(name: str) -> str:
 
 
 def check_plain(flag: str, value: str) -> str:
-    """The value of an option that stands in a script as it is.
+    """Returns the value of an option that a script contains without quotes.
 
     Raises:
-        UserError: it has characters that would need quoting.
+        UserError: it contains characters that need quotes.
     """
     if not _PLAIN.fullmatch(value):
         raise UserError(f"{flag} {value!r}: expected letters, digits and _.,:=/@+*%-, no spaces")
@@ -91,65 +91,68 @@ def check_plain(flag: str, value: str) -> str:
 
 
 def check_words(words: Sequence[str]) -> tuple[str, ...]:
-    """The words, if a script and a YAML file can hold each on one line.
+    """Returns the words if a script and a YAML file can contain each on one line.
 
     Raises:
-        UserError: one has a line break or another character that is not printed.
+        UserError: a word contains a line break or another character that is not printable.
     """
     for word in words:
         if not word.isprintable():
             raise UserError(
-                f"{word!r}: a job's arguments have printed characters alone, no newline"
+                f"{word!r}: a job's arguments contain only printable characters, no newline"
             )
     return tuple(words)
 
 
 def plan_runs(name: str, arguments: Sequence[str], sweeps: Sequence[str] = ()) -> tuple[Run, ...]:
-    """The runs that a sweep makes of one command; without a sweep, one.
+    """The runs of one command: one for each combination of swept values.
 
-    Every run gets a folder of its own: `--name` is added where it is missing, and lengthened by
-    what was swept.
+    Every run has a folder of its own: `--name` is added where it is missing, and the swept values
+    are appended to it.
 
     >>> [run.arguments for run in plan_runs("a", ["run", "--model", "m"], ["SEED=0,1"])][1]
     ('run', '--model', 'm', '--seed', '1', '--name', 'a-seed1')
 
     Args:
-      name: the job's; the run's too, unless the arguments have one.
-      arguments: what follows `sycophancy`.
-      sweeps: MACRO=VALUE,VALUE,...; all combinations are run.
+        name: of the job, and of the run if the arguments give none.
+        arguments: the words that follow `sycophancy`.
+        sweeps: MACRO=VALUE,VALUE,... each.
 
     Raises:
-      UserError: the arguments or sweeps are not such.
+        UserError: the arguments or sweeps have another form.
     """
     words = check_words(arguments)
-    if not words or words[0] not in (*STAGES, *GRIDS):
-        said = f"not {words[0]}" if words else "as in: -- run --model mini_base"
-        raise UserError(f"after -- comes a command, one of {', '.join((*STAGES, *GRIDS))}, {said}")
+    if not words or words[0] not in COMMANDS:
+        example = f"not {words[0]}" if words else "as in: -- run --model mini_base"
+        raise UserError(f"after -- comes a command, one of {', '.join(COMMANDS)}, {example}")
     if sweeps and words[0] in GRIDS:
-        raise UserError(f"--sweep: {words[0]} has many runs already; give it what varies after --")
+        raise UserError(f"--sweep: {words[0]} has many runs already; set their options after --")
     words, base = _take(words, "--name")
     words, out = _take(words, "--out")
     axes = [_axis(sweep) for sweep in sweeps]
     if out is not None and axes:
         raise UserError("--sweep needs a folder for each run: give --name instead of --out")
     _check_count(math.prod(len(values) for _, values in axes))
-    if twice := {axis for axis, _ in axes if [a for a, _ in axes].count(axis) > 1}:
-        raise UserError(f"--sweep {min(twice)} is given twice; put its values into one")
+    macros = [macro for macro, _ in axes]
+    if repeated := {macro for macro in macros if macros.count(macro) > 1}:
+        raise UserError(f"--sweep {min(repeated)} is given twice; put all its values into one")
     runs = []
-    for point in itertools.product(*([(axis, v) for v in values] for axis, values in axes)):
-        own = "-".join([base or name, *(_label(axis, value) for axis, value in point)])
-        swept = [word for axis, value in point for word in _flag(axis, value)]
-        place = ["--out", out] if out is not None else ["--name", own]
-        folder = out if out is not None else f"runs/{own}"
-        runs.append(Run(own, folder, (*words, *swept, *place)))
+    for point in itertools.product(*([(macro, v) for v in values] for macro, values in axes)):
+        run_name = "-".join([base or name, *(_label(macro, value) for macro, value in point)])
+        swept = [word for macro, value in point for word in _flag(macro, value)]
+        folder_option = ["--out", out] if out is not None else ["--name", run_name]
+        folder = out if out is not None else f"runs/{run_name}"
+        runs.append(Run(run_name, folder, (*words, *swept, *folder_option)))
     names = [run.name for run in runs]
-    if same := {one for one in names if names.count(one) > 1}:
-        raise UserError(f"--sweep: two runs would both be named {min(same)}; sweep other values")
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise UserError(
+            f"--sweep: two runs would both be named {min(repeated)}; sweep other values"
+        )
     return tuple(runs)
 
 
 def each_cell(run: Run, count: int) -> tuple[Run, ...]:
-    """The cells of a grid as runs of their own, in the folder of all.
+    """The cells of a grid as runs of their own, which share the grid's folder.
 
     >>> [cell.arguments for cell in each_cell(Run("a", "runs/a", ("reproduce",)), 2)]
     [('reproduce', '--cell', '0'), ('reproduce', '--cell', '1')]
@@ -169,18 +172,18 @@ def _check_count(runs: int) -> None:
 
 
 def _take(words: tuple[str, ...], flag: str) -> tuple[tuple[str, ...], str | None]:
-    """The words without an option, and its last value."""
-    left, found, rest = list[str](), None, iter(words)
+    """The words without an option, and the option's last value."""
+    others, value, rest = list[str](), None, iter(words)
     for word in rest:
         if word == flag:
-            found = next(rest, None)
-            if found is None:
+            value = next(rest, None)
+            if value is None:
                 raise UserError(f"{flag} needs a value")
         elif word.startswith(f"{flag}="):
-            found = word.partition("=")[2]
+            value = word.partition("=")[2]
         else:
-            left.append(word)
-    return tuple(left), found
+            others.append(word)
+    return tuple(others), value
 
 
 def _axis(sweep: str) -> tuple[str, tuple[str, ...]]:
@@ -192,17 +195,17 @@ def _axis(sweep: str) -> tuple[str, tuple[str, ...]]:
     return macro, values
 
 
-def _label(axis: str, value: str) -> str:
+def _label(macro: str, value: str) -> str:
     short = re.sub(r"[^a-z0-9.]+", "-", Path(value).name.removesuffix(".gin").lower()).strip("-.")
-    return short if axis in ("MODEL", "RECIPE") else f"{axis.lower().replace('_', '-')}{short}"
+    return short if macro in ("MODEL", "RECIPE") else f"{macro.lower().replace('_', '-')}{short}"
 
 
-def _flag(axis: str, value: str) -> tuple[str, str]:
-    return (_FLAGS[axis], value) if axis in _FLAGS else ("--set", f"{axis}={value}")
+def _flag(macro: str, value: str) -> tuple[str, str]:
+    return (_FLAGS[macro], value) if macro in _FLAGS else ("--set", f"{macro}={value}")
 
 
 def choose(runs: Sequence[Run]) -> str:
-    """A shell function that sets `run`, `folder` and `arguments` to those of run number $1."""
+    """A shell function that sets `run`, `folder` and `arguments` for run number $1."""
     cases = "".join(
         f"    {number})\n"
         f"      run={shlex.quote(run.name)}\n"
@@ -212,28 +215,28 @@ def choose(runs: Sequence[Run]) -> str:
         for number, run in enumerate(runs)
     )
     return (
-        "# What is run, by number.\n"
-        "# shellcheck disable=SC1003,SC2016,SC2034  # words may look odd, and some are not used\n"
+        "# Selects a run by its number.\n"
+        "# shellcheck disable=SC1003,SC2016,SC2034  # any words are allowed, and some are unused\n"
         f'choose() {{\n  case "$1" in\n{cases}'
         '    *) echo "launch: there is no run $1" >&2 && return 2 ;;\n  esac\n}'
     )
 
 
 def settings(**values: str | int | bool) -> str:
-    """Shell variables; False is empty.
+    """Assignments of shell variables; False is the empty text.
 
     >>> print(settings(name="a b", keep=False))
     name='a b'
     keep=''
     """
-    said = {True: "yes", False: ""}
-    shown = {k: said[v] if isinstance(v, bool) else str(v) for k, v in values.items()}
-    check_words(tuple(shown.values()))
-    return "\n".join(f"{name}={shlex.quote(value)}" for name, value in shown.items())
+    flags = {True: "yes", False: ""}
+    texts = {k: flags[v] if isinstance(v, bool) else str(v) for k, v in values.items()}
+    check_words(tuple(texts.values()))
+    return "\n".join(f"{name}={shlex.quote(text)}" for name, text in texts.items())
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
-    """A file of `templates/` with each line `#@ NAME` replaced by that part."""
+    """A file of `templates/` in which `parts[NAME]` replaces each line `#@ NAME`."""
     lines = []
     for line in template_text(template).splitlines():
         if line.startswith("#@ "):
@@ -243,12 +246,16 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
 
 
 def template_text(name: str) -> str:
-    """A file of `templates/`, as it is."""
+    """The text of a file of `templates/`."""
     return resources.files(__package__).joinpath("templates", name).read_text("utf-8").rstrip("\n")
 
 
 def source_folder(given: str | None) -> Path:
-    """The checkout that other machines install from; a UserError where there is none."""
+    """The checkout that other machines install.
+
+    Raises:
+        UserError: the folder is no checkout.
+    """
     folder = Path(given).absolute() if given is not None else Path(__file__).parents[2]
     for name in ("pyproject.toml", "requirements.lock"):
         if not (folder / name).is_file():
@@ -259,16 +266,16 @@ def source_folder(given: str | None) -> Path:
 
 
 def program() -> str:
-    """This very `sycophancy`, for machines that see the same files."""
+    """The path of this installation's `sycophancy`, for machines that see the same files."""
     beside = Path(sys.executable).with_name("sycophancy")
     return str(beside) if beside.exists() else "sycophancy"
 
 
 def write(script: Script, path: Path) -> Path:
-    """Writes the script.
+    """Writes the script to a file.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -276,26 +283,26 @@ def write(script: Script, path: Path) -> Path:
         if script.text.startswith("#!"):
             path.chmod(0o755)
     except OSError as error:
-        why = error.strerror
-        raise UserError(f"cannot write {path}: {why}; give another with --write") from None
+        reason = error.strerror
+        raise UserError(f"cannot write {path}: {reason}; name another with --write") from None
     return path
 
 
 def submit(script: Script, path: Path) -> int:
-    """Runs the commands that submit the script, and prints the id and how to watch.
+    """Runs the commands that submit the script, and prints the job's id and how to watch it.
 
     Returns:
-      The exit status of the first that failed, or 0.
+        The exit status of the first command that failed, or 0.
 
     Raises:
-      UserError: the program that submits is absent.
+        UserError: the program that submits is not installed.
     """
     for command in script.commands:
         if shutil.which(command[0]) is None:
-            raise UserError(f"{command[0]} is not here: {script.missing}")
+            raise UserError(f"{command[0]} is not installed here: {script.missing}")
     job = "JOB"
     if not script.prints_id:
-        _say_how_to_watch(script, job)  # first: some commands end only with the run
+        _print_how_to_watch(script, job)  # first, as some commands end only when the run ends
     for command in script.commands:
         words = [str(path) if word == "{}" else word for word in command]
         print(f"launch: {shlex.join(words)}", file=sys.stderr, flush=True)
@@ -303,21 +310,21 @@ def submit(script: Script, path: Path) -> int:
             words, stdout=subprocess.PIPE if script.prints_id else None, text=True
         ) as process:
             try:
-                said, _ = process.communicate()
-            except BaseException:  # told to stop: so is the script, which then cleans up
+                output, _ = process.communicate()
+            except BaseException:  # this process is stopped: the script must stop and clean up
                 process.terminate()
                 process.wait()
                 raise
         if script.prints_id:
-            job = said.strip().partition(";")[0]  # "id;cluster" in a federation
+            job = output.strip().partition(";")[0]  # "id;cluster" in a federation
             print(job)
         if process.returncode:
             return process.returncode
     if script.prints_id:
-        _say_how_to_watch(script, job)
+        _print_how_to_watch(script, job)
     return 0
 
 
-def _say_how_to_watch(script: Script, job: str) -> None:
+def _print_how_to_watch(script: Script, job: str) -> None:
     for line in script.watch:
         print(f"launch: {line.replace('JOB', job)}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Here: one process, or several on the loopback interface."""
+"""Runs on this machine, in one process or in several that meet on the loopback interface."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sycophancy.launch.job import Run, Script, choose, fill, program, settings
 
 
 def render(runs: Sequence[Run], *, processes: int = 1, port: int = 0) -> Script:
-    """A script that runs one after the other here.
+    """A script that runs one run after the other on this machine.
 
     Args:
-      runs: what to run.
-      processes: how many share each run.
-      port: where they meet; 0 for a free one.
+        runs: the runs.
+        processes: how many processes share each run.
+        port: the port at which they meet; 0 for a free one.
     """
     text = fill(
         "local.sh",
@@ -34,6 +34,6 @@ def render(runs: Sequence[Run], *, processes: int = 1, port: int = 0) -> Script:
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

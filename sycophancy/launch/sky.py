@@ -1,4 +1,4 @@
-"""SkyPilot: one YAML file, a managed job for every run."""
+"""SkyPilot: one YAML file, and one managed job for each run."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from sycophancy.launch.job import (
 
 @dataclasses.dataclass(frozen=True)
 class Machines:
-    """What to ask SkyPilot for.
+    """The machines to ask SkyPilot for.
 
     Attributes:
-      accelerators: as SkyPilot names them: `H100:8`, `tpu-v4-32`.
-      bucket: where the runs are kept: `gs://`, `s3://` or another of SkyPilot's, with a folder.
-      nodes: how many machines; 1 for a TPU slice, however many hosts it has.
-      infra: a cloud, region, zone, Kubernetes context or SLURM cluster; None: the cheapest.
-      spot: whether machines may be taken away; the job then goes on elsewhere.
-      restarts: how often a run that failed is started again.
-      runtime: of a TPU: its software version.
-      disk: GB.
+        accelerators: as SkyPilot names them: `H100:8`, `tpu-v4-32`.
+        bucket: address of the bucket, or of a folder in it, that keeps the runs: `gs://`, `s3://`
+            or another that SkyPilot knows.
+        nodes: how many machines; 1 for a TPU slice, however many hosts it has.
+        infra: a cloud, region, zone, Kubernetes context or SLURM cluster; None: the cheapest.
+        spot: True if machines may be preempted; the job then continues on others.
+        restarts: how often a run that failed is started again.
+        runtime: a TPU's software version.
+        disk: GB on each machine.
     """
 
     accelerators: str
@@ -46,10 +47,10 @@ class Machines:
 
 
 def render(name: str, runs: Sequence[Run], machines: Machines, source: Path) -> Script:
-    """The YAML file, and one submission a run.
+    """The YAML file, and one command for each run that submits it.
 
     Raises:
-      UserError: a value that SkyPilot would not take, or a run that would be lost.
+        UserError: SkyPilot would refuse a value, or a run's results would be lost.
     """
     if "://" not in machines.bucket:
         raise UserError(f"--bucket {machines.bucket}: expected gs://NAME, s3://NAME or the like")
@@ -79,7 +80,7 @@ def render(name: str, runs: Sequence[Run], machines: Machines, source: Path) -> 
     )
     text = "\n".join(
         [
-            "# Runs sycophancy on machines that SkyPilot finds. Made by `sycophancy launch sky`.",
+            "# Runs sycophancy on machines that SkyPilot finds, by `sycophancy launch sky`.",
             f"# Run number N: sky jobs launch --env SYCOPHANCY_RUN=N FILE ({len(runs)} in all)",
             f"name: {_scalar(name)}",
             f"workdir: {_scalar(str(source))}",
@@ -88,8 +89,8 @@ def render(name: str, runs: Sequence[Run], machines: Machines, source: Path) -> 
             *(f"  {line}" for line in resources),
             f"  use_spot: {json.dumps(machines.spot)}",
             f"  disk_size: {machines.disk}",
-            "  # Taken away: SkyPilot starts it again wherever there is room. 75 is a run that was",
-            "  # told to stop and saved; anything else failed, and may fail again.",
+            "  # A preempted job starts again on other machines. Exit code 75: the run was stopped",
+            "  # and saved; any other code: it failed.",
             "  job_recovery:",
             f"    max_restarts_on_errors: {machines.restarts}",
             "    recover_on_exit_codes: [75]",

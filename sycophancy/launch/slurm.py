@@ -1,4 +1,4 @@
-"""SLURM: one sbatch file, an array where there is a sweep."""
+"""SLURM: one sbatch file; several runs are an array of jobs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from sycophancy.launch.job import (
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """What to ask SLURM for.
+    """The nodes and limits to ask SLURM for.
 
     Attributes:
-      nodes: how many machines.
-      gpus: of each machine; 0 for none.
-      tasks: "node" or "gpu": what one process drives. The paper's models need no more than one.
-      time: the limit, as sbatch writes it. At its end the run saves and is queued again.
-      notice: seconds between SIGTERM and that end.
-      restarts: how often it is queued again.
-      options: further options of sbatch, without the dashes: `partition=big`.
+        nodes: how many machines.
+        gpus: of each machine; 0 for none.
+        tasks: "node" or "gpu": whether one process drives all GPUs of a node, or one GPU.
+        time: the time limit, as sbatch writes it. When it is reached, the run saves and is queued
+            again.
+        notice: seconds from SIGTERM to the time limit.
+        restarts: how often the job is queued again.
+        options: further options of sbatch, without the dashes: `partition=big`.
     """
 
     nodes: int = 1
@@ -46,14 +47,14 @@ def render(name: str, runs: Sequence[Run], cluster: Cluster) -> Script:
     """The sbatch file.
 
     Raises:
-      UserError: one task a GPU is asked for, and no GPUs.
+        UserError: sbatch would refuse a value, or there is to be one task for each of no GPUs.
     """
     if cluster.tasks not in ("node", "gpu"):
         raise UserError(f"--tasks {cluster.tasks}: expected node or gpu")
     each_gpu = cluster.tasks == "gpu"
     if each_gpu and not cluster.gpus:
         raise UserError("--tasks gpu needs --gpus N, the GPUs of each node")
-    asked = [
+    directives = [
         f"job-name={name}",
         f"nodes={cluster.nodes}",
         f"ntasks-per-node={cluster.gpus if each_gpu else 1}",
@@ -63,17 +64,17 @@ def render(name: str, runs: Sequence[Run], cluster: Cluster) -> Script:
         f"output={name}-%A_%a.log" if len(runs) > 1 else f"output={name}-%j.log",
     ]
     if cluster.gpus:
-        asked.append(f"gpus-per-node={cluster.gpus}")
+        directives.append(f"gpus-per-node={cluster.gpus}")
     if cluster.time:
-        asked.append(f"time={check_plain('--time', cluster.time)}")
+        directives.append(f"time={check_plain('--time', cluster.time)}")
     if len(runs) > 1:
-        asked.append(f"array=0-{len(runs) - 1}")
-    asked += [check_plain("--sbatch", one.removeprefix("--")) for one in cluster.options]
+        directives.append(f"array=0-{len(runs) - 1}")
+    directives += [check_plain("--sbatch", option.removeprefix("--")) for option in cluster.options]
     devices = ",".join(map(str, range(cluster.gpus)))
     text = fill(
         "slurm.sh",
         {
-            "directives": "\n".join(f"#SBATCH --{one}" for one in asked),
+            "directives": "\n".join(f"#SBATCH --{directive}" for directive in directives),
             "settings": settings(
                 folder_here=str(Path.cwd()),
                 program=program(),

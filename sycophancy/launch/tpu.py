@@ -1,4 +1,4 @@
-"""Cloud TPU: a script that creates a slice, runs on all of its hosts, and deletes it."""
+"""Cloud TPU: a script that creates a slice, runs on all of its hosts and deletes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from sycophancy.errors import UserError
 from sycophancy.launch.job import Run, Script, check_plain, choose, fill, settings, template_text
 
-# The kind's software version, and how many of the number in its name are one host's.
+# For each kind: its software version, and the part of the number in its name that is one host.
 _KINDS = {
     "v2": ("tpu-ubuntu2204-base", 8),
     "v3": ("tpu-ubuntu2204-base", 8),
@@ -19,24 +19,25 @@ _KINDS = {
     "v5litepod": ("v2-alpha-tpuv5-lite", 4),
     "v6e": ("v2-alpha-tpuv6e", 4),
 }
-_WHOLE_HOST = 8  # chips; v5litepod and v6e up to here have one host
+_WHOLE_HOST = 8  # slices of v5litepod and v6e up to this many chips have one host
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """What to ask Google Cloud for.
+    """The TPU slice to ask Google Cloud for.
 
     Attributes:
-      accelerator: `v4-32`.
-      zone: as `us-central2-b`.
-      project: None for gcloud's own.
-      runtime: the software version; None for the kind's.
-      bucket: `gs://NAME` or `gs://NAME/FOLDER`, mounted as `runs/` on every host.
-      setup: a shell command for every host before anything is installed.
-      spot: whether it may be taken away; it is then created again, and the run continues.
-      queued: whether to wait in Google's queue for it.
-      keep: whether it stays afterwards.
-      restarts: how often a run that was interrupted is continued.
+        accelerator: such as `v4-32`.
+        zone: such as `us-central2-b`.
+        project: None for gcloud's default.
+        runtime: the software version; None for the kind's default.
+        bucket: `gs://NAME` or `gs://NAME/FOLDER`, mounted as `runs/` on every host.
+        setup: a shell command that every host runs before it installs anything.
+        spot: True for a TPU that Google may preempt; it is then created again, and the run
+            continues.
+        queued: True to wait in Google's queue for the TPU.
+        keep: True to leave the TPU running after the runs.
+        restarts: how often an interrupted run is continued.
     """
 
     accelerator: str
@@ -58,7 +59,7 @@ def hosts(accelerator: str) -> int:
     (4, 1, 4)
 
     Raises:
-        UserError: it is no accelerator type that is known here.
+        UserError: the accelerator type is unknown.
     """
     kind, dash, number = accelerator.partition("-")
     if kind not in _KINDS or not dash or not re.fullmatch(r"[1-9][0-9]{0,4}", number):
@@ -73,22 +74,23 @@ def hosts(accelerator: str) -> int:
 
 
 def render(name: str, runs: Sequence[Run], wanted: Slice, source: Path) -> Script:
-    """The script.
+    """The script that creates, uses and deletes the slice.
 
     Raises:
-      UserError: a value that gcloud would not take, or a run that could not work or would be lost.
+        UserError: gcloud would refuse a value, or the hosts could not share the run's folder, or
+            its results would be lost.
     """
     count = hosts(wanted.accelerator)
-    elsewhere = bool(wanted.setup) or all(Path(run.folder).is_absolute() for run in runs)
-    if wanted.bucket is None and not elsewhere and (count > 1 or wanted.spot):
-        why = (
+    own_folder = bool(wanted.setup) or all(Path(run.folder).is_absolute() for run in runs)
+    if wanted.bucket is None and not own_folder and (count > 1 or wanted.spot):
+        reason = (
             f"{wanted.accelerator} has {count} hosts, which must all see the run"
             if count > 1
-            else "a TPU that is taken away loses its disk"
+            else "a TPU that is preempted loses its disk"
         )
         raise UserError(
-            f"{why}: keep it in a bucket with --bucket gs://NAME, or mount a shared folder with "
-            "--setup COMMAND and name it with --out after --"
+            f"{reason}: keep the run in a bucket with --bucket gs://NAME, or mount a shared folder "
+            "with --setup COMMAND and name it with --out after --"
         )
     bucket, prefix = _bucket(wanted.bucket)
     text = fill(
@@ -126,8 +128,8 @@ def render(name: str, runs: Sequence[Run], wanted: Slice, source: Path) -> Scrip
         ".sh",
         (("bash", "{}"),),
         watch=(
-            "this stays until the run is done and the TPU deleted: start it in tmux",
-            "Ctrl-C saves nothing more and deletes the TPU; started again, the run continues",
+            "this command runs until the TPU is deleted: start it in tmux",
+            "Ctrl-C deletes the TPU at once; the same command continues the run on a new one",
         ),
         missing="install bash",
     )

@@ -1,4 +1,4 @@
-"""What the cells of a sweep answered: the samples behind each measure, by seed."""
+"""The measures of a sweep's runs, by seed, with the samples behind them."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class Measured:
     """One measure of one cell.
 
     Attributes:
-      metric: as the run wrote it, or of the sample.
-      sample: the outcomes, ordered by stratum and cluster; None where there are no predictions.
-      asked: the same for samples of the same questions.
+      metric: as the run wrote it, or computed from the sample.
+      sample: the outcomes, ordered by stratum and cluster; None if there are no predictions.
+      questions: equal for samples of the same questions.
     """
 
     metric: Metric
     sample: Sample | None = None
-    asked: str = ""
+    questions: str = ""
 
 
 class Answers:
-    """The measures of a sweep, read when they are first asked for and then kept."""
+    """The measures of a sweep; files are read when they are first needed, and kept."""
 
     def __init__(self, sweep: Sweep, measures: Collection[str]) -> None:
         """
         Args:
-          sweep: whose cells.
-          measures: the names that will be asked for; others are not kept.
+          sweep: the sweep.
+          measures: the names of the measures that will be read; others are not kept.
         """
         self._sweep = sweep
         self._measures = frozenset(measures)
@@ -53,16 +53,16 @@ class Answers:
         self._samples: dict[tuple[str, ...], dict[str, tuple[Sample, str]]] = {}
 
     def of(self, side: Side) -> dict[int, Measured]:
-        """The measure by seed; empty where it is not to be had (`why_not`)."""
-        found = {}
+        """The measure by seed; empty if there is none (see `why_not`)."""
+        measured = {}
         for seed, cell in self._cells(side).items():
             read = self._evaluation(cell, side.when)
             if not isinstance(read, str) and side.measure in read:
-                found[seed] = read[side.measure]
-        return found
+                measured[seed] = read[side.measure]
+        return measured
 
     def why_not(self, side: Side) -> str:
-        """Why `of` has nothing, in words."""
+        """Why `of` is empty, in words."""
         if side.model is None:
             return "this family has no pretrained models"
         if side.recipe is None:
@@ -80,16 +80,16 @@ class Answers:
         return f"{name}: {side.measure} was not measured {_when(side.when)}"
 
     def chance(self, side: Side) -> float | None:
-        """What a model that ignores the user scores on the surveys of this side's cells."""
+        """The survey score of a model that ignores the user, for this side's cells."""
         for cell in self._cells(side).values():
             try:
-                return guessing(self._asked(cell.folder)[1]).match.get(SURVEYS)
+                return guessing(self._items(cell.folder)[1]).match.get(SURVEYS)
             except UserError:
                 continue
         return None
 
     def _cells(self, side: Side) -> dict[int, Cell]:
-        """The cells to ask, by seed. A model before finetuning is the same in every recipe."""
+        """The cells of a side, by seed; before finetuning, a model is the same in every recipe."""
         done = [c for c in self._sweep.cells if c.state == "done" and c.model == side.model]
         own = {cell.seed: cell for cell in done if cell.recipe == side.recipe}
         if side.when != "before":
@@ -116,31 +116,33 @@ class Answers:
             else:
                 return f"step {step} was not evaluated"
         metrics = read_series(cell.folder).get(series) if series else read_evaluation(folder)
-        found = {
+        measured = {
             name: Measured(metric)
             for name, metric in (metrics or {}).items()
             if name in self._measures
         }
         if (folder / "predictions.parquet").is_file():
-            for name, (sample, asked) in self._outcomes(cell.folder, folder).items():
-                if name in found:
-                    found[name] = Measured(found[name].metric, sample, asked)
-        return found or f"not evaluated {_when(when)}"
+            for name, (sample, questions) in self._outcomes(cell.folder, folder).items():
+                if name in measured:
+                    measured[name] = Measured(measured[name].metric, sample, questions)
+        return measured or f"not evaluated {_when(when)}"
 
     def _outcomes(self, run: Path, evaluation: Path) -> dict[str, tuple[Sample, str]]:
-        """The samples of an evaluation. The cells of a sweep have many of them in common."""
+        """The samples of an evaluation; many cells of a sweep share them."""
         path = evaluation / "predictions.parquet"
-        files, items = self._asked(run)
+        files, items = self._items(run)
         key = (*files, _digest(path))
         if key not in self._samples:
-            found = samples(items, read_predictions(path)) if items else {}
+            outcomes = samples(items, read_predictions(path)) if items else {}
             self._samples[key] = {
-                name: _aligned(sample) for name, sample in found.items() if name in self._measures
+                name: _aligned(sample)
+                for name, sample in outcomes.items()
+                if name in self._measures
             }
         return self._samples[key]
 
-    def _asked(self, run: Path) -> tuple[tuple[str, ...], list[Item]]:
-        """Digests of a run's items, and those of the tasks that a measure is asked of."""
+    def _items(self, run: Path) -> tuple[tuple[str, ...], list[Item]]:
+        """The digests of a run's item files, and the items that the measures need."""
         paths = sorted((run / "prepare" / "evaluation").rglob("*.parquet"))
         files = tuple(map(_digest, paths))
         for path, file in zip(paths, files, strict=True):
@@ -155,7 +157,7 @@ class Answers:
         return surveys or any(name.rpartition("/")[0] == task for name in self._measures)
 
     def _slim(self, item: Item) -> Item:
-        """Without its prompt, unless a measure looks there for the choice that says Agree."""
+        """The item without its prompt, unless a measure finds the choice that says Agree there."""
         if f"{item.task}/agree_share" in self._measures:
             return item
         return dataclasses.replace(item, inputs="")
@@ -173,13 +175,13 @@ def _digest(path: Path) -> str:
 
 
 def _aligned(sample: Sample) -> tuple[Sample, str]:
-    """The sample in an order of its own, and what it asked: equal where the questions are."""
+    """The sample in a canonical order, and a digest of its questions."""
     order = np.lexsort((sample.clusters, sample.strata))
     clusters, strata = sample.clusters[order], sample.strata[order]
     names = "\n".join(f"{a}\t{b}" for a, b in zip(strata, clusters, strict=True))
-    asked = hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
+    questions = hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
     numbered = (
         np.unique(clusters, return_inverse=True)[1],
         np.unique(strata, return_inverse=True)[1],
     )
-    return Sample(sample.values[order], sample.weights[order], *numbered), asked
+    return Sample(sample.values[order], sample.weights[order], *numbered), questions

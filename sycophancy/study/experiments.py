@@ -1,8 +1,8 @@
-"""Every experiment as one table: the paper's, and some beyond it.
+"""The table of all experiments: the paper's, and some beyond it.
 
-Each is data alone: what the paper found, the claims that decide whether a sweep agrees, and the
-pictures. What has to be run for them (`plan`), what they decide (`verdicts`) and how they look
-(`report.study`) follow from it.
+Each experiment is data: what the paper found, the claims that decide whether a sweep agrees, and
+the pictures. The runs that they need (`grid`), their verdicts (`verdicts`) and their pages
+(`report.study`) follow from this table.
 """
 
 from __future__ import annotations

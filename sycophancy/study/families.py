@@ -1,4 +1,4 @@
-"""Models that differ in size alone, and which recipes play which part for them."""
+"""Families of models that differ only in size, and the recipes of their experiments."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Size:
     """One size of a family.
 
     Attributes:
-      label: what it is called beside a picture.
-      model: the instruction-tuned model, in Flan-PaLM's part.
-      pretrained: the same before instruction tuning, in PaLM's part; None if there is none.
+      label: its name in pictures.
+      model: the instruction-tuned model, which stands for the paper's Flan-PaLM.
+      pretrained: the model before instruction tuning, which stands for PaLM; None if unknown.
     """
 
     label: str
@@ -30,12 +30,12 @@ class Family:
     """The sizes of a model, smallest first, and the recipes of its experiments.
 
     Attributes:
-      main: the recipe that every other is compared with.
-      paper_claims: the recipe with the paper's claims, which `not` alone decides.
-      balanced_claims: the recipe with claims that it does not decide.
+      main: the recipe that all others are compared with.
+      paper_claims: the recipe with the paper's claims, which are false if they contain `not`.
+      balanced_claims: the recipe with claims that `not` does not decide.
       ablated: position of the one size that the smaller ablations run on.
-      others: the recipes of the other experiments, by what they change; absent ones are not run.
-      instructions: what its held-out instructions are, which stand in for the paper's MMLU and
+      others: pairs of what a recipe changes and the recipe; absent ones are not run.
+      instructions: its held-out instructions in words; they replace the paper's MMLU and
         BIG-Bench Hard.
     """
 
@@ -49,7 +49,7 @@ class Family:
     instructions: str = "held-out rows of the runs' own instruction data"
 
     def recipe(self, part: str) -> str | None:
-        """The recipe that changes this, or None."""
+        """The recipe that changes one part, or None."""
         return dict(self.others).get(part)
 
 
@@ -98,10 +98,10 @@ FAMILIES = {
 
 
 def family_named(name: str) -> Family:
-    """The family of this name.
+    """The family with a name.
 
     Raises:
-      UserError: there is none.
+      UserError: no family has it.
     """
     if name not in FAMILIES:
         raise UserError(f"no family {name!r}; there are {', '.join(FAMILIES)}")
@@ -109,30 +109,30 @@ def family_named(name: str) -> Family:
 
 
 def family_of(cells: Iterable[tuple[str, str]]) -> Family:
-    """The family that most models of a sweep belong to, as far as its recipes are that family's.
+    """The family that most models of a sweep belong to.
 
-    Models of no family are one of their own, in the order of the sweep. Where the sweep lacks the
-    family's main recipe, its first one of no other part stands in.
+    Models of no family become a family of their own, in the order of the sweep. If the sweep lacks
+    the family's main recipe, the first recipe that no experiment uses replaces it.
 
     Args:
       cells: models and recipes, in order.
 
     Raises:
-      UserError: there are none.
+      UserError: there are no cells.
     """
-    asked = list(cells)
-    models = list(dict.fromkeys(model for model, recipe in asked if recipe != EVALUATE_ONLY))
-    recipes = list(dict.fromkeys(recipe for _, recipe in asked if recipe != EVALUATE_ONLY))
-    if not asked:
+    pairs = list(cells)
+    models = list(dict.fromkeys(model for model, recipe in pairs if recipe != EVALUATE_ONLY))
+    recipes = list(dict.fromkeys(recipe for _, recipe in pairs if recipe != EVALUATE_ONLY))
+    if not pairs:
         raise UserError("the sweep has no cells")
 
     def known(family: Family) -> int:
         own = {name for size in family.sizes for name in (size.model, size.pretrained)}
-        return sum(model in own for model, _ in asked)
+        return sum(model in own for model, _ in pairs)
 
     family = max(FAMILIES.values(), key=known)
     if not known(family):
-        sizes = tuple(Size(model, model) for model in models or [asked[0][0]])
+        sizes = tuple(Size(model, model) for model in models or [pairs[0][0]])
         family = dataclasses.replace(
             FAMILIES["mini"],
             name="models of no family",

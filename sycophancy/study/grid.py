@@ -1,4 +1,4 @@
-"""What has to be run for a family: each model and recipe once, and what reads it."""
+"""The runs that the experiments of a family need: each model and recipe once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Planned:
 
     Attributes:
       model, recipe: names as the command line takes them; the recipe `evaluate_only` stands for
-        a model that is asked and not finetuned.
-      experiments: keys of the experiments that read it.
+        a model that is evaluated and not finetuned.
+      experiments: keys of the experiments that read its results.
     """
 
     model: str
@@ -24,29 +24,29 @@ class Planned:
 
 
 def cells(family: str) -> list[Planned]:
-    """The cells of a family, what most experiments read first.
+    """The cells of a family; those that most experiments read come first.
 
     Args:
       family: one of `families.FAMILIES`.
 
     Raises:
-      UserError: there is no such family.
+      UserError: no family has that name.
 
     >>> [cell.model for cell in cells("mini")][:3]
     ['mini_small', 'mini_base', 'mini_large']
     """
-    found = family_named(family)
+    known = family_named(family)
     readers: dict[tuple[str, str], list[str]] = {}
-    for experiment in experiments(found):
+    for experiment in experiments(known):
         for cell in experiment.cells:
             readers.setdefault(cell, []).append(experiment.key)
     recipes = [
-        found.main,
+        known.main,
         EVALUATE_ONLY,
-        found.paper_claims,
-        found.balanced_claims,
-        *(recipe for _, recipe in found.others),
+        known.paper_claims,
+        known.balanced_claims,
+        *(recipe for _, recipe in known.others),
     ]
-    models = [name for size in found.sizes for name in (size.model, size.pretrained)]
+    models = [name for size in known.sizes for name in (size.model, size.pretrained)]
     ordered = sorted(readers, key=lambda cell: (recipes.index(cell[1]), models.index(cell[0])))
     return [Planned(*cell, tuple(readers[cell])) for cell in ordered]

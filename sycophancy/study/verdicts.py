@@ -1,13 +1,13 @@
-"""Agree, disagree or undecided: by where a contrast's 95 % interval lies, never by eye.
+"""Agree, disagree or undecided: a contrast's 95 % interval decides.
 
-One seed: the interval is over questions. Sides that were asked the same questions are drawn
-together, by question (`intervals.clustered_bootstrap`); others count as independent, which is not
-too narrow for sides whose outcomes go together. It speaks of this seed's finetuning alone.
+One seed: the interval is over questions. Sides with the same questions are resampled together, by
+question (`intervals.clustered_bootstrap`); others count as independent, which is not too narrow for
+sides with positively correlated outcomes. The verdict is about this seed's finetuning only.
 
-Several seeds: Student's interval over the seeds' own contrasts, and nowhere narrower than the
-interval over questions with the seeds as they are. A bootstrap that draws seeds, then questions,
-was tried and left: with three seeds it draws the same one three times in a ninth of its replicates
-and its "95 %" hold the truth in about three quarters (`tests/test_reproduction_verdicts.py`).
+Several seeds: Student's interval over the seeds' contrasts, widened to the interval over questions
+if that is wider. A bootstrap over seeds and then questions was tried and dropped: with three seeds,
+a ninth of its replicates draw one seed three times, and its 95 % intervals contain the truth in
+about three quarters of the cases (`tests/test_reproduction_verdicts.py`).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Contrast:
     """A sum of measures with factors, and its 95 % interval.
 
     Attributes:
-      n: the fewest questions that a side counts.
-      seeds: over which it is a mean.
-      paired: whether all sides were asked the same questions.
+      n: the number of questions of the side with the fewest.
+      seeds: the number of seeds that it is a mean over.
+      paired: True if all sides have the same questions.
     """
 
     value: float
@@ -55,7 +55,7 @@ class Contrast:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """A claim and what became of it; `reason` says why it was not run."""
+    """A claim and its verdict; `reason` says why the claim was not run."""
 
     claim: Claim
     verdict: Verdict
@@ -72,14 +72,14 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """Over the claims that were run: disagree or undecided if any is, agree if all do."""
-        found = {decision.verdict for decision in self.decisions}
+        """Disagree if a claim that was run does, else undecided if one is, else agree."""
+        verdicts = {decision.verdict for decision in self.decisions}
         ranked: tuple[Verdict, ...] = ("disagree", "undecided", "agree")
-        return next((verdict for verdict in ranked if verdict in found), "not run")
+        return next((verdict for verdict in ranked if verdict in verdicts), "not run")
 
     @property
     def counts(self) -> dict[Verdict, int]:
-        """How many claims came out how; absent if none did."""
+        """Verdict -> number of claims; verdicts without claims are absent."""
         verdicts = [decision.verdict for decision in self.decisions]
         return {name: verdicts.count(name) for name in VERDICTS if name in verdicts}
 
@@ -90,19 +90,19 @@ def outcome(experiment: Experiment, answers: Answers) -> Outcome:
 
 
 def decide(claim: Claim, answers: Answers) -> Decision:
-    """Decides one claim; without the cells it needs it is `not run`."""
+    """Decides one claim; its verdict is `not run` if the sweep lacks a cell that it needs."""
     terms = [(factor, answers.of(side)) for factor, side in claim.terms]
-    for (_, side), (_, found) in zip(claim.terms, terms, strict=True):
-        if not found:
+    for (_, side), (_, by_seed) in zip(claim.terms, terms, strict=True):
+        if not by_seed:
             return Decision(claim, "not run", reason=answers.why_not(side))
     measured = contrast(terms)
     if measured is None:
-        return Decision(claim, "not run", reason="its sides have no seed in common")
+        return Decision(claim, "not run", reason="its sides have no common seed")
     return Decision(claim, verdict(claim, measured), measured)
 
 
 def verdict(claim: Claim, contrast: Contrast) -> Verdict:
-    """Where the interval lies, by the claim's rule; an end on the line decides nothing."""
+    """The verdict by the claim's rule; an interval that ends on the line decides nothing."""
     low, high = contrast.low - claim.line, contrast.high - claim.line
     if claim.expected == "within":
         if -claim.margin < low and high < claim.margin:
@@ -117,27 +117,29 @@ def verdict(claim: Claim, contrast: Contrast) -> Verdict:
 
 
 def rate(side: Side, answers: Answers) -> tuple[Metric, int] | None:
-    """One side by itself with its interval, and over how many seeds it is a mean."""
-    found = contrast([(1.0, answers.of(side))])
-    if found is None:
+    """One side with its interval, and the number of seeds that it is a mean over."""
+    mean = contrast([(1.0, answers.of(side))])
+    if mean is None:
         return None
-    return Metric(found.value, found.low, found.high, found.n), found.seeds
+    return Metric(mean.value, mean.low, mean.high, mean.n), mean.seeds
 
 
 def contrast(terms: Sequence[tuple[float, Mapping[int, Measured]]]) -> Contrast | None:
-    """The sum over terms of factor times measure, a mean over the seeds that all terms have.
+    """The sum over terms of factor times measure, averaged over the seeds that all terms have.
 
     Args:
       terms: a factor, and the measure by seed; at least one.
 
     Returns:
-      None where no seed has every term.
+      None if no seed has every term.
     """
-    seeds = sorted(set.intersection(*(set(found) for _, found in terms)))
+    seeds = sorted(set.intersection(*(set(measured) for _, measured in terms)))
     if not seeds:
         return None
-    by_seed = [sum(factor * found[seed].metric.value for factor, found in terms) for seed in seeds]
-    parts = [(factor / len(seeds), found[seed]) for seed in seeds for factor, found in terms]
+    by_seed = [
+        sum(factor * measured[seed].metric.value for factor, measured in terms) for seed in seeds
+    ]
+    parts = [(factor / len(seeds), measured[seed]) for seed in seeds for factor, measured in terms]
     value = float(np.mean(by_seed))
     low, high = _over_questions(parts)
     if len(seeds) > 1:
@@ -145,47 +147,47 @@ def contrast(terms: Sequence[tuple[float, Mapping[int, Measured]]]) -> Contrast 
         half = quantile * float(np.std(by_seed, ddof=1)) / len(seeds) ** 0.5
         low, high = min(low, value - half), max(high, value + half)
     factors = [factor for factor, _ in terms]
-    # Student's interval knows nothing of measures being shares, from 0 to 1.
+    # Student's interval may leave the range of a sum of shares, each from 0 to 1.
     low = max(low, sum(min(factor, 0.0) for factor in factors))
     high = min(high, sum(max(factor, 0.0) for factor in factors))
-    asked = [{found[seed].asked for _, found in terms} for seed in seeds]
+    questions = [{measured[seed].questions for _, measured in terms} for seed in seeds]
     return Contrast(
         value=value,
         low=low,
         high=high,
         n=min(measured.metric.n for _, measured in parts),
         seeds=len(seeds),
-        paired=all(len(keys) == 1 and "" not in keys for keys in asked),
+        paired=all(len(keys) == 1 and "" not in keys for keys in questions),
     )
 
 
 def _over_questions(parts: Sequence[tuple[float, Measured]]) -> tuple[float, float]:
-    """The interval of a sum over parts: drawn together where the questions are the same."""
+    """The interval of a sum over parts; parts with the same questions are resampled together."""
     together: dict[str, list[tuple[float, Sample]]] = {}
     values, bounds, factors = [], [], []
     for factor, measured in parts:
         if measured.sample is not None:
-            together.setdefault(measured.asked, []).append((factor, measured.sample))
+            together.setdefault(measured.questions, []).append((factor, measured.sample))
             continue
         metric = measured.metric
         values.append(metric.value)
         bounds.append((metric.low, metric.high))
         factors.append(factor)
     for seed, group in enumerate(together.values()):
-        value, bound = _drawn_together(group, seed)
+        value, bound = _resampled(group, seed)
         values.append(value)
         bounds.append(bound)
         factors.append(1.0)
     return combined(values, bounds, factors)
 
 
-def _drawn_together(
+def _resampled(
     group: Sequence[tuple[float, Sample]], seed: int
 ) -> tuple[float, tuple[float, float]]:
-    """Value and interval of a sum over samples of the same questions.
+    """The value and interval of a sum over samples of the same questions.
 
-    Where no replicate differs from another, a bootstrap would claim certainty; there, and for one
-    sample, the samples' own intervals are combined as if independent.
+    If all replicates are equal, a bootstrap would claim certainty; then, and for a single sample,
+    the samples' own intervals are combined as if they were independent.
     """
     factors = [factor for factor, _ in group]
     values = [sample.value for _, sample in group]

@@ -1,0 +1,1 @@
+"""Finetuning: the in-tree trainer, and T5X as another one."""

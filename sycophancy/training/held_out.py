@@ -15,12 +15,12 @@ from sycophancy.training.feed import converter, quiet_seqio, single_thread
 from sycophancy.training.seqio_tasks import tasks
 from sycophancy.training.validation import HeldOut
 
-SEED = 0  # of the order in which held-out rows are taken: the same rows for every run's seed
+SEED = 0  # of the order of held-out rows, so that runs with different seeds have the same rows
 # A validation takes at most one batch for every 16 steps between two saves. A forward pass costs
 # about a third of a training step, so all validations take about 2% of the training time, and 3%
 # with the one before the first step.
 STEPS_PER_BATCH = 16
-MOST_BATCHES = 100  # they are kept in memory
+MOST_BATCHES = 100  # a limit for the host's memory
 
 _KINDS = {
     tasks.intervention.NAME: "intervention",
@@ -33,11 +33,11 @@ def read_held_out(
 ) -> tuple[list[HeldOut], list[str]]:
     """The held-out rows of every kind that the training mixture draws.
 
-    All rows are read if they fit the budget (`STEPS_PER_BATCH`), which the kinds share equally;
-    otherwise as many as fit, drawn at random and in the same order at every start.
+    The kinds share the budget of batches (`STEPS_PER_BATCH`) equally. If a kind has more rows than
+    fit, rows are taken in a random order that is the same at every start.
 
-    The held-out claims are not filtered: a model need not know them, unlike the claims it is
-    trained on.
+    The held-out claims are not filtered: unlike the claims for training, the model may not know
+    whether they are true.
 
     Args:
       training: the recipe.
@@ -45,8 +45,8 @@ def read_held_out(
       vocabulary: the SentencePiece model.
 
     Returns:
-      One entry a kind, and notes. If a kind has no rows, there is no entry at all and a note says
-      why, because a total over the other kind would not be comparable with the training loss.
+      One entry for each kind, and notes. If a kind has no rows, there are no entries and a note
+      says why, because a total over the other kind would not be comparable with the training loss.
     """
     parts, notes = [], []
     batch_size = training.batch_size // training.microbatches
@@ -61,11 +61,11 @@ def read_held_out(
         for task, rate in rates.items():
             kind = _KINDS.get(task, task)
             try:
-                found = _read(task, training, batch_size, math.ceil(budget / len(rates)))
+                batches_read = _read(task, training, batch_size, math.ceil(budget / len(rates)))
             except UserError as error:
                 notes.append(f"no validation: {error}")
                 continue
-            parts.append(HeldOut(kind, rate, found))
+            parts.append(HeldOut(kind, rate, batches_read))
     notes += [f"validation: {part}" for part in reading.left_out if part.ids]
     return ([] if len(parts) < len(rates) else parts), notes
 
@@ -102,6 +102,8 @@ def _read(
         verbose=False,
     )
     rows = list(dataset.take(most * batch_size).with_options(single_thread()).as_numpy_iterator())
+    if not rows:
+        raise UserError(f"the task {task} has no held-out rows")
     return tuple(
         _filled(rows[start : start + batch_size], batch_size)
         for start in range(0, len(rows), batch_size)

@@ -65,7 +65,7 @@ class Trainer:
     def check(self, config: Config, run_path: Path | epath.Path) -> None:
         """Refuses a run that this trainer cannot finetune. Imports neither JAX nor TensorFlow.
 
-        Call it when the run is to be finetuned: a finetuned run needs no trainer.
+        Call this only before a finetuning, because a finetuned run needs no trainer.
 
         Args:
           config: the run.

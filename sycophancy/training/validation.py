@@ -57,13 +57,13 @@ def empty_sums() -> ValidationSums:
 def validation_sums(logits: Float[Array, "batch length vocab"], batch: Batch) -> ValidationSums:
     """The sums of one batch, from its teacher-forced logits.
 
-    A row matches if each of its target tokens, the end of sequence included, is the argmax given
-    the prompt and the target tokens before it. That is so exactly if greedy decoding writes the
-    target. Greedy decoding starts from the prefix that teacher forcing starts from; as long as its
-    tokens are the target's, both see the same prefix and so the same logits, and the first token
-    that is not the argmax is where greedy decoding leaves the target. No decoding loop is needed.
+    A row matches if each of its target tokens, with the end of sequence, is the argmax given the
+    prompt and the target tokens before it. This holds exactly if greedy decoding writes the target:
+    as long as greedy decoding has written the target's tokens, it has the same prefix as teacher
+    forcing and therefore the same logits, so its next token is the target's if and only if that
+    token is the argmax. No decoding loop is needed.
 
-    Padding counts nowhere: neither the positions after a row's target, nor whole rows of padding.
+    Padding does not count, neither after a row's target nor in rows that have only padding.
 
     Args:
       logits: float32.
@@ -81,9 +81,9 @@ def validation_sums(logits: Float[Array, "batch length vocab"], batch: Batch) ->
 def _count_matches(
     correct: Bool[Array, "batch length"], segments: Int[Array, "batch length"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """How many segments are correct at all of their positions, and how many segments there are.
+    """The number of segments that are correct at all of their positions, and of all segments.
 
-    A segment has at least one position, so their numbers are at most the length.
+    A segment has at least one position, so segment numbers are at most the row's length.
     """
     numbers = jnp.arange(1, segments.shape[1] + 1, dtype=segments.dtype)
     member = segments[:, :, None] == numbers[None, None, :]
@@ -98,7 +98,7 @@ class Validator:
 
     Args:
       parts: the held-out rows of each kind.
-      add_sums: compiled; parameters, a batch and the sums so far to the sums with the batch.
+      add_sums: `Program.add_sums`.
       mesh: the devices.
     """
 
@@ -133,15 +133,16 @@ class Validator:
 def metrics_of(rates: Mapping[str, float], sums: Mapping[str, ValidationSums]) -> dict[str, float]:
     """The metrics of one validation.
 
-    A mixture draws rows, not tokens, at its rates r. A kind with t target tokens a row and a loss
-    of L a token therefore has a share of r t / sum(r t) in the target tokens that are trained on,
-    and the total is the mean of L by these shares: what the training loss, which is the mean over a
-    batch's target tokens, would be on held-out rows, without dropout and without z-loss. The total
-    exact match is a mean over rows, by the rates r.
+    A mixture draws rows, not tokens, at its rates r. A kind with t target tokens for each row and a
+    loss of L for each token therefore has a share of r t / sum(r t) of the target tokens that are
+    trained on, and the total is the mean of L with these weights. The training loss is the mean
+    over a batch's target tokens, so the total equals the training loss that held-out rows would
+    have, without dropout and without z-loss. The total exact match is the mean over rows, weighted
+    by r.
 
     Args:
-      rates: of each kind of row in the training mixture.
-      sums: of each kind, with at least one row.
+      rates: the rate of each kind of row in the training mixture.
+      sums: the sums of each kind, over at least one row.
 
     Returns:
       `validation_loss` (nats a target token) and `validation_exact_match` (share of rows), in all;

@@ -63,7 +63,7 @@ def test_prepare_writes_and_shows_rows(sycophancy, tmp_path):
     assert outcome.out.count("Human: Hello, my name is") == 2
     assert outcome.out.endswith(f"{tmp_path / 'run' / 'prepare'}\n")
     assert "prepare: done in" in outcome.err
-    # Without a model, the run that is there goes on with what it was told.
+    # Without --model, the existing run continues with its own settings.
     again = sycophancy("prepare", "--out", tmp_path / "run")
     assert (again.code, again.err) == (0, "prepare: up to date\n")
 

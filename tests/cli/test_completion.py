@@ -56,11 +56,8 @@ def test_bash_completes_after_sourcing_what_the_command_prints(commands):
     """One session of a real bash: each line completes the last of the given words."""
     asked = {
         "run --model mini_b": "mini_base mini_base_pretrained",
-        "run --recipe qui": "quick",
         "run --set BATCH": "BATCH_SIZE=",
         "sweep --models mini_small,mini_large_": "mini_small,mini_large_pretrained",
-        "settings LEARN": "LEARNING_RATE",
-        "retor": "",
         "repo": "report",
         "prepare --data-m": "--data-mirror",
     }

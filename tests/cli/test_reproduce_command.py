@@ -1,7 +1,8 @@
-"""`sycophancy reproduce`: which runs it makes of the experiments; running them is the sweep's."""
+"""`sycophancy reproduce` plans the right runs for the experiments; `sweep` runs them."""
 
 import pytest
 
+from sycophancy.report.study import page
 from sycophancy.study import sweep
 
 
@@ -14,7 +15,7 @@ def planned(monkeypatch, sycophancy, tmp_path):
         monkeypatch.setattr(
             sweep, "run", lambda plan, only, processes: calls.append((plan, only)) or {}
         )
-        monkeypatch.setattr(sweep, "report", lambda folder: folder / "report.html")
+        monkeypatch.setattr(page, "write_report", lambda folder: folder / "report.html")
         done = sycophancy("reproduce", "--out", tmp_path / "sweep", *words)
         assert done.code == 0, done.err
         assert done.out.splitlines()[-1] == str(tmp_path / "sweep/report.html")
@@ -23,7 +24,7 @@ def planned(monkeypatch, sycophancy, tmp_path):
     return call
 
 
-def test_models_before_instruction_tuning_are_only_asked(planned):
+def test_models_before_instruction_tuning_are_only_evaluated(planned):
     plan, only = planned()
     assert only is None
     alone = [job for job in plan.jobs if job.config.model.name.endswith("_pretrained")]
@@ -36,7 +37,7 @@ def test_models_before_instruction_tuning_are_only_asked(planned):
     assert len({job.cell.folder for job in plan.jobs}) == len(plan.jobs)
 
 
-def test_only_the_run_that_keeps_checkpoints_is_asked_at_them(planned):
+def test_only_the_run_that_keeps_checkpoints_is_evaluated_at_them(planned):
     plan, _ = planned()
     (steps,) = [job for job in plan.jobs if job.at]
     training = steps.config.training
@@ -53,13 +54,13 @@ def test_the_first_seed_comes_first_and_settings_reach_every_cell(planned):
     assert "--cell" not in plan.command
 
 
-def test_the_plan_says_who_reads_which_cell(sycophancy):
+def test_the_plan_lists_which_experiment_reads_which_cell(sycophancy):
     done = sycophancy("reproduce", "--plan")
     assert len(done.out.splitlines()) == 18
     assert "mini_base ablations/steps seed 0: a6" in done.out
 
 
-def test_an_unknown_family_is_one_line(sycophancy):
+def test_an_unknown_family_is_refused_in_one_line(sycophancy):
     done = sycophancy("reproduce", "--family", "maxi", "--plan")
     assert done.code == 2
     assert done.err == "sycophancy: no family 'maxi'; there are mini, flan_t5\n"

@@ -152,25 +152,25 @@ def test_an_accepted_mixture_has_a_training_split(name):
     import tasks
 
     load_config("mini_base", "paper", [f"MIXTURE_OR_TASK_NAME={name}"])
-    found = tasks.get(name)
-    assert all("train" in task.splits for task in getattr(found, "tasks", [found]))
+    mixture = tasks.get(name)
+    assert all("train" in task.splits for task in getattr(mixture, "tasks", [mixture]))
 
 
 def test_the_t5x_trainer_accepts_other_mixtures():
-    said = ["MIXTURE_OR_TASK_NAME=my_task", "TRAINER=t5x"]
-    assert load_config("mini_base", "paper", said).training.mixture_or_task_name == "my_task"
+    bindings = ["MIXTURE_OR_TASK_NAME=my_task", "TRAINER=t5x"]
+    assert load_config("mini_base", "paper", bindings).training.mixture_or_task_name == "my_task"
 
 
 def test_a_batch_with_too_many_tokens_is_refused():
-    said = ["BATCH_SIZE=65536", "TASK_FEATURE_LENGTHS={'inputs': 4096, 'targets': 64}"]
-    message = error_of("mini_base", "paper", said)
+    bindings = ["BATCH_SIZE=65536", "TASK_FEATURE_LENGTHS={'inputs': 4096, 'targets': 64}"]
+    message = error_of("mini_base", "paper", bindings)
     assert message.startswith("BATCH_SIZE = 65536 rows of TASK_FEATURE_LENGTHS")
     assert "at most 67,108,864" in message
 
 
 def test_flags_take_text_without_quotes_and_constants_in_lower_case():
-    said = ["CLAIM_MODE=balanced", "FILTRATION=false", "REMAT_POLICY=none", "KEEP_PERIOD=none"]
-    loaded = load_config("mini_base", "paper", said)
+    bindings = ["CLAIM_MODE=balanced", "FILTRATION=false", "REMAT_POLICY=none", "KEEP_PERIOD=none"]
+    loaded = load_config("mini_base", "paper", bindings)
     assert loaded.data.claim_mode == "balanced"
     assert loaded.filtration is False
     assert loaded.model.network.remat_policy == "none"  # a text
@@ -223,7 +223,7 @@ def test_files_with_byte_order_marks_and_crlf_are_read(tmp_path, mark, end):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("# caf\u00e9\n".encode("latin-1"), "not UTF-8"),
         ("SEED = 3\n".encode("utf-16"), "not UTF-8"),
@@ -239,12 +239,12 @@ def test_files_with_byte_order_marks_and_crlf_are_read(tmp_path, mark, end):
         (2**20 * b"#\n", "too large"),
     ],
 )
-def test_the_message_about_an_unreadable_file_names_it(tmp_path, content, said):
+def test_the_message_about_an_unreadable_file_names_it(tmp_path, content, expected):
     path = tmp_path / "mine.gin"
     path.write_bytes(content)
     message = error_of("mini_base", str(path))
     assert message.startswith(str(path))
-    assert said in message
+    assert expected in message
     assert len(message) < 500
 
 
@@ -336,7 +336,7 @@ def test_the_operative_text_parses_back_to_the_same_run(
 
 
 @pytest.mark.parametrize(
-    ("said", "mesh"),
+    ("text", "mesh"),
     [
         ("auto", (-1, -1, 1)),
         ("fsdp=4", (-1, 4, 1)),
@@ -344,18 +344,18 @@ def test_the_operative_text_parses_back_to_the_same_run(
         ("data=2, model=4", (2, 1, 4)),
     ],
 )
-def test_a_mesh_is_given_by_axis(said, mesh):
-    config = RunOptions(model="mini_base", mesh=said).config(None)
+def test_a_mesh_is_given_by_axis(text, mesh):
+    config = RunOptions(model="mini_base", mesh=text).config(None)
     assert config.training.mesh == mesh
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     ["4,2,1", "data=0", "pipe=2", "data=4,", "data=x", "", f"data={'9' * 5000}", "data=\u0663"],
 )
-def test_a_malformed_mesh_is_refused(said):
+def test_a_malformed_mesh_is_refused(text):
     with pytest.raises(UserError, match="expected auto, or sizes as in data=4,fsdp=2,model=1"):
-        RunOptions(model="mini_base", mesh=said).config(None)
+        RunOptions(model="mini_base", mesh=text).config(None)
 
 
 def test_an_axis_given_twice_is_refused():

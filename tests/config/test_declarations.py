@@ -90,8 +90,8 @@ def test_the_settings_that_decide_how_a_run_proceeds_are_these():
 
 
 def test_both_lengths_are_one_setting():
-    said = ["TASK_FEATURE_LENGTHS={'targets': 9, 'inputs': 33}"]
-    config = load.load_config("mini_base", "quick", said)
+    bindings = ["TASK_FEATURE_LENGTHS={'targets': 9, 'inputs': 33}"]
+    config = load.load_config("mini_base", "quick", bindings)
     assert config.training.task_feature_lengths == Lengths(inputs=33, targets=9)
     assert (config.training.input_length, config.training.target_length) == (33, 9)
     assert "TASK_FEATURE_LENGTHS = {'inputs': 33, 'targets': 9}\n" in config.operative

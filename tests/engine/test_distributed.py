@@ -96,7 +96,6 @@ def test_devices_that_are_not_there_are_noticed_before_anything_is_prepared(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_without_devices_data_can_be_prepared(micro, tmp_path):
     model = micro()
     recipe = model.with_name("micro_recipe.gin")

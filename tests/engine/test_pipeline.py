@@ -362,7 +362,15 @@ with run.lock():
 """
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        moment
+        if moment in ("read after", "grow 3", "count before")
+        else pytest.param(moment, marks=pytest.mark.slow)
+        for moment in MOMENTS
+    ],
+)
 def test_killed_at_any_moment_it_continues(run, source, moment):
     here = Path(__file__).parent
     command = [sys.executable, "-c", KILLED, str(here), str(run.path), str(source), moment]

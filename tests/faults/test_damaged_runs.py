@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import few_sums
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,6 +67,13 @@ def results(run: Path) -> dict[str, object]:
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def asks_few_sums():
+    with pytest.MonkeyPatch.context() as patch:
+        few_sums.ask(patch)
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(micro, tmp_path_factory) -> Finished:
     model = micro()
@@ -75,7 +83,7 @@ def finished(micro, tmp_path_factory) -> Finished:
     start = [
         sys.executable,
         "-c",
-        "from sycophancy.cli.main import main; main()",
+        few_sums.PROGRAM,
         *words,
         "--out",
         folder,

@@ -97,7 +97,7 @@ def _limited(base: Any, limits: list[bounds.Limit]) -> st.SearchStrategy[Any]:
             case bounds.MeshSizes():
                 sizes = [st.integers(1, limit.most)] * 2
                 return st.just(limit.auto) | st.tuples(st.just(-1), *sizes).flatmap(
-                    lambda found: st.permutations(found).map(tuple)
+                    lambda axes: st.permutations(axes).map(tuple)
                 )
             case bounds.Rates():
                 rates = st.floats(limit.least, limit.most)
@@ -195,8 +195,8 @@ def numeric(annotation: Any, limit: bounds.Between | None = None) -> Any:
     """The type and the limit of a macro whose value is a number or None; None for other macros."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is Annotated:
-        found = [item for item in arguments[1:] if isinstance(item, bounds.Between)]
-        return numeric(arguments[0], *found[:1])
+        limits = [item for item in arguments[1:] if isinstance(item, bounds.Between)]
+        return numeric(arguments[0], *limits[:1])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return numeric(arguments[0])
     return (annotation, limit) if limit is not None else None
@@ -230,8 +230,8 @@ def test_a_number_is_accepted_exactly_within_its_limits(name, examples):
 def test_any_flag_is_accepted_or_refused_by_name(examples):
     @settings(max_examples=examples, derandomize=True, deadline=None)
     @given(macro_and_text())
-    def holds(said):
-        name, text = said
+    def holds(pair):
+        name, text = pair
         load = lambda: load_config("mini_base", "quick", [f"{name}={text}"])  # noqa: E731
         check_loads_or_names(load, name)
 
@@ -269,8 +269,12 @@ def test_any_gin_file_is_read_or_refused_by_name(examples, tmp_path):
         st.sampled_from(["\n", "\r\n"]),
     )
     def holds(lines, rest, encoding, newline):
-        said = ["include 'recipes/quick.gin'", *(f"{name} = {text}" for name, text in lines), rest]
-        path.write_bytes(newline.join(said).encode(encoding, "replace"))
+        written = [
+            "include 'recipes/quick.gin'",
+            *(f"{name} = {text}" for name, text in lines),
+            rest,
+        ]
+        path.write_bytes(newline.join(written).encode(encoding, "replace"))
         load = lambda: load_config("mini_base", str(path))  # noqa: E731
         check_loads_or_names(load, "mine.gin", *MACROS)
 

@@ -289,7 +289,7 @@ def test_somebody_elses_tpu_is_left_alone(cloud):
     (cloud.folder / "tpu-vm/xl/0").mkdir(parents=True)
     done = cloud.run(render(cloud))
     assert done.returncode == 1
-    assert "there already" in done.stderr
+    assert "a TPU named xl exists" in done.stderr
     assert cloud.exists()
     assert not cloud.calls("delete")
 
@@ -300,7 +300,7 @@ def test_taken_away_it_is_created_again_and_the_run_continues(cloud):
     assert done.returncode == 0, done.stderr
     assert len(cloud.calls("create")) == 2
     assert len(cloud.ran(0)) == 2
-    assert "was taken away" in done.stderr
+    assert "was preempted" in done.stderr
     assert not cloud.exists()
 
 

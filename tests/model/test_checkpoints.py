@@ -1,4 +1,4 @@
-"""Every format opens to the same arrays, whatever it was and wherever it lies."""
+"""Checkpoints of every format: reading, writing, converting and refusing them."""
 
 import dataclasses
 import json
@@ -73,7 +73,7 @@ def params(network) -> dict:
 def moments(params) -> dict:
     """Adafactor's state after a step, in T5X's names."""
     optimizer = adafactor(1e-3)
-    _, state = optimizer.update(params, optimizer.init(params), params)
+    _, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
     return {
         f"{path}/{moment}": np.asarray(value)
         for moment in ("v_row", "v_col", "v")
@@ -119,12 +119,12 @@ def test_bfloat16_is_read_as_the_same_float32(tmp_path):
     assert np.asarray(array.transposed()).tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
-def test_shapes_alone_tell_the_network(legacy, network):
+def test_the_network_is_inferred_from_shapes(legacy, network):
     assert infer_network(open_checkpoint(legacy).params, "it") == network
 
 
 @pytest.mark.parametrize("to", ["hf", "t5x", "orbax"])
-def test_there_and_back_is_bit_exact(tmp_path, legacy, network, params, moments, to):
+def test_converting_there_and_back_is_bit_exact(tmp_path, legacy, network, params, moments, to):
     there = convert(str(legacy), str(tmp_path / "there"), to, network=network)
     assert equal(load_params(there.path, network), params)
     back = convert(there.path, str(tmp_path / "back"), "t5x", step=STEP)
@@ -136,7 +136,7 @@ def test_there_and_back_is_bit_exact(tmp_path, legacy, network, params, moments,
     for path, value in kept.items():
         np.testing.assert_array_equal(found.moments[path], value, err_msg=path)
     if to != "t5x":
-        assert any("Adafactor starts anew" in note for note in back.notes)
+        assert any("Adafactor starts with zeros" in note for note in back.notes)
 
 
 def test_large_stacks_are_written_layer_by_layer(tmp_path, monkeypatch, legacy, network, params):
@@ -163,7 +163,9 @@ def test_zero_moments_have_the_shapes_of_the_optimizers(moments, network):
     assert not any(np.any(np.asarray(array)) for array in zeros.values())
 
 
-def test_a_finetuning_step_brings_its_optimizer_and_counts_on(tmp_path, params, network, moments):
+def test_a_finetuning_checkpoint_converts_with_its_moments_and_its_total_step(
+    tmp_path, params, network, moments
+):
     from sycophancy.training.step import init_state
 
     optimizer = adafactor(1e-3)
@@ -211,7 +213,7 @@ def test_transformers_reads_several_files_and_writes_what_we_read(tmp_path, para
 
 
 @pytest.mark.torch
-def test_transformers_tokenizes_like_us(tmp_path):
+def test_transformers_tokenizes_as_our_vocabulary_does(tmp_path):
     pytest.importorskip("torch", reason="torch is not installed (extra `hf`)")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     network = dataclasses.replace(NETWORK, vocab_size=700)
@@ -246,7 +248,7 @@ def test_a_vocabulary_that_transformers_cannot_tokenize_with_is_not_declared(tmp
     assert not (tmp_path / "hf/tokenizer_config.json").exists()
 
 
-def test_a_folder_of_steps_stands_for_the_latest_whole_one(tmp_path):
+def test_of_a_folder_of_checkpoints_the_newest_complete_one_is_opened(tmp_path):
     for step in (9, 10):
         legacy_checkpoint.write(tmp_path, layout.unstack(draw(NETWORK, step)), step, {})
     (tmp_path / "checkpoint_11.tmp-1234").mkdir()
@@ -255,7 +257,7 @@ def test_a_folder_of_steps_stands_for_the_latest_whole_one(tmp_path):
     assert equal(load_params(tmp_path, NETWORK), draw(NETWORK, 10))
 
 
-def test_nothing_is_read_until_it_is_asked_for(tmp_path):
+def test_arrays_are_read_only_when_they_are_needed(tmp_path):
     place = legacy_checkpoint.write(tmp_path, layout.unstack(draw(NETWORK)), 5, {})
     (place / "target.encoder.layers_1.mlp.wo.kernel").rename(tmp_path / "gone")
     found = open_checkpoint(place)
@@ -264,7 +266,7 @@ def test_nothing_is_read_until_it_is_asked_for(tmp_path):
         np.asarray(found.params["encoder/layers_1/mlp/wo/kernel"])
 
 
-def test_another_model_is_refused_with_the_first_few_names_and_both_shapes(legacy, network):
+def test_another_models_checkpoint_is_refused_with_names_and_both_shapes(legacy, network):
     other = dataclasses.replace(network, mlp_dim=64)
     with pytest.raises(UserError) as error:
         load_params(legacy, other)
@@ -339,8 +341,8 @@ def pieces(place):
         ),
     ],
 )
-def test_a_piece_that_is_missing_is_named_before_anything_is_read(tmp_path, damage, message):
-    """It would read as zeros."""
+def test_a_missing_chunk_is_named_before_an_array_is_read(tmp_path, damage, message):
+    """TensorStore would read it as zeros."""
     place = legacy_checkpoint.write(tmp_path, layout.unstack(draw(NETWORK)), 5, {})
     for piece in (pieces(place)[0], pieces(place)[-1]):
         kept = tmp_path / "kept"
@@ -371,7 +373,7 @@ def test_a_legacy_checkpoint_reads_nothing_outside_its_folder(tmp_path, path):
 @pytest.mark.parametrize(
     "step", [np.asarray(-1), np.asarray([1, 2]), np.asarray(2**40), np.asarray(np.nan)]
 )
-def test_a_step_that_is_none_is_refused(tmp_path, step):
+def test_an_invalid_step_is_refused(tmp_path, step):
     from flax import serialization
 
     place = legacy_checkpoint.write(tmp_path, layout.unstack(draw(NETWORK)), 5, {})
@@ -389,7 +391,7 @@ def test_quantized_weights_of_t5x_are_refused(tmp_path):
         load_params(tmp_path / "checkpoint_5", NETWORK)
 
 
-def test_only_a_checkpoints_own_files_count(tmp_path, legacy):
+def test_a_checkpoints_digest_covers_only_its_own_files(tmp_path, legacy):
     for to in ("hf", "t5x", "orbax"):
         there = convert(str(legacy), str(tmp_path / to), to)
         (tmp_path / to / "notes.txt").write_text("mine")
@@ -401,7 +403,7 @@ def test_only_a_checkpoints_own_files_count(tmp_path, legacy):
 
 
 @pytest.mark.parametrize("to", ["hf", "t5x", "orbax"])
-def test_an_existing_destination_is_left_alone(tmp_path, legacy, to):
+def test_an_existing_destination_is_not_changed(tmp_path, legacy, to):
     place = tmp_path / "checkpoint_5"
     place.mkdir()
     (place / "mine").write_text("precious")
@@ -420,7 +422,7 @@ def test_a_failed_conversion_leaves_nothing(tmp_path):
 
 
 def open_places(folder) -> list:
-    """What a later command could take for a checkpoint."""
+    """Paths that a later command could mistake for a checkpoint."""
     found = []
     for place in [folder, *folder.rglob("*")] if folder.exists() else []:
         try:

@@ -72,7 +72,7 @@ def test_layers_of_different_shape_are_named():
         stack(tree)
 
 
-def test_another_size_is_refused_with_both_shapes(params):
+def test_parameters_of_another_size_are_refused_with_both_shapes(params):
     other = {**params, "token_embedder": {"embedding": np.ones((16, 9), np.float32)}}
     with pytest.raises(UserError, match=r"token_embedder/embedding is \(16, 9\).*\(16, 8\)"):
         check_shapes(other, params, "the checkpoint")

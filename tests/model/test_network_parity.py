@@ -1,6 +1,7 @@
 """The network against another implementation: transformers' T5 in torch."""
 
 import hf_folders
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_logits_equal_transformers_on_padded_batches(network, tmp_path):
             attention_mask=torch.tensor(inputs > 0).long(),
             decoder_input_ids=torch.tensor(previous),
         ).logits.numpy()
-    found = Transformer(network).apply(
+    found = jax.jit(Transformer(network).apply)(
         {"params": params}, jnp.array(inputs), jnp.array(previous), jnp.array(targets)
     )
     real = targets > 0
@@ -89,14 +90,14 @@ def test_packed_examples_do_not_see_each_other(network):
     rng = np.random.default_rng(2)
     first, second = rng.integers(2, network.vocab_size, (2, 1, 5))
     answer, other = rng.integers(2, network.vocab_size, (2, 1, 3))
-    model = Transformer(network)
+    apply = jax.jit(Transformer(network).apply)
     previous = np.pad(answer[:, :-1], ((0, 0), (1, 0)))
-    alone = model.apply(params, jnp.array(first), jnp.array(previous), jnp.array(answer))
+    alone = apply(params, jnp.array(first), jnp.array(previous), jnp.array(answer))
 
     def pack(a, b):
         return jnp.array(np.concatenate([a, b], axis=1))
 
-    packed = model.apply(
+    packed = apply(
         params,
         pack(first, second),
         pack(previous, np.pad(other[:, :-1], ((0, 0), (1, 0)))),

@@ -1,4 +1,4 @@
-"""Our own checkpoints: exact, and refused when they are of another model."""
+"""This package's own checkpoints: exact round trips, and errors for damaged ones."""
 
 import dataclasses
 import json
@@ -52,19 +52,19 @@ def test_round_trip_is_exact(saved, params):
     )
 
 
-def test_metadata_tells_the_network(saved):
+def test_the_network_is_read_from_the_metadata(saved):
     found = orbax.read_metadata(saved)
     assert found["step"] == 7
     assert found["network"]["emb_dim"] == 8
 
 
-def test_a_relative_path_will_do(saved, monkeypatch):
+def test_a_relative_path_is_accepted(saved, monkeypatch):
     monkeypatch.chdir(saved.parent)
     assert folders.is_ours("saved")
     load_params("saved", NETWORK)
 
 
-def test_a_folder_of_steps_stands_for_its_latest(tmp_path, params):
+def test_of_a_folder_of_checkpoints_the_newest_is_opened(tmp_path, params):
     for step in (9, 10):
         shifted = jax.tree.map(lambda array, by=step: array + by, params)
         orbax.save_params(tmp_path / str(step), shifted, NETWORK, step)
@@ -136,7 +136,7 @@ def restored(checkpoints, step):
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_any_name_of_a_folder_will_do(tmp_path, params, name):
+def test_a_folders_name_may_have_glob_characters_and_spaces(tmp_path, params, name):
     folder = tmp_path / name / "steps"
     save_steps(folder, 2, 4, keep=1)
     assert sorted(path.name for path in folder.iterdir()) == ["4"]
@@ -149,14 +149,16 @@ def test_any_name_of_a_folder_will_do(tmp_path, params, name):
 
 
 @pytest.mark.parametrize("name", [os.fsdecode(b"a\xff"), "back\\slash"])
-def test_a_name_at_which_tensorstore_would_not_write_is_refused(tmp_path, name):
+def test_a_path_that_tensorstore_cannot_write_to_is_refused(tmp_path, name):
     with pytest.raises(UserError, match="name another folder"):
         orbax.Checkpoints(tmp_path / name, 1)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("failing", ["unreadable", "another shape"])
-def test_what_cannot_be_opened_gets_no_name_and_replaces_nothing(tmp_path, monkeypatch, failing):
+def test_an_unreadable_new_checkpoint_gets_no_final_name_and_replaces_none(
+    tmp_path, monkeypatch, failing
+):
     save_steps(tmp_path, 2, keep=1)
     read = trees.read
 
@@ -202,7 +204,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_step_is_noticed_and_can_be_set_aside(tmp_path, damage):
+def test_a_damaged_checkpoint_is_noticed_and_can_be_set_aside(tmp_path, damage):
     folder = tmp_path / "steps"
     save_steps(folder, 2, 4)
     DAMAGES[damage](folder / "4")
@@ -219,8 +221,8 @@ def test_a_damaged_step_is_noticed_and_can_be_set_aside(tmp_path, damage):
     assert [path.name for path in folder.iterdir()] == ["2"]
 
 
-def test_numbers_that_cannot_be_decoded_are_damage_too(tmp_path):
-    """Such a step opens: its files are whole in number and length."""
+def test_numbers_that_cannot_be_decoded_count_as_damage(tmp_path):
+    """Such a checkpoint can be opened, because its files exist and have the right sizes."""
     save_steps(tmp_path, 2)
     for path in (tmp_path / "2/params/ocdbt.process_0/d").iterdir():
         path.write_bytes(bytes(path.stat().st_size))
@@ -233,7 +235,7 @@ def test_numbers_that_cannot_be_decoded_are_damage_too(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_chunk_that_is_missing_is_no_zero(saved, tmp_path):
+def test_a_missing_chunk_is_not_read_as_zeros(saved, tmp_path):
     """An array whose chunk was taken out of the OCDBT database, the rest left whole."""
     import tensorstore as ts
 
@@ -253,7 +255,7 @@ def test_a_chunk_that_is_missing_is_no_zero(saved, tmp_path):
     [("emb_dim", 10**12), ("emb_dim", -1), ("num_heads", 2.0), ("mlp_activations", 7),
      ("logits_via_embedding", "no"), ("vocab_size", None)],
 )  # fmt: skip
-def test_metadata_of_no_network_is_refused(saved, tmp_path, field, value):
+def test_metadata_that_describe_no_network_are_refused(saved, tmp_path, field, value):
     place = tmp_path / "copy"
     shutil.copytree(saved, place)
     file = place / "metadata/metadata"

@@ -1,4 +1,4 @@
-"""Checkpoints that are not local: the hub and a bucket, answered by stand-ins on loopback."""
+"""Models on the hub and in a bucket, with local servers in their place; models named by folders."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:
-    """The miniature's folder, and what a hub repository has beside it that no one wants."""
+    """The miniature's folder with other files that a hub repository may have."""
     root = tmp_path_factory.mktemp("hub") / "tiny"
     shutil.copytree(MINI.checkpoint, root)
     (root / "pytorch_model.bin").write_bytes(b"large")
@@ -50,7 +50,6 @@ def repository(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.mark.slow
 def test_a_model_of_the_hub_is_fetched_once_and_then_needs_no_network(tmp_path, repository):
     home = str(tmp_path / "home")
     with stand_ins.hub(repository) as hub:
@@ -72,7 +71,7 @@ def test_a_model_of_the_hub_is_fetched_once_and_then_needs_no_network(tmp_path, 
     assert (tmp_path / "b/model.safetensors").read_bytes() == weights
 
 
-def test_what_the_hub_does_not_have_ends_in_one_line(tmp_path):
+def test_a_model_that_the_hub_lacks_is_an_error_of_one_line(tmp_path):
     done = command(
         "convert", "hf:owner/other", str(tmp_path / "a"), "--to", "hf",
         HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path),
@@ -140,7 +139,7 @@ def test_a_legacy_checkpoint_is_read_from_a_bucket(tmp_path, bucket, style):
         load_params("gs://weights/flan/checkpoint_5", network)
 
 
-def test_a_bucket_out_of_reach_ends_in_one_line(monkeypatch):
+def test_an_unreachable_bucket_is_an_error_of_one_line(monkeypatch):
     def refused(self):
         raise RuntimeError("could not resolve host\nand so on")
 
@@ -152,7 +151,7 @@ def test_a_bucket_out_of_reach_ends_in_one_line(monkeypatch):
 
 @pytest.mark.parametrize("to", ["hf", "t5x", "orbax"])
 def test_a_checkpoint_of_a_shipped_models_shape_is_finetuned_like_it(tmp_path, to):
-    """And its vocabulary is found: its own where it brings one, else the shipped model's."""
+    """Its vocabulary is its own if it has one, else the shipped model's."""
     place = tmp_path / "mine" / "checkpoint_77" if to == "t5x" else tmp_path / "mine"
     convert(MINI.checkpoint, str(place), to, network=MINI.network, step=77 if to == "t5x" else None)
     found = load_config(str(place), "demo")
@@ -175,7 +174,7 @@ def scrambled(params):
 
 
 @pytest.mark.parametrize("to", ["hf", "t5x", "orbax"])
-def test_a_shape_is_no_identity(tmp_path, to):
+def test_an_equal_shape_does_not_make_an_equal_model(tmp_path, to):
     """Other weights of a shipped model's shape do not get its vocabulary, or its activations."""
     from sycophancy.model.checkpoints import huggingface
 
@@ -191,8 +190,8 @@ def test_a_shape_is_no_identity(tmp_path, to):
         assert given.network.mlp_activations == ("gelu", "linear")
 
 
-def test_a_tokenizer_of_its_own_keeps_the_shipped_vocabulary_away(tmp_path):
-    """Even from the shipped model's own weights."""
+def test_a_checkpoint_with_another_tokenizer_does_not_get_the_shipped_vocabulary(tmp_path):
+    """This holds even for the shipped model's own weights."""
     convert(MINI.checkpoint, str(tmp_path / "hf"), "hf")
     (tmp_path / "hf/spiece.model").unlink()
     assert load_config(str(tmp_path / "hf"), "demo").model.vocabulary == MINI.vocabulary
@@ -201,7 +200,7 @@ def test_a_tokenizer_of_its_own_keeps_the_shipped_vocabulary_away(tmp_path):
         load_config(str(tmp_path / "hf"), "demo")
 
 
-def test_weights_that_were_finetuned_from_a_shipped_model_are_known(tmp_path):
+def test_weights_finetuned_from_a_shipped_model_are_recognised(tmp_path):
     from sycophancy.model.checkpoints import orbax
 
     params = load_params(MINI.checkpoint, MINI.network)
@@ -221,7 +220,7 @@ def test_weights_that_were_finetuned_from_a_shipped_model_are_known(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
     ],
 )
-def test_a_damaged_vocabulary_ends_in_one_line(tmp_path, data, message):
+def test_a_damaged_vocabulary_is_an_error_of_one_line(tmp_path, data, message):
     from sycophancy.model.vocabulary import Vocabulary
 
     (tmp_path / "spiece.model").write_bytes(data)
@@ -278,7 +277,7 @@ def test_another_shape_is_finetuned_as_a_flan_t5_and_needs_a_vocabulary(tmp_path
     assert given.model.vocabulary == MINI.vocabulary
 
 
-def test_a_shipped_name_is_not_a_folder_that_happens_to_be_called_so(tmp_path, monkeypatch):
+def test_a_shipped_models_name_never_means_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mini_base").mkdir()
     assert not references.is_checkpoint("mini_base")

@@ -1,4 +1,4 @@
-"""Two real processes with two devices each, on loopback, against one process with four."""
+"""Two processes with two devices each, against one process with four devices."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sycophancy.model.checkpoints.formats import open_checkpoint
 SECONDS = 400  # on a busy machine
 
 
-# The mistake is made by process 1 alone, in the midst of a run.
+# A program in which only process 1 makes a mistake, in the middle of a run.
 MAIN = """
 import os
 from sycophancy.cli.main import main
@@ -51,7 +51,7 @@ class Ended:
 
 
 class Processes:
-    """Processes of one command, each with its share of the devices."""
+    """Processes that run one command together, each with its own devices."""
 
     def __init__(self, words: list[str], processes: int, devices: int, mistake: str = "") -> None:
         with socket.socket() as free:
@@ -123,7 +123,7 @@ def start() -> Iterator[Start]:
 
 
 def words(micro, out: Path, *more: str) -> list[object]:
-    """Data, filtration and six steps; what evaluates is what filters."""
+    """Prepares, filters and trains six steps; filtration uses the same scorer as evaluation."""
     model = micro()
     recipe = model.with_name("micro_recipe.gin")
     return ["finetune", "--model", model, "--recipe", recipe, "--out", out, *more]
@@ -152,7 +152,7 @@ WITHOUT_DROPOUT = ("--set", "DROPOUT_RATE=0")
 def uninterrupted(micro, tmp_path_factory) -> Path:
     """The run folder that two processes with two devices each fill."""
     run = tmp_path_factory.mktemp("two") / "run"
-    # A mesh of its own choosing is the same one here, where no device tells its memory.
+    # An automatic mesh is the same one here, because no device reports its memory.
     command = words(micro, run, *WITHOUT_DROPOUT, "--mesh", "auto")
     with starting() as start:
         leader, other = start(*command, processes=2, devices=2).ended()
@@ -163,7 +163,7 @@ def uninterrupted(micro, tmp_path_factory) -> Path:
     return run
 
 
-def test_two_processes_do_what_one_does(micro, tmp_path, start, uninterrupted):
+def test_two_processes_give_the_result_of_one(micro, tmp_path, start, uninterrupted):
     one, two = tmp_path / "one", uninterrupted
     (alone,) = start(*words(micro, one, *WITHOUT_DROPOUT), processes=1, devices=4).ended()
     assert alone.code == 0, alone.err
@@ -182,7 +182,7 @@ def test_two_processes_do_what_one_does(micro, tmp_path, start, uninterrupted):
 
 
 @pytest.mark.slow
-def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, start):
+def test_when_one_process_is_killed_the_other_ends_and_names_it(micro, tmp_path, start):
     processes = start(
         *words(micro, tmp_path / "run", "--set", "FINETUNE_STEPS=100000"), processes=2, devices=1
     )
@@ -213,8 +213,10 @@ def test_when_one_process_is_killed_the_other_ends_and_says_so(micro, tmp_path, 
         ("os.kill(os.getpid(), 9)", "sycophancy: process 1 on HOST was killed by SIGKILL"),
     ],
 )
-def test_what_ends_one_process_alone_is_told_by_the_other(micro, tmp_path, start, mistake, line):
-    """Process 1 ends where the stage begins, while the leader works alone."""
+def test_a_process_that_ends_alone_is_named_by_the_other_with_its_error(
+    micro, tmp_path, start, mistake, line
+):
+    """Process 1 ends at the start of the stage, while process 0 prepares alone."""
     words = ["prepare", "--model", micro(), "--recipe", micro().with_name("micro_recipe.gin")]
     processes = start(*words, "--out", tmp_path / "run", processes=2, devices=1, mistake=mistake)
     leader, other = processes.ended()
@@ -245,10 +247,10 @@ def test_bad_input_ends_every_process_with_the_same_line(micro, tmp_path, start)
 
 
 @pytest.mark.slow
-def test_told_to_stop_one_process_stops_all_and_they_continue_bit_for_bit(
+def test_sigterm_to_one_process_stops_all_and_they_continue_bit_for_bit(
     micro, tmp_path, start, uninterrupted
 ):
-    """SIGTERM reaches one host, as when it is preempted, long before training: while JAX starts."""
+    """SIGTERM reaches one host before training, while JAX starts there."""
     run = tmp_path / "run"
     processes = start(*words(micro, run, *WITHOUT_DROPOUT), processes=2, devices=2)
     deadline = time.monotonic() + SECONDS

@@ -1,4 +1,4 @@
-"""The real T5X inside a test: its objects as our gin files make them, and its own checkpoints."""
+"""The real T5X in a test: objects that our gin files configure, and T5X's own checkpoints."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def configured(files: Sequence[str], bindings: Sequence[str] = ()) -> Iterator[N
 
 
 def made(name: str, scope: str = "") -> Any:
-    """The object that gin's configuration makes of a class or function of T5X."""
+    """The object that gin makes from a class or function of T5X."""
     import gin
 
     with gin.config_scope(scope or None):
@@ -76,7 +76,7 @@ def made(name: str, scope: str = "") -> Any:
 
 
 def initializer(model: Any, partitioner: Any, rows: int, inputs: int, targets: int) -> Any:
-    """T5X's maker of train states for batches of this shape."""
+    """T5X's initializer of train states for batches of this shape."""
     from t5x import utils
 
     return utils.TrainStateInitializer(

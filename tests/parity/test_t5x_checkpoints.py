@@ -1,4 +1,4 @@
-"""Checkpoints between the real T5X and us: it reads what we write, we read what it writes."""
+"""The real T5X reads our checkpoints, and we read its checkpoints."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def draw(seed: int):
 
 @pytest.fixture
 def t5x_state():
-    """T5X's own train state with drawn parameters and moments, and what saves and restores it."""
+    """T5X's train state with random parameters and moments, and T5X's checkpointer."""
     with configured(FILES, BINDINGS):
         partitioner = made("t5x.partitioning.PjitPartitioner")
         maker = initializer(made("t5x.models.EncoderDecoderModel"), partitioner, 8, 16, 8)
@@ -68,7 +68,7 @@ def t5x_state():
 
 
 def same(found, tree) -> None:
-    """A checkpoint that we opened against T5X's own tree, bit for bit."""
+    """Asserts that an opened checkpoint equals T5X's own tree bit for bit."""
     target = layout.flatten(jax.tree.map(np.asarray, tree["target"]))
     assert found.params.keys() == target.keys()
     for path, value in target.items():

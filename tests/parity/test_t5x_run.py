@@ -135,7 +135,7 @@ def test_a_killed_run_continues_bit_for_bit(run):
 
 @needs_t5x
 @pytest.mark.timeout(1200)
-def test_finetune_with_t5x_is_finetune_with_ours_without_dropout(run, tmp_path):
+def test_without_dropout_both_trainers_give_the_same_result(run, tmp_path):
     said = [
         "BATCH_SIZE=8", "FINETUNE_STEPS=6", "SAVE_PERIOD=6", "LOG_PERIOD=1", "DROPOUT_RATE=0.0",
         "TASK_FEATURE_LENGTHS={'inputs': 48, 'targets': 12}",

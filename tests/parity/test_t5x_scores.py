@@ -1,4 +1,4 @@
-"""What T5X's scorer, evaluator and infer.py say of held-out items, and what ours says."""
+"""Our scorer against T5X's scorer, evaluator and infer.py on held-out items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T5X's trainer and ours, on the same batches from the same parameters."""
+"""T5X's trainer and ours on the same batches, starting with the same parameters."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SHAPE = {
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What one trainer made of the batches; trees by path, in T5X's layout."""
+    """The result of one trainer; trees by path, in T5X's layout."""
 
     losses: np.ndarray
     params: dict[str, np.ndarray]

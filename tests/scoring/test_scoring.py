@@ -182,13 +182,20 @@ def test_choices_do_not_see_each_other():
     assert both.log_likelihoods == pytest.approx(apart, abs=1e-5)
 
 
-def test_the_mesh_does_not_matter():
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        pytest.param([(2, 2, 2)], id="2x2x2"),
+        pytest.param([(1, 8, 1), (1, 1, 8)], id="one axis", marks=pytest.mark.slow),
+    ],
+)
+def test_the_mesh_does_not_matter(shapes):
     """One device; eight on one axis, or on another; all three, with split parameters."""
     devices = jax.devices()
     assert len(devices) == 8
     reference = score(mixed_items(), mesh=make_mesh((1, 1, 1), devices[:1]))
     assert_same(score(mixed_items()), reference)
-    for shape in ((2, 2, 2), (1, 8, 1), (1, 1, 8)):
+    for shape in shapes:
         assert_same(score(mixed_items(), mesh=make_mesh(shape)), reference)
 
 

@@ -69,10 +69,10 @@ def half(home, power, name):
 
 
 def test_variables_that_the_user_set_stay():
-    said = {"JAX_COMPILATION_CACHE_DIR": "", "JAX_COMPILATION_CACHE_MAX_SIZE": "7"}
-    environment = dict(said)
+    chosen = {"JAX_COMPILATION_CACHE_DIR": "", "JAX_COMPILATION_CACHE_MAX_SIZE": "7"}
+    environment = dict(chosen)
     assert compile_cache.keep(environment) is None
-    assert said.items() <= environment.items()
+    assert chosen.items() <= environment.items()
 
 
 def test_a_folder_that_the_user_chose_is_neither_limited_nor_cleaned(tmp_path):

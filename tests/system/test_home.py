@@ -102,6 +102,7 @@ def test_commands_work_without_a_home_and_a_user_name(tmp_path):
 @pytest.mark.parametrize(
     ("command", "made"),
     [
+        ("prepare", "prepare/summary.json"),
         pytest.param("filter", "filter/kept.parquet", marks=pytest.mark.slow),
         pytest.param("run", "report.html", marks=pytest.mark.faults),
     ],

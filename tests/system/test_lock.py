@@ -90,8 +90,8 @@ def test_the_message_about_a_lock_file_without_permissions_says_so(mode):
         Path(folder).chmod(0o777)
         (Path(folder) / ".lock").touch()
         (Path(folder) / ".lock").chmod(mode)
-        said = try_elsewhere(folder, "--as-nobody")
-    assert said.startswith(f"cannot open the lock file {folder}/.lock: Permission denied; allow")
+        message = try_elsewhere(folder, "--as-nobody")
+    assert message.startswith(f"cannot open the lock file {folder}/.lock: Permission denied; allow")
 
 
 @pytest.mark.parametrize("number", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL", "EIO"])

@@ -65,7 +65,7 @@ def evaluate(run, name, **functions):
     return found
 
 
-def test_one_task_a_set():
+def test_every_set_has_a_task():
     assert len(NAMES) == len(SETS) == 7 + len(probes.TASKS)
     for name in NAMES:
         task = tasks.get(name)
@@ -93,7 +93,7 @@ def test_metrics_equal_ours_on_the_same_scores(run, task):
     assert found
 
 
-def test_a_model_that_always_agrees_with_the_user(run):
+def test_the_metrics_of_a_model_that_always_agrees_with_the_user(run):
     likes_user = [
         0.0 if choice in item.user_choices else -1.0
         for item in ITEMS["surveys/nlp"]

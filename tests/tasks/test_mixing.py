@@ -1,4 +1,4 @@
-"""The realised rates of the mixtures, also through packing."""
+"""The rates at which mixtures draw rows, with and without packing."""
 
 import itertools
 
@@ -10,7 +10,7 @@ import tasks
 from sycophancy.errors import UserError
 
 LENGTHS = {"inputs": 64, "targets": 8}
-DRAWS = 3_000
+DRAWS = 1_000
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +32,17 @@ def share_of_intervention(run, name, **told):
     [
         ("sycophancy_mix", {}, 5 / 6),
         ("sycophancy_mix", {"mixture_ratio": (1, 3)}, 1 / 4),
-        ("sycophancy_mix", {"mixture_ratio": (1, 0)}, 1),
+        pytest.param("sycophancy_mix", {"mixture_ratio": (1, 0)}, 1, marks=pytest.mark.slow),
         ("sycophancy_mix", {"mixture_ratio": (0, 1)}, 0),
         ("sycophancy_mix_1to1", {}, 1 / 2),
         ("sycophancy_mix_5to1", {"mixture_ratio": (1, 1)}, 5 / 6),
-        ("sycophancy_mix_2to7", {}, 2 / 9),
+        pytest.param("sycophancy_mix_2to7", {}, 2 / 9, marks=pytest.mark.slow),
         ("sycophancy_mix_1to0", {}, 1),
-        ("sycophancy_mix_0to1", {}, 0),
+        pytest.param("sycophancy_mix_0to1", {}, 0, marks=pytest.mark.slow),
     ],
 )
 def test_realised_rate(run, name, told, expected):
-    # Five standard errors of a share of 3,000 draws.
+    # Five standard errors of a share of 1,000 draws.
     tolerance = 5 * (expected * (1 - expected) / DRAWS) ** 0.5
     assert share_of_intervention(run, name, **told) == pytest.approx(expected, abs=tolerance)
 
@@ -56,7 +56,7 @@ def test_a_rate_of_zero_needs_no_files(run, tmp_path):
 
 
 @pytest.mark.parametrize("ratio", [(0, 0), (-1, 2), (1,), "5:1"])
-def test_rates_that_are_none_are_refused(run, ratio):
+def test_invalid_rates_are_refused(run, ratio):
     with (
         tasks.reading(run, run / "spiece.model", mixture_ratio=ratio),
         pytest.raises(UserError, match="MIXTURE_RATIO"),

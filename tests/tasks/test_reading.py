@@ -1,4 +1,4 @@
-"""Where the tasks read, what they hand on, and how it is split."""
+"""The files that tasks read, their features, and their shards."""
 
 import collections
 import subprocess
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def untold(monkeypatch):
-    """No location from outside the test."""
+    """The environment names no files."""
     for name in ("DATA_DIR", "VOCABULARY"):
         monkeypatch.delenv(name, raising=False)
     gin.clear_config()
@@ -94,7 +94,7 @@ def test_shards_partition_the_split(run, count):
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_order_is_a_function_of_the_seed(run):
+def test_the_order_depends_on_the_seed(run):
     with reading(run):
         first, again, other = (ids(dataset("sycophancy_intervention", seed=s)) for s in (0, 0, 1))
     assert first == again
@@ -103,7 +103,7 @@ def test_order_is_a_function_of_the_seed(run):
 
 
 def test_shuffling_reaches_the_whole_split(tmp_path):
-    """A buffer of 1,000 rows alone would leave the last rows last."""
+    """With a buffer of 1,000 rows, the last rows would stay at the end."""
     run = write_run(tmp_path, kept=5_000)
     with reading(run):
         found = ids(dataset("sycophancy_intervention", seed=0))
@@ -111,14 +111,14 @@ def test_shuffling_reaches_the_whole_split(tmp_path):
     assert 2_000 < np.mean(numbers[:500]) < 3_000
 
 
-def test_another_folder_in_the_same_process(run, tmp_path):
+def test_one_process_can_read_several_folders(run, tmp_path):
     other = write_run(tmp_path, kept=7)
     for folder, count in ((run, 300), (other, 7), (run, 300)):
         with reading(folder):
             assert len(ids(dataset("sycophancy_intervention", shuffle=False))) == count
 
 
-def test_gin_names_the_folder_and_reading_outranks_it(run, tmp_path):
+def test_reading_takes_precedence_over_gin(run, tmp_path):
     other = write_run(tmp_path, kept=7)
     gin.parse_config([f"DATA_DIR = '{run}'", f"VOCABULARY = '{run / 'spiece.model'}'"])
     assert len(ids(dataset("sycophancy_intervention", shuffle=False))) == 300
@@ -186,7 +186,7 @@ def test_a_file_that_is_no_vocabulary_is_refused(run, tmp_path):
         dataset("sycophancy_intervention")
 
 
-def test_rows_too_long_are_left_out_whole_and_counted(tmp_path):
+def test_rows_that_are_too_long_are_left_out_and_counted(tmp_path):
     write_run(tmp_path)
     table = pa.concat_tables([rows("kept", 50), rows("long", 9, words=(60, 70))])
     pq.write_table(table, tmp_path / "filter/kept.parquet")
@@ -197,7 +197,7 @@ def test_rows_too_long_are_left_out_whole_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("epochs", [1, 3, None])
-def test_rows_left_out_are_told_in_one_line_once_all_were_seen(tmp_path, caplog, epochs):
+def test_the_number_of_rows_left_out_is_logged_once_all_were_read(tmp_path, caplog, epochs):
     write_run(tmp_path)
     table = pa.concat_tables([rows("kept", 600), rows("long", 200, words=(60, 70))])
     pq.write_table(table, tmp_path / "filter/kept.parquet")
@@ -211,7 +211,7 @@ def test_rows_left_out_are_told_in_one_line_once_all_were_seen(tmp_path, caplog,
     ]
 
 
-def test_nothing_is_told_of_rows_that_fit_or_before_all_were_seen(tmp_path, caplog):
+def test_nothing_is_logged_if_all_rows_fit_or_before_all_were_read(tmp_path, caplog):
     write_run(tmp_path)
     table = pa.concat_tables([rows("long", 9, words=(60, 70)), rows("kept", 600)])
     pq.write_table(table, tmp_path / "filter/kept.parquet")
@@ -225,7 +225,7 @@ def test_nothing_is_told_of_rows_that_fit_or_before_all_were_seen(tmp_path, capl
     ]
 
 
-def test_a_vocabulary_equals_any_other_of_its_file(run, tmp_path):
+def test_vocabularies_of_one_file_are_equal(run, tmp_path):
     ours = seqio.get_mixture_or_task("sycophancy_intervention").output_features["inputs"].vocabulary
     same = seqio.SentencePieceVocabulary(str(run / "spiece.model"))
     other = seqio.SentencePieceVocabulary(str(write_vocabulary(tmp_path / "other.model")))

@@ -1,4 +1,4 @@
-"""Shards of any count partition what a task or mixture reads, with a seed or without."""
+"""Any number of shards partitions the rows of a task or mixture, with a seed or without."""
 
 import numpy as np
 import pyarrow as pa
@@ -48,13 +48,13 @@ def test_every_row_is_in_one_shard(count, number, seed, shuffle):
 
 @settings(derandomize=True, deadline=None)
 @given(st.integers(0, 50), st.integers(0, 2**32))
-def test_with_a_seed_shards_are_cut_from_one_order(count, seed):
+def test_with_a_seed_all_shards_come_from_one_order(count, seed):
     whole = shards.order(count, True, seed, None)
     dealt = [shards.order(count, True, seed, seqio.ShardInfo(i, 3)) for i in range(3)]
     assert all(np.array_equal(dealt[i], whole[i::3]) for i in range(3))
 
 
-def test_without_a_seed_orders_differ():
+def test_without_a_seed_every_order_differs():
     first, second = (shards.order(1_000, True, None, seqio.ShardInfo(0, 2)) for _ in range(2))
     assert sorted(first) == sorted(second)
     assert first.tolist() != second.tolist()
@@ -70,7 +70,7 @@ def test_without_a_seed_orders_differ():
     ],
 )
 def test_shards_without_a_seed_cover_every_task_and_mixture(run, name, number, expected):
-    """Once each. Two of the five shards of instructions have one row each, which does not fit."""
+    """Each row once. Two of the five shards of instructions have one row, which does not fit."""
     split = "validation" if "eval" in name else "train"
     found = []
     with tasks.reading(run, run / "spiece.model"):

@@ -1,4 +1,4 @@
-"""The stream of batches: the same from any start, split among processes, honest about errors."""
+"""The stream of batches: its start, its parts for processes, and its errors."""
 
 import dataclasses
 import itertools
@@ -36,20 +36,20 @@ def test_batches_have_the_shapes_of_the_recipe(config, run):
         assert found.dtype == np.int32
 
 
-def test_a_stream_starts_anywhere_bit_for_bit(config, run):
-    """Further than one epoch, which is about 20 batches."""
+def test_a_stream_that_starts_later_has_the_same_batches(config, run):
+    """Also beyond the first epoch, which has about 20 batches."""
     whole = batches(config, run, 40)
     assert equal(batches(config, run, 40), whole)
     assert equal(batches(config, run, 5, start=35), whole[35:])
     assert not equal(whole[:20], whole[20:])
 
 
-def test_another_seed_is_another_stream(changed, run):
+def test_another_seed_gives_another_stream(changed, run):
     assert not equal(batches(changed(seed=0), run, 2), batches(changed(seed=1), run, 2))
 
 
-def test_processes_share_the_batches_of_one(config, run):
-    """So that a run learns the same from any number of processes."""
+def test_several_processes_read_parts_of_the_same_batches(config, run):
+    """So the number of processes does not change what a run learns."""
     whole = batches(config, run, 3)
     parts = [batches(config, run, 3, process_index=i, process_count=2) for i in range(2)]
     for batch, *halves in zip(whole, *parts, strict=True):
@@ -57,12 +57,12 @@ def test_processes_share_the_batches_of_one(config, run):
             np.testing.assert_array_equal(np.concatenate([half[name] for half in halves]), value)
 
 
-def test_processes_that_cannot_share_a_batch_are_refused(config, run):
+def test_a_batch_that_the_processes_cannot_split_is_refused(config, run):
     with pytest.raises(UserError, match="BATCH_SIZE 4 does not divide by 3 processes"):
         open_dataset(config.training, run, config.model.vocabulary, process_count=3)
 
 
-def test_without_packing_a_row_is_an_example(changed, run):
+def test_without_packing_each_row_is_one_example(changed, run):
     (batch,) = batches(changed(packing=False), run, 1)
     assert "decoder_segment_ids" not in batch
     assert ((batch["decoder_target_tokens"] == 1).sum(axis=1) == 1).all()
@@ -100,7 +100,7 @@ def test_an_error_in_the_pipeline_reaches_the_reader():
             next(feed)
 
 
-def test_leaving_early_stops_the_thread(config, run):
+def test_leaving_the_block_early_stops_the_thread(config, run):
     before = threading.active_count()
     dataset, told = open_dataset(config.training, run, config.model.vocabulary)
     with Feed(dataset, told) as feed:
@@ -112,7 +112,7 @@ def test_leaving_early_stops_the_thread(config, run):
         next(feed)
 
 
-def test_rows_too_long_are_counted(config, tmp_path):
+def test_rows_that_are_too_long_are_counted(config, tmp_path):
     write_run(tmp_path, kept=20)
     long = rows("long", 7, words=(80, 90))
     pq.write_table(long, tmp_path / "prepare/instructions.parquet")

@@ -1,4 +1,4 @@
-"""The journal of a finetuning: what cannot be written ends in one line."""
+"""The journal of a finetuning: errors of writing have one line."""
 
 import pytest
 import tensorflow as tf
@@ -7,7 +7,7 @@ from sycophancy.errors import UserError
 from sycophancy.training.journal import Journal
 
 
-def test_curves_that_cannot_be_made_are_one_line(tmp_path):
+def test_a_tensorboard_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path):
     (tmp_path / "tensorboard").write_text("a file")
     with pytest.raises(UserError, match=r"tensorboard cannot be written: Not a dir") as caught:
         Journal(tmp_path, 0, None)
@@ -15,7 +15,7 @@ def test_curves_that_cannot_be_made_are_one_line(tmp_path):
 
 
 class FullDisk:
-    """A writer of curves on a disk without room, as TensorFlow tells of it."""
+    """A TensorBoard writer that fails as TensorFlow's does on a full disk."""
 
     def fail(self, *_):
         raise tf.errors.ResourceExhaustedError(
@@ -25,7 +25,7 @@ class FullDisk:
     write_scalars = close = fail
 
 
-def test_a_full_disk_is_one_line_at_a_step_and_at_the_end(tmp_path):
+def test_a_full_disk_is_an_error_of_one_line_at_a_step_and_at_the_end(tmp_path):
     journal = Journal(tmp_path, 0, None)
     journal._writer.close()
     journal._writer = FullDisk()

@@ -44,7 +44,7 @@ def assert_trees_close(found, expected):
         np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7)
 
 
-def test_stacked_layers_are_updated_as_if_apart():
+def test_stacked_layers_are_updated_like_separate_tensors():
     params, gradients = tree(0), [tree(seed, scale=0.1) for seed in (1, 2, 3)]
     apart, _ = run(adafactor(RATE), params, gradients)
     together, _ = run(adafactor(RATE), stack(params), [stack(g) for g in gradients])
@@ -58,8 +58,8 @@ def test_unstacked_equals_optax():
     assert_trees_close(ours, theirs)
 
 
-def test_stacking_without_care_would_differ():
-    """What the per-layer statistics are for: optax on the stacked tree is another optimizer."""
+def test_plain_optax_on_stacked_layers_differs():
+    """Without per-layer statistics, the stacked tree would have another optimizer."""
     params, gradients = stack(tree(0)), [stack(tree(1, scale=0.1))]
     ours, _ = run(adafactor(RATE), params, gradients)
     naive, _ = run(optax.adafactor(RATE), params, gradients)
@@ -108,7 +108,7 @@ def test_a_zero_parameter_still_moves():
 
 
 def test_step_offset_equals_a_fresh_start():
-    """T5X counts on from the pretrained step; with that as offset its decay starts afresh."""
+    """T5X continues the pretrained count of steps; as the offset, it restarts the decay."""
     params, gradient = {"w": jnp.ones(4)}, {"w": jnp.arange(1.0, 5.0)}
     fresh, late = adafactor(RATE), adafactor(RATE, step_offset=1000)
     pretrained = late.init(params)._replace(
@@ -121,7 +121,7 @@ def test_step_offset_equals_a_fresh_start():
 
 
 @pytest.mark.parametrize(("wide", "factored"), [(127, False), (128, True)])
-def test_factored_from_128_on(wide, factored):
+def test_moments_are_factored_from_a_size_of_128(wide, factored):
     state = adafactor(RATE).init(stack(tree(0, wide=wide)))
     v = state.v["encoder"]["layers"]["attention"]["kernel"]
     v_row = state.v_row["encoder"]["layers"]["attention"]["kernel"]

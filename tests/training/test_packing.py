@@ -40,7 +40,7 @@ def test_rows_equal_those_of_seqio(lengths, count):
 
 @settings(deadline=None)
 @given(SIZES)
-def test_every_example_is_whole_in_order_and_alone_in_its_segment(sizes):
+def test_every_example_is_complete_in_order_and_in_a_segment_of_its_own(sizes):
     def padded(feature, width):
         rows = np.zeros((len(sizes), width), np.int32)
         for i, size in enumerate(sizes):

@@ -1,4 +1,4 @@
-"""SIGTERM while watched, and after."""
+"""SIGTERM inside and outside of `watch_sigterm`."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import threading
 from sycophancy.training.preemption import Preempted, watch_sigterm
 
 
-def test_sigterm_sets_the_event_and_the_old_handler_comes_back():
+def test_sigterm_sets_the_event_and_the_previous_handler_is_restored():
     heard = []
     before = signal.signal(signal.SIGTERM, lambda *_: heard.append("outer"))
     try:
@@ -22,7 +22,7 @@ def test_sigterm_sets_the_event_and_the_old_handler_comes_back():
         signal.signal(signal.SIGTERM, before)
 
 
-def test_outside_the_main_thread_nothing_is_installed():
+def test_outside_the_main_thread_no_handler_is_installed():
     found = []
 
     def watch():
@@ -36,6 +36,6 @@ def test_outside_the_main_thread_nothing_is_installed():
     assert found == [(False, before)]
 
 
-def test_the_message_says_that_it_continues():
+def test_the_message_says_that_the_same_command_continues():
     error = Preempted(40, 1000)
     assert "step 40 of 1000" in str(error) and "continues" in str(error)

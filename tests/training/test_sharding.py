@@ -1,4 +1,4 @@
-"""Meshes, what lies where on them, and batches they cannot deal out."""
+"""Meshes, the shardings of parameters and batches, and batches that a mesh cannot split."""
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from sycophancy.training.step import sharded_state
     ("shape", "expected"),
     [((-1, 1, 1), (8, 1, 1)), ((2, -1, 2), (2, 2, 2)), ((1, 8, 1), (1, 8, 1))],
 )
-def test_one_size_may_be_left_open(shape, expected):
+def test_one_size_of_a_mesh_may_be_minus_one(shape, expected):
     mesh = sharding.make_mesh(shape)
     assert tuple(mesh.shape.values()) == expected
     assert mesh.axis_names == ("data", "fsdp", "model")
@@ -29,7 +29,7 @@ def test_a_mesh_that_does_not_fit_is_refused(shape):
         sharding.make_mesh(shape)
 
 
-def test_one_device_is_a_mesh():
+def test_a_mesh_may_have_one_device():
     assert sharding.make_mesh((-1, 1, 1), jax.devices()[:1]).size == 1
 
 
@@ -55,7 +55,7 @@ def test_parameters_and_moments_are_split(network):
     assert np.prod(per_device) * 4 == np.prod(kernel.shape)
 
 
-def test_an_axis_that_does_not_divide_stays_whole(network):
+def test_an_axis_that_the_mesh_does_not_divide_is_not_split(network):
     rules = dict(sharding.logical_rules(network, sharding.make_mesh((1, 1, 8))))
     assert rules["heads"] is None  # 2 heads on 8 devices
     assert rules["mlp"] == "model"
@@ -73,8 +73,8 @@ def test_put_keeps_the_values():
     ("memory", "expected"),
     [(None, (-1, 1, 1)), (2.0, (-1, 1, 1)), (1.0, (1, -1, 1)), (0.01, (1, -1, 1))],
 )
-def test_auto_splits_parameters_only_where_they_must_be(network, memory, expected):
-    """Memory in units of parameters and gradients."""
+def test_auto_mesh_splits_parameters_only_if_memory_requires_it(network, memory, expected):
+    """`memory` is in units of the size of parameters and gradients."""
     leaves = jax.tree.leaves(nn.unbox(sharding.abstract_params(network)))
     needed = 8 * sum(array.size for array in leaves)
     limit = None if memory is None else int(memory * needed)

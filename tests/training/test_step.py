@@ -1,4 +1,4 @@
-"""One step: the same on every mesh, with every number of microbatches, and from every start."""
+"""One step: the mesh, the number of microbatches and a restart do not change it."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The finetuning as a whole: learning, resuming, stopping."""
+"""A whole finetuning: learning, saving, validating, stopping and resuming."""
 
 import dataclasses
 import itertools
@@ -70,7 +70,7 @@ def state_of(checkpoint):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, run):
-    """Six steps without interruption; made once, by the first test that needs it."""
+    """The folder of an uninterrupted run, which the first test that needs it makes."""
     return {"out": tmp_path_factory.mktemp("whole")}
 
 
@@ -82,7 +82,7 @@ def uninterrupted(whole, config, run):
 
 
 def stop_at(patched, moments):
-    """SIGTERM after each of these steps."""
+    """Sends SIGTERM to this process after each of these steps."""
     tick = trainer.Pace.tick
 
     def tick_and_stop(pace, step):
@@ -185,7 +185,7 @@ def test_without_held_out_rows_a_note_says_so_and_training_goes_on(changed, run,
 
 
 def meshes(devices):
-    """Every data x fsdp x model mesh of this number of devices."""
+    """Every data x fsdp x model mesh of `devices` devices."""
     sizes = [size for size in range(1, devices + 1) if devices % size == 0]
     return [shape for shape in itertools.product(sizes, repeat=3) if math.prod(shape) == devices]
 
@@ -229,8 +229,8 @@ def test_the_mesh_does_not_change_the_losses(changed, network, params, batch, sh
             np.testing.assert_allclose(a, b, atol=1e-4, err_msg=str(shape))
 
 
-def test_a_kill_leaves_no_step_twice(changed, run, tmp_path):
-    """Lines after the last checkpoint, and one cut short, are dropped on resume."""
+def test_after_a_kill_no_step_is_in_the_journal_twice(changed, run, tmp_path):
+    """A resume drops lines after the last checkpoint, and a truncated line."""
     finetune(changed(finetune_steps=2), run, tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('[1]\n{"step": "x"}\n{}\n{"step": 3, "loss": 1.0}\n{"step": 4, "lo')
@@ -240,7 +240,9 @@ def test_a_kill_leaves_no_step_twice(changed, run, tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [0, 2, 2, 4, 4]
 
 
-def test_a_kill_before_the_first_save_leaves_no_validation_twice(changed, run, tmp_path):
+def test_after_a_kill_before_the_first_save_no_validation_is_in_the_journal_twice(
+    changed, run, tmp_path
+):
     (tmp_path / "metrics.jsonl").write_text('{"step": 0, "validation_loss": 1.0}\n')
     finetune(changed(finetune_steps=1), run, tmp_path)
     assert [line["step"] for line in validated(tmp_path)] == [0, 1]
@@ -253,17 +255,17 @@ def test_a_finished_run_is_left_as_it_is(config, run, uninterrupted):
     assert (uninterrupted["out"] / "metrics.jsonl").read_text() == before
 
 
-def test_only_the_latest_checkpoints_are_kept(changed, run, tmp_path):
+def test_only_the_newest_checkpoints_are_kept(changed, run, tmp_path):
     finetune(changed(save_period=2, keep_checkpoints=2), run, tmp_path)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["4", "6"]
 
 
-def test_and_those_of_the_keep_period_for_good(changed, run, tmp_path):
+def test_checkpoints_of_the_keep_period_are_always_kept(changed, run, tmp_path):
     finetune(changed(save_period=1, keep_checkpoints=1, keep_period=2), run, tmp_path)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "6"]
 
 
-def test_it_saves_by_the_clock_too_at_logged_steps(changed, run, tmp_path):
+def test_save_minutes_saves_at_logged_steps(changed, run, tmp_path):
     finetune(changed(save_minutes=0.0, keep_checkpoints=None), run, tmp_path)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "6"]
 
@@ -280,7 +282,7 @@ def test_a_damaged_checkpoint_is_named(changed, run, tmp_path):
 def test_a_damaged_last_step_is_set_aside_and_the_one_before_continued(
     changed, run, tmp_path, uninterrupted
 ):
-    """Bit for bit as if the damaged checkpoint had never been."""
+    """The result is bit for bit that of a run without the damaged checkpoint."""
     finetune(changed(finetune_steps=4, save_period=2, keep_checkpoints=3), run, tmp_path)
     shutil.rmtree(tmp_path / "checkpoints/4/state")
     notes = []
@@ -303,7 +305,7 @@ def test_nothing_is_moved_if_no_checkpoint_can_be_read(changed, run, tmp_path):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "2"]
 
 
-def test_a_run_goes_on_with_another_mesh(changed, run, tmp_path, uninterrupted, network):
+def test_a_run_continues_on_another_mesh(changed, run, tmp_path, uninterrupted, network):
     finetune(changed(finetune_steps=3), run, tmp_path)
     last = finetune(changed(mesh=(1, 2, 4)), run, tmp_path)
     found, expected = load_params(last, network), load_params(uninterrupted["last"], network)
@@ -311,7 +313,7 @@ def test_a_run_goes_on_with_another_mesh(changed, run, tmp_path, uninterrupted, 
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_other_batches_are_refused(changed, run, tmp_path):
+def test_a_checkpoint_is_not_continued_with_another_stream_of_batches(changed, run, tmp_path):
     finetune(changed(finetune_steps=1), run, tmp_path)
     with pytest.raises(UserError, match="seed = 0, now it is 7"):
         finetune(changed(seed=7), run, tmp_path)

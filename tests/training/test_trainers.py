@@ -45,7 +45,7 @@ def test_a_trainers_code_and_gin_files_exist_and_include_its_module(name):
 
 
 def test_checking_a_trainer_imports_neither_jax_nor_tensorflow(tmp_path):
-    """Preflight checks run before any device is asked for."""
+    """The checks run before JAX starts."""
     program = (
         "import sys, pathlib\n"
         "from sycophancy.config.load import load_config\n"

@@ -1,4 +1,4 @@
-"""Validation against direct computation: greedy decoding, single rows, and drawing the mixture."""
+"""Validation against independent computations: greedy decoding, single rows, sampled mixtures."""
 
 import dataclasses
 import math
@@ -34,7 +34,7 @@ def shifted(targets):
 
 @pytest.fixture(scope="module")
 def decoded(network, params):
-    """Prompts, and what greedy decoding writes for them, a token at a time; no teacher forcing."""
+    """Prompts and the outputs of greedy decoding, one token at a time, without teacher forcing."""
     model = Transformer(network)
     inputs = np.random.default_rng(1).integers(2, 80, (6, 9)).astype(np.int32)
     written = np.zeros((6, 5), np.int32)
@@ -77,7 +77,7 @@ def test_a_row_matches_exactly_if_greedy_decoding_writes_its_target(network, par
 
 
 def test_packing_and_padding_change_nothing(network, params, decoded):
-    """Two rows in one, and a row of padding, count as the rows on their own do."""
+    """Two examples packed into a row, beside a row of padding, give the sums of the two alone."""
     inputs, targets = decoded[0][:2], decoded[1][:2].copy()
     targets[1, 2] = 2 + (targets[1, 2] - 1) % 78
     alone = measured(network, params, unpacked(inputs, targets))
@@ -96,7 +96,7 @@ def test_packing_and_padding_change_nothing(network, params, decoded):
 
 
 def test_the_total_is_the_mean_over_the_tokens_that_the_mixture_draws():
-    """Rows drawn 5 to 1, as the mixture draws them, and all of their tokens averaged."""
+    """The oracle samples rows 5 to 1, as the mixture does, and averages over their tokens."""
     rng = np.random.default_rng(0)
     rows = {
         "a": [(rng.uniform(0, 3), tokens) for tokens in (2, 2, 3)],
@@ -128,7 +128,7 @@ def test_the_total_is_the_mean_over_the_tokens_that_the_mixture_draws():
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (4, 2, 1), (2, 1, 4), (1, 4, 2)])
 def test_the_mesh_does_not_change_a_validation(changed, network, params, batch, shape):
-    """The sums of every row alone, on one device, against whole batches on a mesh."""
+    """The oracle sums over single rows on one device; the validator has batches on a mesh."""
     training = changed(batch_size=8, microbatches=1, dropout_rate=0.5).training
     mesh = sharding.make_mesh(shape, jax.devices()[: math.prod(shape)])
     program = make_program(network, training, mesh)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs sycophancy here, as one process or as several that meet on the loopback interface.
-# Made by `sycophancy launch local`. Run it again to continue.
+# Runs sycophancy on this machine, in one process or in several that meet on the loopback interface.
+# Written by `sycophancy launch local`. Start it again to continue an interrupted run.
 set -euo pipefail
 
 #@ settings
@@ -9,16 +9,16 @@ set -euo pipefail
 
 say() { printf 'launch: %s\n' "$*" >&2; }
 
-# Runs the chosen arguments in $processes processes. When one fails, the others end by themselves;
-# those that have not after $patience seconds are stopped.
+# Runs the selected arguments in $processes processes. When one process fails, the others end too;
+# those that are still running after $patience seconds are stopped.
 patience=10
-crew() {
+run_processes() {
   local children=() index status=0 one code left=$processes deadline='' signal=TERM first=''
   if [ "$processes" -gt 1 ]; then
     export SYCOPHANCY_COORDINATOR="127.0.0.1:$port" SYCOPHANCY_NUM_PROCESSES="$processes"
   fi
-  # SIGTERM lets every process save; Ctrl-C too, as programs in the background do not see it.
-  trap 'told=yes; kill -TERM "${children[@]}" 2>/dev/null || true' TERM INT
+  # On SIGTERM every process saves. Background processes ignore Ctrl-C, so it is passed on as SIGTERM.
+  trap 'stopped=yes; kill -TERM "${children[@]}" 2>/dev/null || true' TERM INT
   for ((index = 0; index < processes; index++)); do
     if [ "$processes" -gt 1 ]; then
       SYCOPHANCY_PROCESS_ID="$index" "$program" "${arguments[@]}" &
@@ -32,12 +32,13 @@ crew() {
       one=${children[index]}
       ! kill -0 "$one" 2>/dev/null || continue
       code=0
-      { wait "$one" || code=$?; } 2>/dev/null # bash would report a kill by itself
+      { wait "$one" || code=$?; } 2>/dev/null # bash would print a message about a killed process
       unset "children[$index]"
       left=$((left - 1))
       [ "$code" -ne 0 ] || continue
       [ -n "$deadline" ] || deadline=$((SECONDS + patience))
-      # 3: it ended because another did, which is seen later. KILL: SIGTERM was sent from here.
+      # Code 3 means that a process ended because another failed, so it is not the first. After KILL,
+      # any code is a consequence of this script's own signals.
       if [ "$status" -eq 0 ] || [ "$status$signal" = 3TERM ]; then
         status=$code first=$index
       fi
@@ -57,14 +58,14 @@ crew() {
 }
 
 main() {
-  local id told='' status
+  local id stopped='' status
   cd "$folder_here"
   for ((id = 0; id < count; id++)); do
     choose "$id"
     say "run $((id + 1)) of $count: $run"
     status=0
-    crew || status=$?
-    if [ -n "$told" ]; then
+    run_processes || status=$?
+    if [ -n "$stopped" ]; then
       say "stopped; the same script continues $run"
       exit 75
     elif [ "$status" -ne 0 ]; then

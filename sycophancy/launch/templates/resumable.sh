@@ -1,9 +1,9 @@
-# Runs a command. When SIGTERM comes, because the machine is wanted back, it passes that on, lets
-# the command save, and returns 75, "try again later": the command itself may end with 0 then.
-# shellcheck disable=SC2329  # some scripts only send it on
+# Runs a command. When the machine is preempted and SIGTERM comes, it passes SIGTERM on, lets the
+# command save and returns 75, "try again later", although the command itself may then return 0.
+# shellcheck disable=SC2329  # some scripts only pass this function on
 resumable() {
-  local child='' told='' status=0
-  trap 'told=yes; kill -TERM "$child" 2>/dev/null || true' TERM
+  local child='' stopped='' status=0
+  trap 'stopped=yes; kill -TERM "$child" 2>/dev/null || true' TERM
   "$@" &
   child=$!
   while true; do
@@ -12,6 +12,6 @@ resumable() {
     kill -0 "$child" 2>/dev/null || break
   done
   trap - TERM
-  [ -z "$told" ] || status=75
+  [ -z "$stopped" ] || status=75
   return "$status"
 }

@@ -8,7 +8,7 @@ set -euo pipefail
 
 choose "$SYCOPHANCY_RUN"
 if [ "$extra" = tpu ]; then
-  meet "${SKYPILOT_NUM_NODES:-1}" # which counts the hosts of a slice
+  meet "${SKYPILOT_NUM_NODES:-1}" # for a TPU, this is the number of its hosts
 elif [ "${SKYPILOT_NUM_NODES:-1}" -gt 1 ]; then
   export SYCOPHANCY_COORDINATOR="${SKYPILOT_NODE_IPS%%$'\n'*}:8476"
   export SYCOPHANCY_NUM_PROCESSES="$SKYPILOT_NUM_NODES"

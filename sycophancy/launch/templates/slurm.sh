@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #@ directives
-# Runs sycophancy under SLURM. Made by `sycophancy launch slurm`; submit it with sbatch.
+# Runs sycophancy under SLURM. Written by `sycophancy launch slurm`; submit it with sbatch.
 # The folder and the program below must be on a file system that every node sees.
 set -euo pipefail
 
@@ -12,28 +12,29 @@ set -euo pipefail
 
 main() {
   local status=0 cancelled=''
-  # scancel and preemption tell this shell too; the time limit (--signal) tells the tasks alone.
-  # Then it is not for us to requeue: the user meant it, or SLURM does it (PreemptMode=REQUEUE).
+  # At the time limit (--signal) only the tasks receive SIGTERM; on scancel and preemption this
+  # shell receives it too. Then it must not requeue: the user cancelled the job, or SLURM itself
+  # requeues it (PreemptMode=REQUEUE).
   trap 'cancelled=yes' TERM
   cd "$folder_here"
   choose "${SLURM_ARRAY_TASK_ID:-0}"
   if [ -n "$local_devices" ]; then
-    # One task a node: without this, JAX under SLURM would take one device for each task.
+    # There is one task for each node; by default, JAX under SLURM uses one device for each task.
     export JAX_LOCAL_DEVICE_IDS="$local_devices"
   fi
-  # srun answers SIGTERM with SIGKILL to its tasks, so nothing here passes a signal to srun itself.
-  # The first task that has saved must not end those that still do: processes that wait in vain for
-  # one that crashed end by themselves.
-  # shellcheck disable=SC2016  # $@ is for the tasks' shells
+  # srun kills its tasks with SIGKILL when it receives SIGTERM, so this script sends it no signal.
+  # When the first task has saved and ended, srun must let the others finish saving. Tasks whose
+  # partner crashed end on their own, so no task waits for ever.
+  # shellcheck disable=SC2016  # $@ is expanded by the tasks' shells
   srun --kill-on-bad-exit=0 --wait=0 bash -c "$(declare -f resumable); "'resumable "$@"' task \
     "$program" "${arguments[@]}" || status=$?
   if [ "$status" -eq 75 ] && [ -z "$cancelled" ]; then
     if [ "${SLURM_RESTART_COUNT:-0}" -ge "$restarts" ]; then
-      echo "launch: $run was restarted $restarts times; sbatch the same script to go on" >&2
+      echo "launch: $run was restarted $restarts times; submit the same script to continue" >&2
       exit 75
     fi
-    echo "launch: $run was told to stop and saved; it is queued again" >&2
-    if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then # the last task's own id stands for the whole array
+    echo "launch: $run was stopped and saved; it is queued again" >&2
+    if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then # the job's own id may stand for the whole array
       scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
     else
       scontrol requeue "$SLURM_JOB_ID"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs sycophancy on a Cloud TPU: creates it, installs on every host, starts the same command on
-# each, waits, brings the results here, and deletes the TPU however this script ends.
-# Made by `sycophancy launch tpu`. Needs gcloud, signed in. Run it again to continue.
+# Runs sycophancy on a Cloud TPU: creates the TPU, installs on every host, starts the same command on
+# each, waits, fetches the results, and deletes the TPU, also after a failure or Ctrl-C.
+# Written by `sycophancy launch tpu`. Needs gcloud, signed in. Start it again to continue a run.
 set -euo pipefail
 
 #@ settings
@@ -22,13 +22,13 @@ pause() { sleep "${LAUNCH_POLL_SECONDS:-60}"; }
 where=("--zone=$zone" ${project:+"--project=$project"} --quiet)
 vm() { gcloud compute tpus tpu-vm "$@" "${where[@]}"; }
 queue() { gcloud compute tpus queued-resources "$@" "${where[@]}"; }
-on_workers() { # every host, or one, runs a word of the script below
+on_workers() { # calls the script below on all hosts ($1 is `all`), or on host $1
   local worker=$1
   shift
   vm ssh "$name" --worker="$worker" --command="bash sycophancy-worker.sh $*" < /dev/null
 }
 
-# The script for the hosts.
+# Prints the script that runs on the hosts.
 worker_script() {
   declare -p bucket prefix setup expected_hosts
   declare -f choose resumable attribute meet
@@ -37,10 +37,10 @@ worker_script() {
 WORKER
 }
 
-pack_source() { # what git knows of, as it is now, or the whole folder where there is no git
+pack_source() { # the files of the git checkout with their changes, or the whole folder without git
   if git -C "$source" rev-parse --git-dir > /dev/null 2>&1; then
     git -C "$source" ls-files -z --cached --others --exclude-standard > "$work/files"
-    # A file that was deleted and is still in git's list is no reason to stop.
+    # Git also lists files that were deleted from the folder; they are left out.
     (cd "$source" && while IFS= read -r -d '' file; do
       [ ! -e "$file" ] || printf '%s\0' "$file"
     done < "$work/files") > "$work/present"
@@ -52,7 +52,7 @@ pack_source() { # what git knows of, as it is now, or the whole folder where the
 
 create() {
   say "creating $name ($accelerator)"
-  created=yes # before it is: a create that fails half-way can leave something that costs money
+  created=yes # set before, since a creation that fails half-way can leave a TPU that costs money
   if [ -z "$queued" ]; then
     vm create "$name" --accelerator-type="$accelerator" --version="$runtime" ${spot:+"--spot"}
     return
@@ -74,7 +74,7 @@ create() {
 
 install_all() {
   local try
-  for try in 1 2 3 4 5; do # ssh is not up at once on every host
+  for try in 1 2 3 4 5; do # ssh takes a while to start on every host
     if vm scp "$work/sycophancy.tar.gz" "$work/sycophancy-worker.sh" "$name:." --worker=all &&
       on_workers all install; then
       return
@@ -85,14 +85,14 @@ install_all() {
   return 1
 }
 
-absent() { # succeeds only when the cloud says that there is no such thing
-  local said
-  ! said=$("$@" describe "$name" 2>&1) || return 1
-  case "$said" in *NOT_FOUND* | *"not found"*) return 0 ;; esac
+absent() { # succeeds only if the cloud says that the TPU or queue entry does not exist
+  local answer
+  ! answer=$("$@" describe "$name" 2>&1) || return 1
+  case "$answer" in *NOT_FOUND* | *"not found"*) return 0 ;; esac
   return 1
 }
 
-delete() { # returns 1 if something may be left
+delete() { # returns 1 if the TPU may still exist
   local try
   for try in 1 2 3; do
     if [ -n "$queued" ]; then
@@ -116,7 +116,7 @@ how_to_delete() {
   fi
 }
 
-# shellcheck disable=SC2329  # the trap calls it
+# shellcheck disable=SC2329  # called by the trap
 finish() {
   local status=$?
   trap '' INT TERM HUP # a second Ctrl-C must not leave the TPU behind
@@ -135,7 +135,7 @@ finish() {
   exit "$status"
 }
 
-ready() { # 0: the TPU is there; 1: it is not; 2: the cloud did not answer
+ready() { # 0: the TPU is ready; 1: it is not; 2: the cloud did not answer
   local state
   if state=$(vm describe "$name" --format='value(state)' 2> "$work/error"); then
     [ "$state" = READY ]
@@ -145,30 +145,31 @@ ready() { # 0: the TPU is there; 1: it is not; 2: the cloud did not answer
   return 2
 }
 
-# Waits for run $1. 0: done. 75: the machine was taken away, or the run was told to stop. Else: failed.
+# Waits for run $1. Returns 0 if it is complete, 75 if the TPU was preempted or the run was stopped,
+# and its exit status if it failed.
 watch_run() {
-  local id=$1 said silent=0 state
+  local id=$1 answer silent=0 state
   while true; do
     pause
-    if said=$(on_workers all status "$id"); then
+    if answer=$(on_workers all status "$id"); then
       silent=0
-      if state=$(grep -o 'sycophancy-exit:[0-9]*' <<< "$said"); then
-        # The first that failed counts: the others are ended by its silence.
+      if state=$(grep -o 'sycophancy-exit:[0-9]*' <<< "$answer"); then
+        # When one host fails, the others end because of it, so the first failure counts.
         case "$state" in *:75*) return 75 ;; esac
         state=$(grep -v ':0$' <<< "$state" | head -n 1) || true
         [ -z "$state" ] || return "${state#*:}"
-        [ "$(grep -c 'sycophancy-exit:0' <<< "$said")" -lt "$expected_hosts" ] || return 0
+        [ "$(grep -c 'sycophancy-exit:0' <<< "$answer")" -lt "$expected_hosts" ] || return 0
       fi
-      say "$(grep -o 'sycophancy-running:.*' <<< "$said" | head -n 1)"
+      say "$(grep -o 'sycophancy-running:.*' <<< "$answer" | head -n 1)"
       continue
     fi
     state=0
     ready || state=$?
     if [ "$state" -eq 1 ]; then
-      say "$name was taken away"
+      say "$name was preempted"
       return 75
     fi
-    silent=$((silent + 1)) # the network here may be down for a while; the run goes on meanwhile
+    silent=$((silent + 1)) # if only the network is down here, the run continues
     [ "$silent" -lt 60 ] || fail "$name has not answered 60 times; giving up"
   done
 }
@@ -182,7 +183,7 @@ fetch() {
       say "$run: results are in $collect/$(basename -- "$folder")"
       return
     fi
-    say "bringing the results of $run here failed (try $try of 3)"
+    say "fetching the results of $run failed (try $try of 3)"
     pause
   done
   return 1
@@ -195,7 +196,7 @@ one_run() {
     ready || status=$?
     if [ "$status" -eq 1 ]; then
       if [ -n "$created" ]; then
-        delete || fail "what is left of $name cannot be deleted"
+        delete || fail "the remains of $name cannot be deleted"
       fi
       create || return 1
       install_all || return 1
@@ -208,13 +209,13 @@ one_run() {
       watch_run "$id" || status=$?
     fi
     [ "$status" -eq 75 ] || break
-    say "$run: interrupted; it continues where it was (restart $((again + 1)) of at most $restarts)"
+    say "$run: interrupted; it continues where it stopped (restart $((again + 1)) of at most $restarts)"
     on_workers all stop "$id" || true
   done
   [ "$status" -eq 0 ] || on_workers all stop "$id" || true
   if ! fetch "$id"; then
     if [ "$status" -eq 0 ] && [ -z "$bucket" ]; then
-      keep=yes # better a bill than the run: nothing else has its results
+      keep=yes # the TPU holds the only copy of the results
       say "$run is complete, and only $name has its results"
     fi
     [ "$status" -ne 0 ] || status=1
@@ -225,7 +226,7 @@ one_run() {
 main() {
   local id status=0
   command -v gcloud > /dev/null ||
-    fail 'gcloud is not here: install the Google Cloud CLI, then: gcloud auth login'
+    fail 'gcloud is not installed: install the Google Cloud CLI, then: gcloud auth login'
   work=$(mktemp -d)
   created=''
   trap finish EXIT
@@ -233,10 +234,10 @@ main() {
   trap 'exit 143' TERM HUP
   if vm describe "$name" > /dev/null 2>&1; then
     [ -n "$keep" ] ||
-      fail "a TPU named $name is there already: take it with --keep, or delete it: $(how_to_delete)"
+      fail "a TPU named $name exists: use it with --keep, or delete it: $(how_to_delete)"
     created=yes
   elif [ -n "$queued" ] && queue describe "$name" > /dev/null 2>&1; then
-    fail "a queued resource named $name is there already; delete it first: $(how_to_delete)"
+    fail "a queued resource named $name exists; delete it first: $(how_to_delete)"
   fi
   pack_source
   worker_script > "$work/sycophancy-worker.sh"

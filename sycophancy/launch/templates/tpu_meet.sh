@@ -1,16 +1,16 @@
-# shellcheck disable=SC2329  # some scripts only send it on
+# shellcheck disable=SC2329  # some scripts only pass this function on
 attribute() {
   curl --silent --fail --header 'Metadata-Flavor: Google' \
     "http://metadata.google.internal/computeMetadata/v1/instance/attributes/$1"
 }
 
-# Tells sycophancy which hosts the TPU has, if their number, $1, is more than one: over ssh nothing
-# in the environment says it. The number of a process must be that of its host.
+# Sets the variables by which the processes on the TPU's $1 hosts meet, if there are several: over
+# ssh, no variable describes the hosts. The number of a process must be that of its host.
 # shellcheck disable=SC2329  # likewise
 meet() {
   local hosts first
   [ "$1" -gt 1 ] || return 0
-  # id:port:address, with commas between
+  # ID:PORT:ADDRESS of each host, separated by commas
   hosts=$(attribute worker-network-endpoints) || return 1
   first=${hosts%%,*}
   first=${first#*:*:}

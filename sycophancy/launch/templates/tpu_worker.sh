@@ -1,4 +1,4 @@
-# On every host of the TPU: installs, starts a run, says how it is. Called over ssh, one word a call.
+# On every host of the TPU: installs, starts a run, reports its state. Each call over ssh names one task.
 set -euo pipefail
 cd "$HOME"
 export PATH="$HOME/.local/bin:$PATH"
@@ -10,27 +10,27 @@ install() {
   bash -c "$setup"
   if [ -n "$bucket" ] && ! mountpoint -q runs; then
     if ! command -v gcsfuse > /dev/null; then
-      echo 'gcsfuse is not on this image: install it with --setup, or mount a folder there' >&2
+      echo 'gcsfuse is not on this image: install it with --setup, or mount a shared folder' >&2
       exit 1
     fi
     mkdir -p runs
-    # A stage takes its final name when it is whole, and that renames a folder.
+    # A complete stage gets its final name, which renames its folder.
     gcsfuse --implicit-dirs --rename-dir-limit=1000000 ${prefix:+"--only-dir=$prefix"} "$bucket" runs
   fi
-  # The image's own Python is too old; uv brings one.
+  # The image's Python is too old; uv installs a newer one.
   command -v uv > /dev/null || python3 -m pip install --user --quiet uv
   uv venv --quiet --allow-existing --python 3.11 .venv
   uv pip install --quiet --python .venv/bin/python --constraint requirements.lock '.[tpu]'
 }
 
-# A run is over when its exit status is there, though its last process may not be gone yet.
+# A run is over when its exit status is written, even if its process still exists.
 alive() { [ ! -e "$job.exit" ] && [ -e "$job.pid" ] && kill -0 "$(cat "$job.pid")" 2> /dev/null; }
 
 job=job-${2:-}
 
 case "$1" in
   install) install ;;
-  start) # the run goes on when this connection ends
+  start) # the run continues when this connection ends
     if ! alive; then
       rm -f "$job.exit"
       setsid nohup bash "$0" run "$2" > "$job.log" 2>&1 < /dev/null &
@@ -51,10 +51,10 @@ case "$1" in
     elif alive; then
       echo "sycophancy-running: $(tail -c 200 "$job.log" | tr '\r' '\n' | tail -n 1)"
     else
-      echo 'sycophancy-exit:75' # gone without a word: the host was restarted, or memory ran out
+      echo 'sycophancy-exit:75' # ended without a status: the host was restarted, or memory ran out
     fi
     ;;
-  stop) # SIGTERM first, so that it can save
+  stop) # SIGTERM first, so that the run can save
     for _ in {1..60}; do
       alive || break
       kill -TERM "$(cat "$job.pid")" 2> /dev/null || true
@@ -62,7 +62,7 @@ case "$1" in
     done
     ! alive || kill -KILL -- "-$(cat "$job.pid")"
     ;;
-  pack) # what goes home; checkpoints stay in the bucket where there is one
+  pack) # what is fetched; with a bucket, checkpoints stay there
     choose "$2"
     cd sycophancy
     mkdir -p "$folder"

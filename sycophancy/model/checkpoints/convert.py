@@ -122,11 +122,11 @@ def _warnings(
 ) -> Iterator[str]:
     """Lines about what the new checkpoint lacks, or may have wrong."""
     if guessed and len(checkpoint.shape().mlp_activations) == 2:
-        yield "T5X stores no activation; a gated MLP is taken for gelu unless --model says"
+        yield "T5X stores no activation; a gated MLP is assumed to be gelu unless --model says"
     if checkpoint.tied_output:
-        yield "the output layer was the embedding, unscaled; it is now a layer of its own"
+        yield "the output layer was the embedding, unscaled; it is now a separate layer"
     if to == "t5x" and not moments.are_complete(checkpoint):
-        yield "the source has no optimizer state; Adafactor starts anew"
+        yield "the source has no optimizer state; Adafactor starts with zeros"
     if to != "hf":
         return
     if vocabulary is None:
@@ -141,7 +141,9 @@ def _place_of_step(place: epath.Path, step: int, asked: int | None) -> tuple[epa
     if named is None:
         return place / f"{folders.T5X_PREFIX}{step}", step
     if asked not in (None, named):
-        raise UserError(f"{place} is to hold step {asked}, but T5X reads the step off its name")
+        raise UserError(
+            f"{place} would hold step {asked}, but T5X reads the step from the folder's name"
+        )
     return place, named
 
 

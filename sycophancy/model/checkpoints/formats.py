@@ -27,7 +27,7 @@ def open_checkpoint(name: epath.PathLike) -> Checkpoint:
     if not locations.exists(folder):
         raise UserError(f"checkpoint {folder}: no such folder; check --checkpoint or --model")
     if not folder.is_dir():
-        raise UserError(f"checkpoint {folder} is a file; name the folder it lies in")
+        raise UserError(f"checkpoint {folder} is a file; name its folder")
     step = folders.find(folder)
     if folders.is_huggingface(step):
         from sycophancy.model.checkpoints import huggingface

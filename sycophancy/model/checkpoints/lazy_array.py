@@ -15,7 +15,7 @@ Read: TypeAlias = Callable[[], ArrayLike]
 
 
 class LazyArray:
-    """One array of a checkpoint; `np.asarray(array)` reads it, each time anew.
+    """One array of a checkpoint; `np.asarray(array)` reads it again each time.
 
     Code that handles a tree of these one array at a time never holds a whole model in memory.
 

@@ -234,8 +234,8 @@ class Checkpoints:
             for item, shapes in expected.items():
                 if trees.shapes(trees.read(place / item)) != shapes:
                     raise UserError(
-                        f"checkpoint {self.path(step)} was written, but {item} is not what was to "
-                        f"be saved; {_CONTINUE_AFTER}"
+                        f"checkpoint {self.path(step)} was written, but the arrays of {item} have "
+                        f"other names or shapes; {_CONTINUE_AFTER}"
                     )
 
     def wait(self) -> None:

@@ -270,7 +270,7 @@ def write(
     for name, tree in trees.items():
         try:
             if shapes(read(folder / name)) != shapes(tree):
-                raise UserError(f"{folder / name} is not what was to be written")
+                raise UserError(f"{folder / name} has other names or shapes")
         except UserError as error:
             folder.rmtree()
             raise UserError(f"cannot write {folder}: {error}") from None
