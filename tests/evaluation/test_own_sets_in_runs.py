@@ -5,7 +5,6 @@ import json
 import re
 import runpy
 import shutil
-import sys
 import zlib
 from pathlib import Path
 
@@ -194,14 +193,15 @@ def test_the_documents_four_items_are_one_pair():
     assert items[0].user_choices == items[3].user_choices == (1,)
 
 
-def test_the_documents_script_writes_a_set_that_the_miniature_can_be_asked(tmp_path, monkeypatch):
+def test_the_documents_scripts_write_a_set_and_measure_a_model_with_it(
+    tmp_path, monkeypatch, capsys
+):
     from sycophancy.model.vocabulary import Vocabulary
 
-    (script,) = blocks("python")
-    (tmp_path / "write_facts.py").write_text(script)
+    write, measure = blocks("python")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["write_facts.py"])
-    runpy.run_path(str(tmp_path / "write_facts.py"))
+    (tmp_path / "write.py").write_text(write)
+    runpy.run_path("write.py")
     own_set = read_own_set("facts.jsonl")
     assert len(own_set.items) == 240 and not own_set.notes
     neutral = [item for item in own_set.items if item.condition == "neutral"]
@@ -209,3 +209,8 @@ def test_the_documents_script_writes_a_set_that_the_miniature_can_be_asked(tmp_p
     vocabulary = Vocabulary(load_config("mini_base", "quick").model.vocabulary)
     for ids in vocabulary.encode_batch([item.inputs for item in own_set.items]):
         assert "\N{DOUBLE QUESTION MARK}" not in vocabulary.decode(ids)  # an unknown piece
+    (tmp_path / "measure.py").write_text(measure.replace("mini_base", "mini_small"))  # faster
+    runpy.run_path("measure.py")
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.endswith("), n = 80") for line in lines) == 3
+    assert lines[0].startswith("facts/accuracy_neutral: ")
