@@ -27,8 +27,8 @@ BUDGET = 50.0  # seconds of tests; two workers need about half of it, and as lon
 UNKNOWN = 5.0  # seconds that a test file is taken to need before it ran once
 # What a test imports by asking for a fixture of tests/conftest.py.
 FIXTURES = {
-    "sycophancy": "sycophancy.cli.main",
-    "micro": "sycophancy.model.checkpoints.huggingface",
+    "sycophancy": "sycophancy/cli/main.py",
+    "micro": "sycophancy/model/checkpoints/huggingface.py",
 }
 
 
@@ -59,7 +59,7 @@ def imported(path: Path) -> frozenset[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module]
         elif isinstance(node, ast.arg) and node.arg in FIXTURES:
-            files |= imports.closure(FIXTURES[node.arg])
+            files.add(ROOT / FIXTURES[node.arg])
         files |= {ROOT / "tests" / f"{name}.py" for name in names}
     return frozenset(file for file in files if file.is_file())
 
@@ -79,11 +79,13 @@ def distances(test: Path) -> dict[Path, int]:
 def affected(changed: set[Path]) -> dict[Path, int]:
     """Test files that a change can affect, with their distance to the nearest changed file.
 
-    A changed file that is no module, such as a template, counts as each module beside it.
+    A changed file that is no module, such as a template, counts as each module of the nearest
+    folder above it that has modules.
     """
     modules = {path for path in changed if path.suffix == ".py"}
     for path in changed - modules:
-        modules |= set(path.parent.glob("*.py"))
+        folders = (set(folder.glob("*.py")) for folder in path.parents if ROOT in folder.parents)
+        modules |= next(filter(None, folders), set())
     if any(ROOT / "gin_configs" in path.parents for path in changed):
         modules |= set((ROOT / "sycophancy" / "config").glob("*.py"))
     result = {}
@@ -106,8 +108,10 @@ def chosen(tests: Mapping[Path, int], known: Mapping[str, float]) -> tuple[list[
     order = sorted(tests, key=lambda test: (tests[test], seconds_of(known, test)))
     run, left, spent = [], [], 0.0
     for test in order:
-        spent += seconds_of(known, test)
-        (run if spent <= BUDGET else left).append(test)
+        seconds = seconds_of(known, test)
+        fits = spent + seconds <= BUDGET
+        (run if fits else left).append(test)
+        spent += seconds if fits else 0.0
     return run, left
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import itertools
 import os
 import re
 import subprocess
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from test_imports import LAYERS
 
 from sycophancy.cli.main import app
 from sycophancy.config.load import macro_types
-from sycophancy.engine.imports import imported_by
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -199,13 +200,6 @@ def test_every_module_and_function_that_a_document_names_exists(page):
         assert not parts or parts[0] in definitions(module), f"{page.name}: {name}"
 
 
-# Packages that a folder or module may import although they lie above it; the page gives reasons.
-UPWARD = {
-    "sycophancy/config/load.py": {"data", "model"},
-    "sycophancy/report/": {"study"},
-}
-
-
 def layers() -> list[list[str]]:
     """The packages in each layer of the diagram, from the highest to the lowest."""
     page = source(ROOT / "docs" / "architecture.md").partition("## Layers")[2]
@@ -218,23 +212,13 @@ def test_the_diagram_of_layers_has_every_package():
     assert sorted(name for layer in layers() for name in layer) == sorted(packages | {"errors"})
 
 
-def test_imports_follow_the_diagram_of_layers():
-    height = {name: -number for number, layer in enumerate(layers()) for name in layer}
-    upward = set()
-    for path in (ROOT / "sycophancy").rglob("*.py"):
-        name = path.relative_to(ROOT)
-        package = name.parts[1].removesuffix(".py")
-        allowed = {package}.union(
-            *(names for place, names in UPWARD.items() if name.as_posix().startswith(place))
-        )
-        if package not in height:
-            continue
-        for imported in imported_by(ast.parse(path.read_bytes()), name.parent.parts):
-            parts = imported.relative_to(ROOT).parts
-            other = parts[1].removesuffix(".py") if len(parts) > 1 else ""
-            if other not in allowed and height.get(other, -100) >= height[package]:
-                upward.add(f"{name} imports {'/'.join(parts)}")
-    assert not upward
+def test_the_diagram_has_the_layers_that_the_imports_follow():
+    """`tests/test_imports.py` checks every import against them."""
+    heights = [
+        [LAYERS.index(f"sycophancy.{name}") for name in layer] for layer in reversed(layers())
+    ]
+    for lower, upper in itertools.pairwise(heights):
+        assert max(lower) < min(upper)
 
 
 def anchor(heading: str) -> str:
