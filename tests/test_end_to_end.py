@@ -51,7 +51,7 @@ class Run:
             [
                 *(sys.executable, "-c", few_sums.PROGRAM, command),
                 *("--model", self.model, "--recipe", recipe, "--out", self.folder),
-                *("--set", f"FINETUNE_STEPS={STEPS}", *words),
+                *("--set", f"FINETUNE_STEPS={STEPS}", "--set", "BATCH_SIZE=2", *words),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
