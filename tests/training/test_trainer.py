@@ -6,7 +6,6 @@ import json
 import math
 import os
 import random
-import resource
 import shutil
 import signal
 
@@ -295,27 +294,6 @@ def test_a_damaged_last_step_is_set_aside_and_the_one_before_continued(
     found, expected = state_of(last), state_of(uninterrupted["last"])
     assert not [name for name in found if not np.array_equal(found[name], expected[name])]
     assert [line["step"] for line in logged(tmp_path)] == [2, 4, 6]
-
-
-def test_a_full_disk_ends_training_in_one_line_and_harms_no_checkpoint(
-    changed, run, tmp_path, uninterrupted
-):
-    """A limit on the size of files stands for the disk: the second save fails in the kernel."""
-    config = changed(save_period=2, keep_checkpoints=None)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def fill_the_disk(step, metrics):
-        if (tmp_path / "checkpoints/2").exists():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, limits[1]))
-
-    try:
-        with pytest.raises(UserError, match=r"checkpoint.*File too large") as error:
-            finetune(config, run, tmp_path, report=fill_the_disk)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "\n" not in str(error.value)
-    found, expected = state_of(finetune(config, run, tmp_path)), state_of(uninterrupted["last"])
-    assert not [name for name in found if not np.array_equal(found[name], expected[name])]
 
 
 def test_nothing_is_moved_if_no_checkpoint_can_be_read(changed, run, tmp_path):
