@@ -1,4 +1,4 @@
-"""What is said on the command line becomes runs, and every word arrives as it was."""
+"""The command line becomes runs, and every word reaches them unchanged."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from sycophancy.errors import UserError
 from sycophancy.launch import job, local
 
 RECORD = """import json, os, pathlib, sys
-said = {k: v for k, v in os.environ.items() if k.startswith("SYCOPHANCY_")}
-file = pathlib.Path(os.environ["RECORD"]) / f"{said.get('SYCOPHANCY_PROCESS_ID', 0)}"
+variables = {k: v for k, v in os.environ.items() if k.startswith("SYCOPHANCY_")}
+file = pathlib.Path(os.environ["RECORD"]) / f"{variables.get('SYCOPHANCY_PROCESS_ID', 0)}"
 with file.open("a") as log:
-    log.write(json.dumps([sys.argv[1:], said, os.getcwd()]) + "\\n")
+    log.write(json.dumps([sys.argv[1:], variables, os.getcwd()]) + "\\n")
 """
 
 
@@ -57,17 +57,17 @@ words = printable.filter(lambda word: not word.startswith(("--name", "--out")))
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(strategies.lists(words, max_size=6))
-def test_any_word_arrives_as_it_was(tmp_path_factory, said):
+def test_any_word_reaches_the_run_unchanged(tmp_path_factory, arguments):
     folder = tmp_path_factory.mktemp("words")
     with mock.patch.object(local, "program", lambda: str(stand_in(folder / "program"))):
-        script = local.render(job.plan_runs("a", ["run", *said]))
+        script = local.render(job.plan_runs("a", ["run", *arguments]))
     done = execute(script, folder)
     assert done.returncode == 0, done.stderr
-    assert recorded(folder)[0][0] == ["run", *said, "--name", "a"]
+    assert recorded(folder)[0][0] == ["run", *arguments, "--name", "a"]
 
 
 @pytest.mark.parametrize("word", ["a\nb", "a\rb", "a\tb", "\0", "\x85", "\u2028", "\udcff"])
-def test_words_that_no_line_holds_are_refused(word):
+def test_words_that_are_not_printable_are_refused(word):
     with pytest.raises(UserError, match="printable characters"):
         job.plan_runs("a", ["run", "--set", word])
     with pytest.raises(UserError):
@@ -76,7 +76,7 @@ def test_words_that_no_line_holds_are_refused(word):
         job.settings(setup=word)
 
 
-def test_a_sweep_is_every_combination_each_in_a_folder_of_its_own():
+def test_a_sweep_runs_every_combination_in_its_own_folder():
     runs = job.plan_runs(
         "job",
         ["run", "--name", "xl"],
@@ -94,7 +94,7 @@ def test_a_sweep_is_every_combination_each_in_a_folder_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sweeps", "said"),
+    ("arguments", "sweeps", "problem"),
     [
         ([], [], "after -- comes a command"),
         (["launch", "tpu"], [], "not launch"),
@@ -108,24 +108,24 @@ def test_a_sweep_is_every_combination_each_in_a_folder_of_its_own():
         (["reproduce"], ["SEED=0,1"], "many runs already"),
     ],
 )
-def test_bad_runs_are_refused(arguments, sweeps, said):
-    with pytest.raises(UserError, match=said):
+def test_bad_runs_are_refused(arguments, sweeps, problem):
+    with pytest.raises(UserError, match=problem):
         job.plan_runs("a", arguments, sweeps)
 
 
 @pytest.mark.parametrize("name", ["", "A", "a b", "-a", "a-", "1a", "a" * 64, "a;b", "é"])
-def test_names_that_some_cluster_refuses(name):
+def test_names_that_a_cluster_would_refuse_are_refused(name):
     with pytest.raises(UserError, match="--name"):
         job.check_name(name)
 
 
-def test_one_process_is_not_told_of_others(here):
+def test_one_process_gets_no_variables_of_a_shared_run(here):
     done = execute(local.render(job.plan_runs("a", ["run"])), here)
     assert done.returncode == 0, done.stderr
     assert recorded(here) == [[["run", "--name", "a"], {}, str(here)]]
 
 
-def test_several_processes_are_told_of_each_other(here):
+def test_several_processes_get_the_variables_of_a_shared_run(here):
     script = local.render(job.plan_runs("a", ["run"], ["SEED=0,1"]), processes=3, port=4321)
     done = execute(script, here)
     assert done.returncode == 0, done.stderr
@@ -146,7 +146,7 @@ time.sleep(60)
 """
 
 
-def test_one_that_fails_ends_the_others(here):
+def test_a_process_that_fails_ends_the_others(here):
     script = local.render(job.plan_runs("a", ["run"]), processes=3)
     stand_in(here / "a program", ONE_FAILS)
     assert execute(script, here).returncode == 3
@@ -173,7 +173,7 @@ pathlib.Path(os.environ["RECORD"], "saved" + os.environ.get("SYCOPHANCY_PROCESS_
 """
 
 
-def test_sigterm_reaches_every_process_and_is_no_success(here):
+def test_sigterm_reaches_every_process_and_is_not_reported_as_success(here):
     script = local.render(job.plan_runs("a", ["run"]), processes=2)
     stand_in(here / "a program", SAVES)
     started = subprocess.Popen(
@@ -218,7 +218,7 @@ def wait_for(path: Path) -> None:
     raise AssertionError(f"{path} does not appear")
 
 
-def test_the_command_shows_and_starts_nothing(sycophancy, here):
+def test_without_go_the_command_prints_the_script_and_starts_nothing(sycophancy, here):
     outcome = sycophancy("launch", "local", "--", "run", "--model", "mini_base")
     assert outcome.code == 0
     assert outcome.out.startswith("#!/usr/bin/env bash")
@@ -231,13 +231,13 @@ def test_the_command_shows_and_starts_nothing(sycophancy, here):
     assert (here / "x/y.sh").read_text() == outcome.out
 
 
-def test_a_grid_here_is_one_command(sycophancy, here):
+def test_a_grid_on_this_machine_is_one_command(sycophancy, here):
     shown = sycophancy("launch", "local", "--", "sweep", "--models", "a,b", "--name", "grid")
     assert "arguments=(sweep --models a,b --name grid)" in shown.out
     assert "--cell" not in shown.out
 
 
-def test_go_runs_it(sycophancy, here, monkeypatch):
+def test_go_runs_the_script(sycophancy, here, monkeypatch):
     monkeypatch.setenv("RECORD", str(here))
     words = ("launch", "local", "--name", "try", "--go", "--", "run", "--model", "mini_base")
     assert sycophancy(*words).code == 0
@@ -249,7 +249,7 @@ def test_go_runs_it(sycophancy, here, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "problem"),
     [
         (["--", "run", "--modle", "x"], "no such option"),
         (["--", "run", "--seed", "x"], "--seed"),
@@ -267,10 +267,10 @@ def test_go_runs_it(sycophancy, here, monkeypatch):
         (["--sweep", f"SEED={','.join(map(str, range(10_001)))}", "--", "run"], "10,001 runs"),
     ],
 )
-def test_what_would_fail_there_fails_here(sycophancy, here, words, said):
+def test_options_of_the_run_are_checked_before_it_is_launched(sycophancy, here, words, problem):
     outcome = sycophancy("launch", "local", *words)
     assert outcome.code == 2
-    assert said in outcome.err
+    assert problem in outcome.err
     assert outcome.err.count("\n") == 1
 
 

@@ -1,4 +1,4 @@
-"""SkyPilot's YAML has the documented fields, and its scripts run every word as it was."""
+"""SkyPilot's YAML has the documented fields, and every word reaches the run unchanged."""
 
 import json
 import os
@@ -30,8 +30,8 @@ ODD = (
     "",
 )
 RECORD = """import json, os, sys
-said = {k: v for k, v in os.environ.items() if k.startswith("SYCOPHANCY_")}
-json.dump([sys.argv[1:], said], open("ran", "w"))
+variables = {k: v for k, v in os.environ.items() if k.startswith("SYCOPHANCY_")}
+json.dump([sys.argv[1:], variables], open("ran", "w"))
 """
 
 
@@ -61,7 +61,7 @@ def run(script: job.Script, workdir: Path, **environment: str) -> list:
     return json.loads((workdir / "ran").read_text())
 
 
-def test_the_yaml_says_what_was_asked():
+def test_the_yaml_has_the_requested_fields():
     task = yaml.safe_load(render(nodes=2, infra="gcp/us-central1", spot=False, restarts=5).text)
     scripts = task.pop("setup") + task.pop("run")
     assert "resumable .venv/bin/sycophancy" in scripts
@@ -81,20 +81,20 @@ def test_the_yaml_says_what_was_asked():
     }
 
 
-def test_skypilot_itself_takes_it(tmp_path):
+def test_skypilot_accepts_the_yaml(tmp_path):
     skypilot = pytest.importorskip("sky", reason="SkyPilot is not installed")
     (tmp_path / "xl.yaml").write_text(render(source=str(tmp_path)).text)
     task = skypilot.Task.from_yaml(str(tmp_path / "xl.yaml"))
     assert task.num_nodes == 1
 
 
-def test_every_word_arrives_as_it_was(tmp_path):
-    said, environment = run(render(), tmp_path)
-    assert said == ["run", *ODD, "--name", "xl"]
+def test_every_word_reaches_the_run_unchanged(tmp_path):
+    words, environment = run(render(), tmp_path)
+    assert words == ["run", *ODD, "--name", "xl"]
     assert environment == {"SYCOPHANCY_RUN": "0"}
 
 
-def test_several_nodes_are_told_of_each_other(tmp_path):
+def test_several_nodes_get_the_variables_of_a_shared_run(tmp_path):
     nodes = {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1"}
     nodes["SKYPILOT_NODE_IPS"] = "10.0.0.7\n10.0.0.8"
     assert run(render(nodes=2), tmp_path, **nodes)[1] == {
@@ -121,14 +121,14 @@ def test_hosts_of_a_tpu_have_the_tpus_numbers(tmp_path):
     }
 
 
-def test_a_sweep_is_a_job_a_run(tmp_path):
+def test_a_sweep_is_one_job_for_each_run(tmp_path):
     script = render(("run", "--model", "m"), ["SEED=4,5"])
     assert [command[5:9] for command in script.commands] == [
         ("--name", "xl-0", "--env", "SYCOPHANCY_RUN=0"),
         ("--name", "xl-1", "--env", "SYCOPHANCY_RUN=1"),
     ]
-    said, _ = run(script, tmp_path, SYCOPHANCY_RUN="1")
-    assert said == ["run", "--model", "m", "--seed", "5", "--name", "xl-seed5"]
+    words, _ = run(script, tmp_path, SYCOPHANCY_RUN="1")
+    assert words == ["run", "--model", "m", "--seed", "5", "--name", "xl-seed5"]
 
 
 @pytest.mark.parametrize(("accelerators", "extra"), [("H100:8", "gpu"), ("tpu-v4-8", "tpu")])
@@ -168,7 +168,7 @@ def test_go_submits_every_run(sycophancy, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "problem"),
     [
         ({"bucket": "b"}, "expected gs://"),
         ({"bucket": "gs://a b"}, "no spaces"),
@@ -177,8 +177,8 @@ def test_go_submits_every_run(sycophancy, tmp_path, monkeypatch):
         ({"words": ("run", "--out", "x")}, "--name instead"),
     ],
 )
-def test_bad_input_is_refused(given, said):
-    with pytest.raises(UserError, match=said):
+def test_bad_input_is_refused(given, problem):
+    with pytest.raises(UserError, match=problem):
         render(**given)
 
 

@@ -1,4 +1,4 @@
-"""The sbatch file, by stand-ins that do with it what SLURM does."""
+"""The sbatch file, run by stand-ins for SLURM's commands."""
 
 import json
 import os
@@ -37,8 +37,8 @@ pathlib.Path(os.environ["RECORD"], "scontrol").write_text(" ".join(sys.argv[1:])
 PROGRAM = """import json, os, pathlib, signal, sys
 folder, task = pathlib.Path(os.environ["RECORD"]), os.environ["SLURM_PROCID"]
 signal.signal(signal.SIGTERM, lambda *_: (folder / f"saved-{task}").touch())
-said = [sys.argv[1:], os.getcwd(), os.environ.get("JAX_LOCAL_DEVICE_IDS")]
-(folder / f"ran-{task}").write_text(json.dumps(said))
+record = [sys.argv[1:], os.getcwd(), os.environ.get("JAX_LOCAL_DEVICE_IDS")]
+(folder / f"ran-{task}").write_text(json.dumps(record))
 if (folder / "wait").exists():
     signal.pause()  # then ends with 0, as sycophancy does when it has saved
 if (folder / "code").exists():
@@ -88,7 +88,7 @@ def directives(script: job.Script) -> list[str]:
     return re.findall(r"^#SBATCH --(.*)$", script.text, re.MULTILINE)
 
 
-def test_every_task_runs_every_word_as_it_was(cluster):
+def test_every_task_gets_every_word_unchanged(cluster):
     assert finish(start(render(), cluster)) == 0
     for task in (0, 1):
         ran = json.loads((cluster / f"ran-{task}").read_text())
@@ -96,7 +96,7 @@ def test_every_task_runs_every_word_as_it_was(cluster):
     assert not (cluster / "scontrol").exists()
 
 
-def test_the_directives_come_first_and_say_what_was_asked():
+def test_the_directives_come_first_and_have_the_requested_values():
     script = render(nodes=2, gpus=8, tasks="gpu", time="1-00:00:00", options=("partition=a,b",))
     assert directives(script) == [
         "job-name=xl",
@@ -114,7 +114,7 @@ def test_the_directives_come_first_and_say_what_was_asked():
     assert before == "#!/usr/bin/env bash\n"
 
 
-def test_one_task_a_node_sees_all_its_devices(cluster):
+def test_one_task_for_each_node_sees_all_devices(cluster):
     assert finish(start(render(nodes=2, gpus=4), cluster)) == 0
     assert json.loads((cluster / "ran-0").read_text())[2] == "0,1,2,3"
     assert finish(start(render(nodes=2, gpus=4, tasks="gpu"), cluster)) == 0
@@ -154,7 +154,7 @@ def test_a_grid_is_an_array_of_its_cells_in_one_folder(sycophancy, cluster, word
 def test_one_cell_of_a_grid_is_one_job(sycophancy, cluster):
     shown = sycophancy("launch", "slurm", "--name", "xl", "--", "reproduce", "--cell", "3")
     script = job.Script(shown.out, ".sbatch", ())
-    assert not [said for said in directives(script) if said.startswith("array")]
+    assert not [line for line in directives(script) if line.startswith("array")]
     assert finish(start(script, cluster)) == 0
     ran = json.loads((cluster / "ran-0").read_text())[0]
     assert ran == ["reproduce", "--cell", "3", "--name", "xl"]
@@ -175,25 +175,25 @@ def told(cluster, script, *, batch_too: bool = False, **more: str) -> int:
     return finish(started)
 
 
-def test_told_to_stop_every_task_saves_and_the_job_is_queued_again(cluster):
+def test_at_the_time_limit_every_task_saves_and_the_job_is_queued_again(cluster):
     assert told(cluster, render()) == 75
     assert (cluster / "saved-0").exists()
     assert (cluster / "saved-1").exists()
     assert (cluster / "scontrol").read_text() == "requeue 4711"
 
 
-def test_in_an_array_that_task_alone_is_queued_again(cluster):
+def test_in_an_array_only_the_stopped_task_is_queued_again(cluster):
     script = render(("run",), ["SEED=0,1"])
     told(cluster, script, SLURM_ARRAY_JOB_ID="4711", SLURM_ARRAY_TASK_ID="1")
     assert (cluster / "scontrol").read_text() == "requeue 4711_1"
 
 
-def test_what_the_user_cancels_stays_cancelled(cluster):
+def test_a_cancelled_job_is_not_queued_again(cluster):
     assert told(cluster, render(), batch_too=True) == 75
     assert not (cluster / "scontrol").exists()
 
 
-def test_it_is_not_queued_again_for_ever(cluster):
+def test_a_job_is_queued_again_at_most_restarts_times(cluster):
     assert told(cluster, render(restarts=3), SLURM_RESTART_COUNT="3") == 75
     assert not (cluster / "scontrol").exists()
 
@@ -204,7 +204,7 @@ def test_a_failure_is_not_queued_again(cluster):
     assert not (cluster / "scontrol").exists()
 
 
-def test_a_crashed_task_does_not_end_those_that_save(cluster):
+def test_a_crashed_task_does_not_end_tasks_that_save(cluster):
     assert finish(start(render(), cluster)) == 0
     options = json.loads((cluster / "srun").read_text())
     assert options == ["--kill-on-bad-exit=0", "--wait=0"]
@@ -220,7 +220,7 @@ def test_go_submits_and_prints_the_id_and_how_to_watch(sycophancy, cluster):
     assert (cluster / "runs/launch/xl.sbatch").exists()
 
 
-def test_without_sbatch_it_is_one_line_with_the_way_out(sycophancy, cluster):
+def test_without_sbatch_one_line_names_the_way_out(sycophancy, cluster):
     (cluster / "bin/sbatch").unlink()
     outcome = sycophancy("launch", "slurm", "--name", "xl", "--go", "--", "run", "--model", "m")
     assert outcome.code == 2
@@ -229,7 +229,7 @@ def test_without_sbatch_it_is_one_line_with_the_way_out(sycophancy, cluster):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "problem"),
     [
         ({"tasks": "gpu"}, "--gpus N"),
         ({"tasks": "core"}, "expected node or gpu"),
@@ -238,8 +238,8 @@ def test_without_sbatch_it_is_one_line_with_the_way_out(sycophancy, cluster):
         ({"time": "1 day"}, "no spaces"),
     ],
 )
-def test_bad_input_is_refused(given, said):
-    with pytest.raises(UserError, match=said):
+def test_bad_input_is_refused(given, problem):
+    with pytest.raises(UserError, match=problem):
         render(**given)
 
 

@@ -1,4 +1,4 @@
-"""The TPU script against a stand-in gcloud: it creates, runs on every host, fetches and deletes."""
+"""The TPU script with a stand-in for gcloud: it creates, runs on every host, fetches, deletes."""
 
 import json
 import os
@@ -102,9 +102,9 @@ esac
 SYCOPHANCY = r"""
 import json, os, pathlib, sys
 cloud, worker = pathlib.Path(os.environ["CLOUD"]), os.environ["WORKER"]
-said = {k: v for k, v in os.environ.items() if k.startswith("SYCOPHANCY_")}
+variables = {k: v for k, v in os.environ.items() if k.startswith("SYCOPHANCY_")}
 with (cloud / f"ran-{worker}").open("a") as log:
-    log.write(json.dumps([sys.argv[1:], said]) + "\n")
+    log.write(json.dumps([sys.argv[1:], variables]) + "\n")
 folder = pathlib.Path("runs", sys.argv[sys.argv.index("--name") + 1])
 (folder / "finetune" / "checkpoints").mkdir(parents=True, exist_ok=True)
 (folder / "finetune" / "checkpoints" / "weights").write_text("big")
@@ -198,7 +198,7 @@ def render(cloud, words=WORDS, sweeps=(), **given):
     return tpu.render("xl", runs, tpu.Slice(**given), cloud.source)
 
 
-def test_it_creates_runs_everywhere_fetches_and_deletes(cloud):
+def test_the_script_creates_runs_on_every_host_fetches_and_deletes(cloud):
     done = cloud.run(render(cloud, project="my-project", spot=True))
     assert done.returncode == 0, done.stderr
     (create,) = cloud.calls("create")
@@ -228,7 +228,7 @@ def test_it_creates_runs_everywhere_fetches_and_deletes(cloud):
     assert not cloud.exists()
 
 
-def test_one_host_needs_no_bucket_and_brings_its_checkpoint_home(cloud):
+def test_the_checkpoint_of_one_host_is_fetched_without_a_bucket(cloud):
     script = render(cloud, accelerator="v4-8", bucket=None)
     done = cloud.run(script, hosts=1)
     assert done.returncode == 0, done.stderr
@@ -237,7 +237,7 @@ def test_one_host_needs_no_bucket_and_brings_its_checkpoint_home(cloud):
     assert not (cloud.folder / "gcsfuse").exists()
 
 
-def test_what_is_installed_is_the_checkout(cloud):
+def test_the_hosts_install_the_checkout(cloud):
     done = cloud.run(render(cloud, keep=True))
     assert done.returncode == 0, done.stderr
     assert (cloud.folder / "tpu-vm/xl/3/sycophancy/$odd 'name'").exists()
@@ -256,7 +256,7 @@ def test_a_sweep_uses_one_tpu_for_all_its_runs(cloud):
 
 
 @pytest.mark.parametrize("how", ["create", "create-half"])
-def test_a_create_that_fails_leaves_nothing_behind(cloud, how):
+def test_after_a_failed_creation_the_tpu_is_deleted(cloud, how):
     cloud.fail(how)
     done = cloud.run(render(cloud))
     assert done.returncode == 1
@@ -265,7 +265,7 @@ def test_a_create_that_fails_leaves_nothing_behind(cloud, how):
     assert "is deleted" in done.stderr
 
 
-def test_a_delete_that_fails_is_tried_again_and_then_said_loudly(cloud):
+def test_a_failed_deletion_is_repeated_and_then_reported_in_capitals(cloud):
     cloud.fail("delete", 2)
     assert cloud.run(render(cloud)).returncode == 0
     assert not cloud.exists()
@@ -276,7 +276,7 @@ def test_a_delete_that_fails_is_tried_again_and_then_said_loudly(cloud):
     assert "tpu-vm delete xl --zone=us-central2-b" in done.stderr.splitlines()[-1]
 
 
-def test_keep_keeps_it_and_takes_it_again(cloud):
+def test_keep_leaves_the_tpu_and_uses_it_again(cloud):
     done = cloud.run(render(cloud, keep=True))
     assert done.returncode == 0, done.stderr
     assert cloud.exists()
@@ -285,7 +285,7 @@ def test_keep_keeps_it_and_takes_it_again(cloud):
     assert len(cloud.calls("create")) == 1
 
 
-def test_somebody_elses_tpu_is_left_alone(cloud):
+def test_an_existing_tpu_of_that_name_is_left_alone(cloud):
     (cloud.folder / "tpu-vm/xl/0").mkdir(parents=True)
     done = cloud.run(render(cloud))
     assert done.returncode == 1
@@ -294,7 +294,7 @@ def test_somebody_elses_tpu_is_left_alone(cloud):
     assert not cloud.calls("delete")
 
 
-def test_taken_away_it_is_created_again_and_the_run_continues(cloud):
+def test_a_preempted_tpu_is_created_again_and_the_run_continues(cloud):
     cloud.fail("taken")
     done = cloud.run(render(cloud, spot=True))
     assert done.returncode == 0, done.stderr
@@ -304,7 +304,7 @@ def test_taken_away_it_is_created_again_and_the_run_continues(cloud):
     assert not cloud.exists()
 
 
-def test_a_run_that_was_told_to_stop_is_continued(cloud):
+def test_a_run_that_was_stopped_is_continued(cloud):
     (cloud.folder / "code").write_text("75 0")
     done = cloud.run(render(cloud))
     assert done.returncode == 0, done.stderr
@@ -312,7 +312,7 @@ def test_a_run_that_was_told_to_stop_is_continued(cloud):
     assert len(cloud.ran(1)) == 2
 
 
-def test_restarts_end(cloud):
+def test_a_run_is_restarted_at_most_restarts_times(cloud):
     (cloud.folder / "code").write_text("75 75 75 75 75 75")
     done = cloud.run(render(cloud, restarts=2))
     assert done.returncode == 75
@@ -329,12 +329,12 @@ def test_a_run_that_fails_is_not_repeated_and_the_tpu_is_deleted(cloud):
     assert not cloud.exists()
 
 
-def test_ssh_that_is_not_up_yet_is_waited_for(cloud):
+def test_the_script_waits_for_ssh(cloud):
     cloud.fail("scp", 2)
     assert cloud.run(render(cloud)).returncode == 0
 
 
-def test_results_that_nothing_else_has_are_not_deleted(cloud):
+def test_a_tpu_with_the_only_copy_of_the_results_is_kept(cloud):
     script = render(cloud, accelerator="v4-8", bucket=None)
     stand_in(
         cloud.bin / "tar", 'case "$*" in *results.tar.gz*) exit 1;; esac; exec /usr/bin/tar "$@"\n'
@@ -345,7 +345,7 @@ def test_results_that_nothing_else_has_are_not_deleted(cloud):
     assert "only xl has its results" in done.stderr
 
 
-def test_the_queue(cloud):
+def test_a_queued_tpu_is_waited_for_and_deleted_with_its_request(cloud):
     done = cloud.run(render(cloud, queued=True, spot=True))
     assert done.returncode == 0, done.stderr
     (create,) = cloud.calls("create")
@@ -356,7 +356,7 @@ def test_the_queue(cloud):
     assert not cloud.exists()
 
 
-def test_without_gcloud_it_is_one_line_with_the_way_out(cloud):
+def test_without_gcloud_one_line_names_the_way_out(cloud):
     path = job.write(render(cloud), cloud.here / "tpu.sh")
     empty = cloud.here / "empty"
     empty.mkdir()
@@ -369,7 +369,7 @@ def test_without_gcloud_it_is_one_line_with_the_way_out(cloud):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "problem"),
     [
         ({"bucket": None}, "4 hosts"),
         ({"bucket": None, "accelerator": "v4-8", "spot": True}, "loses its disk"),
@@ -381,8 +381,8 @@ def test_without_gcloud_it_is_one_line_with_the_way_out(cloud):
         ({"setup": "a\nb"}, "newline"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_written(cloud, given, said):
-    with pytest.raises(UserError, match=re.escape(said)):
+def test_bad_input_is_refused_before_anything_is_written(cloud, given, problem):
+    with pytest.raises(UserError, match=re.escape(problem)):
         render(cloud, **given)
 
 

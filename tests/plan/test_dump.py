@@ -15,7 +15,7 @@ allocation 6: size 4096, page 0, preallocated-temp:
 """
 
 
-def test_memory_is_read_from_what_the_compiler_wrote_down(tmp_path):
+def test_memory_is_read_from_the_compilers_files(tmp_path):
     start = "module_0000.jit_step.cl_1.after_optimizations"
     (tmp_path / f"{start}-buffer-assignment.txt").write_text(DUMPED)
     (tmp_path / f"{start}-buffer-assignment-values.txt").write_text("else")

@@ -45,7 +45,7 @@ ENTRY %main (g: f32[4,4]) -> f32[4,4] {
 """
 
 
-def test_collectives_and_products_in_a_loop_count_once_a_trip():
+def test_collectives_and_products_in_a_loop_count_once_an_iteration():
     program = Program(HLO)
     assert program.collectives(16) == [
         Collective("all-gather", 2, 24, 24 * 16 * 16 * 2),
@@ -74,7 +74,7 @@ def test_a_loop_with_another_condition_is_named_and_counts_once():
     assert program.collectives(16)[0].count == 1
 
 
-def test_a_loops_trips_follow_from_its_start_and_stride():
+def test_the_iterations_of_a_loop_follow_from_its_start_and_step():
     text = (
         HLO.replace(
             "%start = (s32[], bf16[8,16]) tuple(%g)",
@@ -89,7 +89,7 @@ def test_a_loops_trips_follow_from_its_start_and_stride():
     assert Program(text).collectives(16)[0].count == 10  # 4, 6, ... 22
 
 
-def test_what_leaves_a_chip_is_the_rings_share():
+def test_the_bytes_sent_are_those_of_a_ring():
     assert Collective("all-reduce", 4, 1, 400).sent == 600
     assert Collective("all-gather", 4, 1, 400).sent == 300
     assert Collective("collective-permute", 4, 1, 400).sent == 400

@@ -1,4 +1,4 @@
-"""What a plan says of a run, with a compiler that is replaced and with the real one."""
+"""Plans of runs, with a stand-in for the TPU compiler and with the real one."""
 
 import importlib.util
 
