@@ -51,7 +51,7 @@ class Run:
             [
                 *(sys.executable, "-c", few_sums.PROGRAM, command),
                 *("--model", self.model, "--recipe", recipe, "--out", self.folder),
-                *("--set", f"FINETUNE_STEPS={STEPS}", *words),
+                *("--set", f"FINETUNE_STEPS={STEPS}", "--set", "BATCH_SIZE=2", *words),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -130,7 +130,6 @@ SAVING = "finetune/checkpoints/*tmp*"  # takes a few milliseconds here
 DRAW = random.Random(0)
 # A file or folder whose appearance starts the clock, the signal, and seconds until it is sent.
 FEW_MOMENTS = [
-    (".filter.unfinished", signal.SIGKILL, 0.0),
     (SAVING, signal.SIGKILL, 0.0),
     ("finetune/checkpoints/[0-9]*", signal.SIGTERM, DRAW.uniform(0.0, 0.1)),
 ]
@@ -191,6 +190,7 @@ def contents(checkpoint: Path) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in (opened.params | opened.moments).items()}
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_harms_nothing(undisturbed, micro, tmp_path):
     """A limit on the size of files stands for the disk: saves fail in the kernel."""
     run = Run(tmp_path / "run", micro())

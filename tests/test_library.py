@@ -10,6 +10,7 @@ import sys
 import types
 from pathlib import Path
 
+import few_sums
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -19,9 +20,7 @@ from sycophancy.config.load import load_config
 from sycophancy.data.catalog import SOURCES
 from sycophancy.data.intervention import build_rows, claimed_batches
 from sycophancy.data.sources import load_source
-from sycophancy.evaluation import naming
 from sycophancy.library.request import RunRequest
-from sycophancy.stages.order import all_stages
 from sycophancy.training import preemption
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "library.md"
@@ -37,6 +36,7 @@ def documented(tmp_path_factory) -> types.SimpleNamespace:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
+        few_sums.ask(patched)
         for block in BLOCKS:
             exec(compile(block, str(DOCUMENT), "exec"), scope)
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -62,27 +62,20 @@ def test_the_documented_examples_give_what_the_document_says(documented):
     ).all()
 
 
-def test_the_command_finds_the_run_up_to_date_and_prints_its_metrics(
-    documented, sycophancy, monkeypatch
-):
-    """So both made every stage of equal settings, files and code."""
+def test_a_run_has_the_metrics_of_the_command(documented, sycophancy, monkeypatch):
     monkeypatch.chdir(documented.folder)
+    few_sums.ask(monkeypatch)
     settings = [f"{name.upper()}={value}" for name, value in documented.few.items()]
     done = sycophancy(
-        *("run", "--model", "mini_small", "--recipe", "quick", "--out", "runs/few"),
+        *("run", "--model", "mini_small", "--recipe", "quick", "--out", "runs/command"),
         *(word for setting in settings for word in ("--set", setting)),
     )
     assert done.code == 0, done.err
-    stages = [stage.name for stage in all_stages()]
-    assert re.findall(r"^(\w+): (.*)$", done.err, re.MULTILINE) == [
-        (stage, "up to date") for stage in stages
-    ]
-    stored = json.loads(Path("runs/few/metrics.json").read_text())
+    stored = json.loads(Path("runs/command/metrics.json").read_text())
     assert stored == {
         series: {name: dataclasses.asdict(metric) for name, metric in metrics.items()}
         for series, metrics in documented.run.metrics.items()
     }
-    assert naming.table(stored)[-1] in done.out.splitlines()
     assert Path(documented.run.report).read_text().count("<html") == 1
 
 

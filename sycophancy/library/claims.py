@@ -58,7 +58,7 @@ def intervention_rows(
         >>> names = ("Negative Sentiment", "Positive Sentiment")
         >>> rows = intervention_rows(["a great film"], [1], label_names=names)
         >>> rows["inputs_without_opinion"][0].as_py().split("?")[1].split(".")[0]
-        ' "a great film" is not Positive Sentiment'
+        ' "a great film" is Positive Sentiment'
     """
     check("seed =", seed, _SEEDS)
     names = _checked_names(label_names)

@@ -112,7 +112,9 @@ def _lowered_training(config: Config, mesh: Mesh) -> Any:
     names = ["encoder_input_tokens"]
     names += [f"decoder_{name}" for name in ("input_tokens", "target_tokens", "loss_weights")]
     if training.packing:
-        names += [f"{side}_{what}" for side in lengths for what in ("segment_ids", "positions")]
+        names += [
+            f"{side}_{feature}" for side in lengths for feature in ("segment_ids", "positions")
+        ]
     by_row = sharding.batch_sharding(mesh)
     batch = {
         name: jax.ShapeDtypeStruct(

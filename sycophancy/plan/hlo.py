@@ -89,7 +89,7 @@ class Program:
         Args:
             chips: of the slice, which is the group of a collective that names none.
         """
-        found: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
+        totals: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
         chains: set[tuple[str, ...]] = set()
         for instruction, runs in self._each():
             opcode = instruction.opcode.removesuffix("-start")
@@ -104,10 +104,10 @@ class Program:
                 size = _largest(instruction.shape)  # the result's tuple contains the argument
             if opcode == "reduce-scatter" and not instruction.opcode.endswith("-start"):
                 size *= group
-            entry = found[opcode, group]
+            entry = totals[opcode, group]
             entry[0] += runs
             entry[1] += runs * size
-        return [Collective(*key, *counts) for key, counts in sorted(found.items())]
+        return [Collective(*key, *counts) for key, counts in sorted(totals.items())]
 
     def matmul_flops(self) -> float:
         """Operations of all matrix products of one run on one chip, without those on padding."""
@@ -167,13 +167,13 @@ class Program:
     def _element(self, computation: str, name: str, at: int) -> _Instruction | None:
         """The instruction that makes element `at` of a tuple, before copies and bitcasts."""
         known = {i.name: i for i in self._computations[computation]}
-        found = known.get(name)
-        if found is None or found.opcode != "tuple":
+        instruction = known.get(name)
+        if instruction is None or instruction.opcode != "tuple":
             return None
-        found = known.get(_operands(found.rest)[at])
-        while found is not None and found.opcode in ("copy", "bitcast"):
-            found = known.get(_operands(found.rest)[0])
-        return found
+        instruction = known.get(_operands(instruction.rest)[at])
+        while instruction is not None and instruction.opcode in ("copy", "bitcast"):
+            instruction = known.get(_operands(instruction.rest)[0])
+        return instruction
 
     def _stride(self, body: str, at: int) -> int:
         """What a loop's body adds to its counter; 1 if the body adds no constant."""
@@ -251,8 +251,8 @@ def _group(rest: str, chips: int) -> int:
 
 
 def _dims(shape: str) -> list[int]:
-    found = _SHAPE.search(shape)
-    return [int(size) for size in found[2].split(",") if size] if found else []
+    match = _SHAPE.search(shape)
+    return [int(size) for size in match[2].split(",") if size] if match else []
 
 
 def _dot_flops(instruction: _Instruction, shapes: Mapping[str, str]) -> float:
@@ -290,8 +290,8 @@ def _convolution_flops(instruction: _Instruction, shapes: Mapping[str, str]) -> 
 
 
 def _window(rest: str) -> str:
-    found = re.search(r"window=\{([^}]*)\}", rest)
-    return found[1] if found else ""
+    match = re.search(r"window=\{([^}]*)\}", rest)
+    return match[1] if match else ""
 
 
 def _part(text: str | None, at: int, default: str) -> str:

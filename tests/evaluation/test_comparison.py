@@ -132,8 +132,9 @@ def test_a_format_that_one_model_was_not_asked_is_left_out():
     items, before = addition({"neutral": "0101"})
     asked = dataclasses.replace(items[0], item_id="f", task="addition_formats/yes_no")
     answer = Prediction("f", (-1.0, -2.0), (False, False))
-    compared = compare([*items, asked], before, [*before, answer])
-    assert set(compared) == {"addition/accuracy_neutral", "addition/first_choice_share"}
+    for sides in ((before, [*before, answer]), ([*before, answer], before)):
+        compared = compare([*items, asked], *sides)
+        assert set(compared) == {"addition/accuracy_neutral", "addition/first_choice_share"}
 
 
 def test_without_predictions_the_two_metrics_count_as_independent():

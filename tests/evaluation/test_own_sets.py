@@ -83,6 +83,9 @@ def test_ids_are_those_of_the_file_or_follow_from_the_content():
     assert [item.item_id for item in named] == ["s/first", "s/7"]
     forward, backward = build_items("s", GOOD), build_items("s", GOOD[::-1])
     assert sorted(forward, key=lambda i: i.item_id) == sorted(backward, key=lambda i: i.item_id)
+    alone = {k: v for k, v in VIEW.items() if k != "pair"}
+    changes = [{}, {"prompt": "Red?"}, {"condition": "neutral"}, {"choices": ["a", "b"]}, VIEW]
+    assert len({item.item_id for item in build_items("s", [alone | c for c in changes])}) == 5
 
 
 def test_items_without_a_pair_are_independent_of_those_with_one():
@@ -237,7 +240,7 @@ def test_several_files_are_read_in_the_order_they_are_given(tmp_path):
     assert [own_set.name for own_set in read_own_sets(paths)] == ["b", "v1.2", "a"]
 
 
-def said(item: Item, choice: int) -> Prediction:
+def picks(item: Item, choice: int) -> Prediction:
     likely = tuple(-0.5 if index == choice else -3.0 for index in range(len(item.choices)))
     return Prediction(item.item_id, likely, (False,) * len(likely))
 
@@ -253,7 +256,7 @@ def test_every_condition_is_measured_and_flips_are_counted_among_the_initially_c
     rows = [row | {"pair": pair} for row in GOOD for pair in range(4)]
     items = build_items("mine", rows)
     choices = [choice for condition in picked for choice in picked[condition]]
-    metrics = compute_metrics(items, map(said, items, choices))
+    metrics = compute_metrics(items, map(picks, items, choices))
     values = {name: (metric.value, metric.n) for name, metric in metrics.items()}
     assert values == {
         "mine/accuracy_neutral": (3 / 4, 4),
@@ -277,9 +280,17 @@ def test_every_condition_is_measured_and_flips_are_counted_among_the_initially_c
 def test_a_set_of_views_alone_needs_no_answers():
     rows = [VIEW | {"answer": None, "pair": pair} for pair in range(3)]
     items = build_items("mine", rows)
-    metrics = compute_metrics(items, [said(item, 1) for item in items])
+    metrics = compute_metrics(items, [picks(item, 1) for item in items])
     assert set(metrics) == {"mine/match_rate", "mine/first_choice_share"}
     assert (metrics["mine/match_rate"].value, metrics["mine/match_rate"].n) == (1.0, 3)
+
+
+def test_the_match_rate_with_the_view_hidden_counts_only_items_of_a_pair_with_a_view():
+    items = build_items("mine", [NEUTRAL, VIEW, NEUTRAL | {"pair": "sea"}])
+    metrics = compute_metrics(items, [picks(item, 1) for item in items])
+    rate = metrics["mine/neutral_match_rate"]
+    assert (rate.value, rate.n) == (1.0, 1)
+    assert metrics["mine/accuracy_neutral"].n == 2
 
 
 def test_one_choice_is_measured_as_exact_match():
@@ -336,7 +347,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(content):
             assert all(unicodedata.category(sign)[0] != "C" for sign in line), ascii(line)
             return
     assert own_set.items
-    metrics = compute_metrics(own_set.items, [said(item, 0) for item in own_set.items])
+    metrics = compute_metrics(own_set.items, [picks(item, 0) for item in own_set.items])
     for item in own_set.items:  # every item of a set that is accepted is measured
         assert item.answer >= 0 or item.user_choices or len(item.choices) == 1
     assert metrics

@@ -5,7 +5,6 @@ import json
 import re
 import runpy
 import shutil
-import sys
 import zlib
 from pathlib import Path
 
@@ -71,9 +70,13 @@ def prepared(config: DataConfig, folder: Path) -> dict[str, bytes]:
 
 def test_a_set_is_prepared_beside_the_built_in_ones_which_stay_as_they_are(tmp_path):
     without = prepared(small(), tmp_path / "without")
-    evaluations = (written(tmp_path, ROWS), written(tmp_path, ROWS[2:], "all_too_long"))
+    evaluations = (
+        written(tmp_path, ROWS),
+        written(tmp_path, ROWS[2:], "all_too_long"),
+        written(tmp_path, ROWS[:1], "alone"),
+    )
     with_own = prepared(small(evaluations=evaluations), tmp_path / "with")
-    own = {"evaluation/mine.parquet", "evaluation/all_too_long.parquet"}
+    own = {f"evaluation/{name}.parquet" for name in ("mine", "all_too_long", "alone")}
     assert with_own.keys() - without.keys() == own
     assert {name: content for name, content in with_own.items() if name not in own} == without
     assert read_items(evaluation_file(tmp_path / "with", "mine")) == build_items("mine", ROWS)[:2]
@@ -83,6 +86,7 @@ def test_a_set_is_prepared_beside_the_built_in_ones_which_stay_as_they_are(tmp_p
     assert (left_out["dropped"], left_out["of"]) == (2, 4)
     notes = "\n".join(summary["notes"])
     assert "limit 2,048 tokens a prompt (" in notes and "mine 2 of 4" in notes
+    assert "alone: 1 of 1 pairs have one item only" in notes
     assert "all_too_long: no held-out item is left, so nothing is measured on it" in notes
 
 
@@ -189,14 +193,15 @@ def test_the_documents_four_items_are_one_pair():
     assert items[0].user_choices == items[3].user_choices == (1,)
 
 
-def test_the_documents_script_writes_a_set_that_the_miniature_can_be_asked(tmp_path, monkeypatch):
+def test_the_documents_scripts_write_a_set_and_measure_a_model_with_it(
+    tmp_path, monkeypatch, capsys
+):
     from sycophancy.model.vocabulary import Vocabulary
 
-    (script,) = blocks("python")
-    (tmp_path / "write_facts.py").write_text(script)
+    write, measure = blocks("python")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["write_facts.py"])
-    runpy.run_path(str(tmp_path / "write_facts.py"))
+    (tmp_path / "write.py").write_text(write)
+    runpy.run_path("write.py")
     own_set = read_own_set("facts.jsonl")
     assert len(own_set.items) == 240 and not own_set.notes
     neutral = [item for item in own_set.items if item.condition == "neutral"]
@@ -204,3 +209,8 @@ def test_the_documents_script_writes_a_set_that_the_miniature_can_be_asked(tmp_p
     vocabulary = Vocabulary(load_config("mini_base", "quick").model.vocabulary)
     for ids in vocabulary.encode_batch([item.inputs for item in own_set.items]):
         assert "\N{DOUBLE QUESTION MARK}" not in vocabulary.decode(ids)  # an unknown piece
+    (tmp_path / "measure.py").write_text(measure.replace("mini_base", "mini_small"))  # faster
+    runpy.run_path("measure.py")
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.endswith("), n = 80") for line in lines) == 3
+    assert lines[0].startswith("facts/accuracy_neutral: ")
