@@ -88,7 +88,7 @@ def score(
 
     >>> from sycophancy.config.load import load_config
     >>> from sycophancy.evaluation.items import Item
-    >>> from sycophancy.model.checkpoints import load_checkpoint
+    >>> from sycophancy.model.checkpoints.formats import load_checkpoint
     >>> model = load_config("mini_small", "quick").model
     >>> items = [Item("1", "sums", "neutral", "1", "2 + 2 =", ("4", "5"), answer=0)]
     >>> vocabulary = Vocabulary(model.vocabulary)
