@@ -34,6 +34,8 @@ def share() -> None:
     atexit.register(marker.unlink, missing_ok=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(FOLDER)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # The caches of XLA itself would make a program's key depend on the path of the folder.
+    os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 
 
 def apart(folder: Path) -> dict[str, str]:

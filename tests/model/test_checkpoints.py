@@ -170,7 +170,7 @@ def test_a_finetuning_checkpoint_converts_with_its_moments_and_its_total_step(
 
     optimizer = adafactor(1e-3)
     state = init_state(params, optimizer)
-    _, after = optimizer.update(params, state.optimizer, params)
+    _, after = jax.jit(optimizer.update)(params, state.optimizer, params)
     rest = state._replace(optimizer=after)._asdict()
     about = orbax.metadata(network, 250, pretrained_step=STEP)
     with orbax.Checkpoints(tmp_path / "steps", None) as checkpoints:
