@@ -202,6 +202,7 @@ def _check_sizes(folder: epath.Path) -> None:
     base = ts.KvStore.open({"driver": "file", "path": f"{home}/"}).result()
     root = ts.ocdbt.dump(base).result()["versions"][-1]["root"]
     nodes = [root["location"]] if "location" in root else []
+    visited = set(nodes)  # a damaged node could name itself
     needed: dict[str, int] = {}
     while nodes:
         for entry in ts.ocdbt.dump(base, nodes.pop()).result()["entries"]:
@@ -209,7 +210,8 @@ def _check_sizes(folder: epath.Path) -> None:
                 continue
             _, inside, file, start, length = place.split(":")
             needed[inside + file] = max(needed.get(inside + file, 0), int(start) + int(length))
-            if "location" in entry:
+            if "location" in entry and place not in visited:
+                visited.add(place)
                 nodes.append(place)
     for name, size in needed.items():
         if not (home / name).is_file():
