@@ -148,7 +148,7 @@ MANY_MOMENTS = [
 @pytest.mark.parametrize(
     "moments",
     [
-        pytest.param(FEW_MOMENTS, id="few"),
+        pytest.param(FEW_MOMENTS, id="few", marks=pytest.mark.slow),
         pytest.param(MANY_MOMENTS, id="many", marks=pytest.mark.slow),
     ],
 )

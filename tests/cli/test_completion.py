@@ -48,6 +48,7 @@ def commands(tmp_path_factory) -> dict[str, str]:
         "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "HOME": str(folder),
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",  # tests may run outside a shell
     }
 
 

@@ -146,6 +146,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_ends_the_others(here):
     script = local.render(job.plan_runs("a", ["run"]), processes=3)
     stand_in(here / "a program", ONE_FAILS)

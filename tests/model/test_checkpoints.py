@@ -59,7 +59,10 @@ def equal(a, b) -> bool:
     )
 
 
-@pytest.fixture(scope="module", params=["untied, gated", "tied, ungated"])
+@pytest.fixture(
+    scope="module",
+    params=["untied, gated", pytest.param("tied, ungated", marks=pytest.mark.slow)],
+)
 def network(request) -> NetworkConfig:
     return NETWORK if request.param.startswith("untied") else TIED
 

@@ -132,7 +132,13 @@ def test_variants_give_the_logits_of_transformers(tmp_path, texts, name):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("activation", sorted(_ACTIVATIONS))
+@pytest.mark.parametrize(
+    "activation",
+    [
+        name if name in ("gelu", "relu") else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(_ACTIVATIONS)
+    ],
+)
 @pytest.mark.parametrize("gated", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_transformers_computes_our_logits_from_what_we_write(tmp_path, texts, activation, gated):
     activations = (activation, "linear") if gated else (activation,)

@@ -109,7 +109,7 @@ def bucket(tmp_path, monkeypatch):
         yield server
 
 
-@pytest.mark.parametrize("style", ["file", "gcs"])
+@pytest.mark.parametrize("style", [pytest.param("file", marks=pytest.mark.slow), "gcs"])
 def test_a_legacy_checkpoint_is_read_from_a_bucket(tmp_path, bucket, style):
     network = NetworkConfig(
         vocab_size=64,

@@ -80,7 +80,7 @@ def test_validation_split_reads_the_unseen_rows(run):
     assert others == [f"unseen_instruction{i}" for i in range(20)]
 
 
-@pytest.mark.parametrize("count", [1, 3, 8])
+@pytest.mark.parametrize("count", [1, 3, pytest.param(8, marks=pytest.mark.slow)])
 def test_shards_partition_the_split(run, count):
     with reading(run):
         shards = [

@@ -63,8 +63,8 @@ def test_without_a_seed_every_order_differs():
 @pytest.mark.parametrize(
     ("name", "number", "expected"),
     [
-        ("sycophancy_intervention", 3, 7),
-        ("instruction_tuning", 5, 3),
+        pytest.param("sycophancy_intervention", 3, 7, marks=pytest.mark.slow),
+        pytest.param("instruction_tuning", 5, 3, marks=pytest.mark.slow),
         ("sycophancy_mix", 3, 10),
         ("sycophancy_eval_addition", 3, 10),
     ],

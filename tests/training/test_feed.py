@@ -68,7 +68,7 @@ def test_without_packing_each_row_is_one_example(changed, run):
     assert ((batch["decoder_target_tokens"] == 1).sum(axis=1) == 1).all()
 
 
-@pytest.mark.parametrize("ratio", [(1.0, 0.0), (0.0, 1.0)])
+@pytest.mark.parametrize("ratio", [(1.0, 0.0), pytest.param((0.0, 1.0), marks=pytest.mark.slow)])
 def test_a_rate_of_zero_leaves_a_task_out(changed, run, ratio):
     alone = "sycophancy_mix_1to0" if ratio[0] else "sycophancy_mix_0to1"
     found = batches(changed(mixture_ratio=ratio), run, 40)  # further than an epoch of either

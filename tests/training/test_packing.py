@@ -13,7 +13,7 @@ SIZES = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 5)), min_size=1, ma
 
 
 @pytest.mark.parametrize("lengths", [(24, 8), (16, 16), (9, 5)])
-@pytest.mark.parametrize("count", [1, 7, 100])
+@pytest.mark.parametrize("count", [1, 100])
 def test_rows_equal_those_of_seqio(lengths, count):
     rng = np.random.default_rng(count)
 

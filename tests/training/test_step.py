@@ -60,7 +60,7 @@ def plain(network, params, batch):
     "mesh_shape",
     [
         (8, 1, 1),
-        (1, 8, 1),
+        pytest.param((1, 8, 1), marks=pytest.mark.slow),
         pytest.param((2, 2, 2), marks=pytest.mark.slow),
         pytest.param((4, 1, 2), marks=pytest.mark.slow),
     ],

@@ -218,6 +218,7 @@ FAKE = """
 import json, pathlib, signal, sys, time
 told = []
 signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a job of the background
 out = pathlib.Path(sys.argv[1])
 print("Traceback (most recent call last):")
 for step in range(1, int(sys.argv[2]) + 1):

@@ -155,6 +155,7 @@ def test_validation_changes_nothing_of_training(config, run, tmp_path, uninterru
     assert all(np.array_equal(without[name], with_validation[name]) for name in without)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_at_a_save_is_validated_when_it_continues(
     changed, run, tmp_path, monkeypatch
 ):
@@ -240,6 +241,7 @@ def test_after_a_kill_no_step_is_in_the_journal_twice(changed, run, tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [0, 2, 2, 4, 4]
 
 
+@pytest.mark.slow
 def test_after_a_kill_before_the_first_save_no_validation_is_in_the_journal_twice(
     changed, run, tmp_path
 ):
@@ -255,6 +257,7 @@ def test_a_finished_run_is_left_as_it_is(config, run, uninterrupted):
     assert (uninterrupted["out"] / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_only_the_newest_checkpoints_are_kept(changed, run, tmp_path):
     finetune(changed(save_period=2, keep_checkpoints=2), run, tmp_path)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["4", "6"]
@@ -279,6 +282,7 @@ def test_a_damaged_checkpoint_is_named(changed, run, tmp_path):
         finetune(changed(finetune_steps=4), run, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_damaged_last_step_is_set_aside_and_the_one_before_continued(
     changed, run, tmp_path, uninterrupted
 ):
@@ -296,6 +300,7 @@ def test_a_damaged_last_step_is_set_aside_and_the_one_before_continued(
     assert [line["step"] for line in logged(tmp_path)] == [2, 4, 6]
 
 
+@pytest.mark.slow
 def test_nothing_is_moved_if_no_checkpoint_can_be_read(changed, run, tmp_path):
     finetune(changed(finetune_steps=2, save_period=1, keep_checkpoints=None), run, tmp_path)
     for step in ("1", "2"):
@@ -305,6 +310,7 @@ def test_nothing_is_moved_if_no_checkpoint_can_be_read(changed, run, tmp_path):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_a_run_continues_on_another_mesh(changed, run, tmp_path, uninterrupted, network):
     finetune(changed(finetune_steps=3), run, tmp_path)
     last = finetune(changed(mesh=(1, 2, 4)), run, tmp_path)

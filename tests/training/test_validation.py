@@ -127,7 +127,16 @@ def test_the_total_is_the_mean_over_the_tokens_that_the_mixture_draws():
     assert metrics_of({}, {}) == {}
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (4, 2, 1), (2, 1, 4), (1, 4, 2)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (4, 2, 1),
+        *(
+            pytest.param(shape, marks=pytest.mark.slow)
+            for shape in ((1, 1, 1), (2, 1, 4), (1, 4, 2))
+        ),
+    ],
+)
 def test_the_mesh_does_not_change_a_validation(changed, network, params, batch, shape):
     """The oracle sums over single rows on one device; the validator has batches on a mesh."""
     training = changed(batch_size=8, microbatches=1, dropout_rate=0.5).training
