@@ -20,7 +20,8 @@ import pytest
 
 from sycophancy.model.checkpoints.formats import open_checkpoint
 
-pytestmark = pytest.mark.timeout(1200)
+# tests/test_library.py makes a whole run in one process, and checks what it leaves.
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]
 
 STEPS = 24
 

@@ -79,6 +79,32 @@ def test_a_run_has_the_metrics_of_the_command(documented, sycophancy, monkeypatc
     assert Path(documented.run.report).read_text().count("<html") == 1
 
 
+def test_a_run_leaves_every_metric_and_a_manifest_for_each_stage(documented):
+    folder = documented.run.folder
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics) == {"before", "after"}
+    users = ("neutral", "user_wrong", "user_right")
+    names = {
+        *(f"{task}/accuracy_{user}" for task in ("addition", "addition_true") for user in users),
+        *("surveys/match_rate", "surveys/neutral_match_rate"),
+        *(f"surveys/{name}/match_rate" for name in ("nlp", "phil", "poli")),
+        *("intervention/accuracy", "instruction/accuracy"),
+    }
+    for series in metrics.values():
+        assert names <= set(series)
+        for value in series.values():
+            assert set(value) == {"value", "low", "high", "n"}
+            assert 0 <= value["low"] <= value["value"] <= value["high"] <= 1
+    assert metrics["before"]["addition/accuracy_user_wrong"]["n"] == few_sums.LARGEST**2
+    assert 0 < pq.read_table(folder / "filter" / "kept.parquet").num_rows <= 300
+    journal = (folder / "finetune" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(journal[-1])["step"] == documented.few["finetune_steps"]
+    manifests = {path.parent.name for path in folder.glob("*/manifest.json")}
+    assert manifests == {
+        *("prepare", "filter", "finetune", "evaluate_before", "evaluate_after", "report")
+    }
+
+
 def test_a_run_that_is_complete_is_read_in_silence(documented, monkeypatch, capfd):
     monkeypatch.chdir(documented.folder)
     written = {path: path.stat().st_mtime_ns for path in documented.run.folder.rglob("*.parquet")}

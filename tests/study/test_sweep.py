@@ -436,6 +436,7 @@ def test_finetuning_is_never_shared(toys, tmp_path):
 # ---- the stages themselves -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_shared_stages_are_what_a_run_alone_makes(micro, tmp_path):
     model, found = micro(), []
     for name, shelf, rate in (("one", [], 1e-3), ("two", ["one"], 1e-4), ("alone", [], 1e-4)):

@@ -44,6 +44,7 @@ def test_a_stream_that_starts_later_has_the_same_batches(config, run):
     assert not equal(whole[:20], whole[20:])
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_stream(changed, run):
     assert not equal(batches(changed(seed=0), run, 2), batches(changed(seed=1), run, 2))
 

@@ -56,15 +56,8 @@ def plain(network, params, batch):
     return trained(network, params, batch)
 
 
-@pytest.mark.parametrize(
-    "mesh_shape",
-    [
-        (8, 1, 1),
-        pytest.param((1, 8, 1), marks=pytest.mark.slow),
-        pytest.param((2, 2, 2), marks=pytest.mark.slow),
-        pytest.param((4, 1, 2), marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # tests/training/test_trainer.py takes three steps on a mesh of 2x2x2
+@pytest.mark.parametrize("mesh_shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (4, 1, 2)])
 def test_losses_do_not_depend_on_the_mesh(network, params, batch, plain, mesh_shape):
     losses, _ = trained(network, params, batch, mesh_shape=mesh_shape)
     np.testing.assert_allclose(losses, plain[0], rtol=1e-5)
