@@ -80,7 +80,7 @@ def test_a_run_has_the_metrics_of_the_command(documented, sycophancy, monkeypatc
 
 
 def test_a_run_leaves_every_metric_and_a_manifest_for_each_stage(documented):
-    folder = documented.run.folder
+    folder = documented.folder / documented.run.folder
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(metrics) == {"before", "after"}
     users = ("neutral", "user_wrong", "user_right")
