@@ -33,15 +33,22 @@ class Report(Stage):
         self.reported = reported  # the names of all other stages of a run
 
     def inputs(self, config: Config, run: RunFolder) -> Inputs:
-        """The manifests of the other stages, the configuration and the metrics."""
+        """The manifests of the other stages, the configuration and the metrics.
+
+        Evaluations of further checkpoints count, too.
+        """
         names = [*(f"{name}/manifest.json" for name in self.reported), "config.gin", "metrics.json"]
         paths = {name: run.path / name for name in names}
+        paths |= {
+            f"{path.parent.name}/{path.name}": path
+            for path in sorted(run.path.glob("evaluate_*/manifest.json"))
+        }
         return {name: path for name, path in paths.items() if path.exists()}
 
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
         from sycophancy.report.run import page
 
-        page.write_report(run.path)
+        page.write_report(run.path, self.reported)
         return {}
 
     def result(self, run: RunFolder) -> Path | epath.Path:

@@ -232,11 +232,16 @@ def _bring_up_to_date(
         processes=processes,
         reusable_runs=[RunFolder(other.cell.folder) for other in plan.jobs if other is not job],
     )
-    pipeline.until(*(job.stages or pipeline.stages))
-    return {
+    names = job.stages or tuple(pipeline.stages)
+    summaries = [name for name in names if pipeline.stages[name].top_level]
+    pipeline.until(*(name for name in names if name not in summaries))
+    steps = {
         str(step): job.cell.folder / name
         for step, name in _evaluate_steps(pipeline, job.at).items()
     }
+    for name in summaries:  # they show the evaluations of kept checkpoints, too
+        pipeline.summarise(name)
+    return steps
 
 
 def _evaluate_steps(pipeline: Pipeline, steps: Sequence[int]) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sycophancy.report import pages
@@ -16,14 +17,18 @@ from sycophancy.report.run.loss_figure import loss_figure
 from sycophancy.report.run.record import RunRecord, read_run
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, order: Sequence[str] = ()) -> Path:
     """Writes `report.html` into a run folder, whole or not at all, and returns its path.
+
+    Args:
+      run: the run folder.
+      order: the order of stages on the page, see `record.read_run`.
 
     Raises:
       UserError: the folder is no run, nothing was evaluated, a file is damaged, or the page cannot
         be written.
     """
-    text = render(read_run(run))
+    text = render(read_run(run, order))
     pages.write(run / PAGE, text)
     return run / PAGE
 

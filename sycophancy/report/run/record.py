@@ -52,7 +52,7 @@ class RunRecord:
       changes: name -> after minus before, paired if both models' predictions exist.
       guessing: what a model scores that ignores question and user.
       prepared: `prepare/summary.json`.
-      stages: the complete stages in the order in which they finished.
+      stages: the complete stages, see `read_run`.
       missing: what a complete run has and this one lacks, each a sentence.
     """
 
@@ -86,8 +86,13 @@ class RunRecord:
         return {name for metrics in self.metrics.values() for name in metrics}
 
 
-def read_run(run: Path) -> RunRecord:
+def read_run(run: Path, order: Sequence[str] = ()) -> RunRecord:
     """Reads a run folder.
+
+    Args:
+      run: the folder.
+      order: names of stages in the order in which the page lists them; others follow in the order
+        in which they finished.
 
     Raises:
       UserError: there is no such run, nothing was evaluated, or a file is damaged; the message
@@ -141,7 +146,7 @@ def read_run(run: Path) -> RunRecord:
         filtration=filtration,
         losses=losses,
         prepared=_prepared(run / "prepare" / "summary.json"),
-        stages=_stages(run),
+        stages=_stages(run, order),
         missing=[sentence for sentence, is_missing in gaps.items() if is_missing],
     )
 
@@ -158,18 +163,21 @@ def _prepared(path: Path) -> dict[str, Any]:
     return summary
 
 
-def _stages(run: Path) -> list[StageRecord]:
+def _stages(run: Path, order: Sequence[str]) -> list[StageRecord]:
     """Every stage whose manifest lies in the run, whatever its name."""
-    order: dict[tuple[str, str], StageRecord] = {}
+    places = {name: number for number, name in enumerate(order)}
+    stages: dict[tuple[int, str, str], StageRecord] = {}
     for path in sorted(run.glob("*/manifest.json")):
         name = path.parent.name
         if name == OWN_STAGE or name.startswith("."):  # set aside, or unfinished
             continue
         manifest = read_object(path) or {}
         seconds, versions = manifest.get("seconds"), manifest.get("versions")
-        order[str(manifest.get("finished", "")), name] = StageRecord(
+        place = places.get(name, len(places))
+        finished = "" if name in places else str(manifest.get("finished", ""))
+        stages[place, finished, name] = StageRecord(
             name,
             float(seconds) if isinstance(seconds, int | float) else None,
             versions if isinstance(versions, dict) else {},
         )
-    return [order[key] for key in sorted(order)]
+    return [stages[key] for key in sorted(stages)]
