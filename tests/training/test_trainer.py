@@ -94,15 +94,15 @@ def stop_at(patched, moments):
 
 
 def test_it_learns(changed, run, tmp_path):
-    heard = []
+    losses = []
     finetune(
-        changed(finetune_steps=40, log_period=20),
+        changed(finetune_steps=20, log_period=10),
         run,
         tmp_path,
-        report=lambda step, metrics: heard.append((step, metrics["loss"])),
+        report=lambda step, metrics: losses.append((step, metrics["loss"])),
     )
-    assert [step for step, _ in heard] == [20, 40]
-    assert heard[-1][1] < 0.7 * heard[0][1]
+    assert [step for step, _ in losses] == [10, 20]
+    assert losses[-1][1] < 0.7 * losses[0][1]
 
 
 def test_what_is_written(uninterrupted, network):
