@@ -8,40 +8,32 @@ from typing import Annotated
 
 import typer
 
-from sycophancy.cli import completion
 from sycophancy.cli.options import RunOptions
-from sycophancy.cli.sweep import SEEDS, run_jobs
+from sycophancy.cli.sweep import (
+    SEEDS,
+    AnyCode,
+    Assignments,
+    CellNumber,
+    Folder,
+    Redo,
+    Seeds,
+    run_jobs,
+)
 from sycophancy.config.bounds import check
 
 
 def reproduce(
     family: Annotated[str, typer.Option(metavar="mini|flan_t5", help="Whose sizes.")] = "mini",
-    seeds: Annotated[int, typer.Option(metavar="N", help="Seeds 0 to N - 1.")] = 1,
+    seeds: Seeds = 1,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="[reproduce-FAMILY]")] = None,
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="The folder itself.")] = None,
-    cell: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Run this cell alone, from 0; for an array of jobs."),
-    ] = None,
+    out: Folder = None,
+    cell: CellNumber = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only list the cells, by number, and who reads them.")
     ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="MACRO=VALUE",
-            help="Of every cell; may be repeated.",
-            autocompletion=completion.assignments,
-        ),
-    ] = None,
-    any_code: Annotated[
-        bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
-    ] = False,
-    redo: Annotated[
-        list[str] | None,
-        typer.Option(metavar="STAGE", help="Let finetune replace what it saved; as of `run`."),
-    ] = None,
+    set_: Assignments = None,
+    any_code: AnyCode = False,
+    redo: Redo = None,
 ) -> None:
     """Run the paper's experiments and those beyond it; write one report that says what agrees."""
     from sycophancy.study.claims import STEPS

@@ -24,6 +24,32 @@ if typing.TYPE_CHECKING:
 
 SEEDS = Between(1, 1_000)
 
+# The options that `sweep` and `reproduce` share.
+Seeds = Annotated[int, typer.Option(metavar="N", help="Seeds 0 to N - 1.")]
+Folder = Annotated[str | None, typer.Option(metavar="DIR", help="The folder itself.")]
+CellNumber = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Run this cell alone, from 0; for an array of jobs."),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="MACRO=VALUE",
+        help="Of every cell; may be repeated.",
+        autocompletion=completion.assignments,
+    ),
+]
+AnyCode = Annotated[
+    bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
+]
+Redo = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="STAGE", help="Let finetune replace its checkpoints if something changed."
+    ),
+]
+
 
 def sweep(
     models: Annotated[
@@ -43,8 +69,8 @@ def sweep(
             autocompletion=completion.recipe_lists,
         ),
     ] = "paper",
-    seeds: Annotated[int, typer.Option(metavar="N", help="Seeds 0 to N - 1.")] = 3,
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="The folder itself.")] = None,
+    seeds: Seeds = 3,
+    out: Folder = None,
     at: Annotated[
         str | None,
         typer.Option(
@@ -52,10 +78,7 @@ def sweep(
             help="Evaluate the checkpoints of these steps, too, where a run keeps them.",
         ),
     ] = None,
-    cell: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Run this cell alone, from 0; for an array of jobs."),
-    ] = None,
+    cell: CellNumber = None,
     data_mirror: Annotated[
         str | None, typer.Option(metavar="DIR", help="As of `run`; the next five as well.")
     ] = None,
@@ -64,22 +87,9 @@ def sweep(
     evaluation: Annotated[list[str] | None, typer.Option(metavar="FILE")] = None,
     data_sets: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
     data_set: Annotated[list[str] | None, typer.Option("--data-set", metavar="FILE")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="MACRO=VALUE",
-            help="Of every cell; may be repeated.",
-            autocompletion=completion.assignments,
-        ),
-    ] = None,
-    any_code: Annotated[
-        bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
-    ] = False,
-    redo: Annotated[
-        list[str] | None,
-        typer.Option(metavar="STAGE", help="Let finetune replace what it saved; as of `run`."),
-    ] = None,
+    set_: Assignments = None,
+    any_code: AnyCode = False,
+    redo: Redo = None,
 ) -> None:
     """Run models x recipes x seeds, then write one report; shared stages are run once.
 
