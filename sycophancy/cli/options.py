@@ -10,6 +10,20 @@ import typer
 from sycophancy.cli import completion
 from sycophancy.library.request import RunRequest
 
+# Options that other commands take, too.
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="MACRO=VALUE",
+        help="Set any setting; may be repeated. `sycophancy settings` lists them.",
+        autocompletion=completion.assignments,
+    ),
+]
+AnyCode = Annotated[
+    bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions(RunRequest):
@@ -92,18 +106,8 @@ class RunOptions(RunRequest):
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of every random choice.")] = (
         None
     )
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="MACRO=VALUE",
-            help="Set any setting; may be repeated. `sycophancy settings` lists them.",
-            autocompletion=completion.assignments,
-        ),
-    ] = None
-    any_code: Annotated[
-        bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
-    ] = False
+    set_: Assignments = None
+    any_code: AnyCode = False
     redo: Annotated[
         list[str] | None,
         typer.Option(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sycophancy.cli import completion
+from sycophancy.cli.options import Assignments
 
 
 def plan(
@@ -40,15 +41,7 @@ def plan(
             autocompletion=completion.recipes,
         ),
     ] = "paper",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="MACRO=VALUE",
-            help="Set any setting; may be repeated. `sycophancy settings` lists them.",
-            autocompletion=completion.assignments,
-        ),
-    ] = None,
+    set_: Assignments = None,
 ) -> None:
     """Tell whether a run fits a TPU slice, and how long it takes there; needs no TPU."""
     from sycophancy.config.load import load_config

@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from sycophancy.cli.options import RunOptions
+from sycophancy.cli.options import AnyCode, RunOptions
 from sycophancy.cli.sweep import (
     SEEDS,
-    AnyCode,
-    Assignments,
+    CellAssignments,
     CellNumber,
     Folder,
     Redo,
@@ -31,7 +30,7 @@ def reproduce(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only list the cells, by number, and who reads them.")
     ] = False,
-    set_: Assignments = None,
+    set_: CellAssignments = None,
     any_code: AnyCode = False,
     redo: Redo = None,
 ) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import inspect
-import io
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -140,12 +138,6 @@ def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> Non
     from sycophancy.library.run import opened
 
     processes = distributed.assemble()  # first, so that every process reports bad input of one
-    if processes.leader:
-        with opened(options, Screen(), processes) as pipeline:
-            work(pipeline)
-    else:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            opened(options, Silence(), processes) as pipeline,
-        ):
-            work(pipeline)
+    screen = Screen() if processes.leader else Silence()
+    with processes.printing(), opened(options, screen, processes) as pipeline:
+        work(pipeline)

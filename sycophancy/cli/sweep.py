@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import shlex
 import sys
@@ -15,7 +13,7 @@ from typing import Annotated
 import typer
 
 from sycophancy.cli import completion
-from sycophancy.cli.options import RunOptions
+from sycophancy.cli.options import AnyCode, RunOptions
 from sycophancy.config.bounds import Between, check, shortened, shown
 from sycophancy.errors import UserError
 
@@ -31,7 +29,7 @@ CellNumber = Annotated[
     int | None,
     typer.Option(metavar="N", help="Run this cell alone, from 0; for an array of jobs."),
 ]
-Assignments = Annotated[
+CellAssignments = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
@@ -39,9 +37,6 @@ Assignments = Annotated[
         help="Of every cell; may be repeated.",
         autocompletion=completion.assignments,
     ),
-]
-AnyCode = Annotated[
-    bool, typer.Option("--any-code", help="Keep complete stages that other code made.")
 ]
 Redo = Annotated[
     list[str] | None,
@@ -87,7 +82,7 @@ def sweep(
     evaluation: Annotated[list[str] | None, typer.Option(metavar="FILE")] = None,
     data_sets: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
     data_set: Annotated[list[str] | None, typer.Option("--data-set", metavar="FILE")] = None,
-    set_: Assignments = None,
+    set_: CellAssignments = None,
     any_code: AnyCode = False,
     redo: Redo = None,
 ) -> None:
@@ -151,8 +146,7 @@ def run_jobs(
     command = shlex.join(["sycophancy", *without_cell(sys.argv[1:])])
     plan = sweep.Plan(name, folder, command, jobs, any_code, tuple(redo or ()))
     processes = distributed.assemble()
-    silence = contextlib.redirect_stdout(io.StringIO())
-    with contextlib.nullcontext() if processes.leader else silence:
+    with processes.printing():
         failed = sweep.run(plan, only, processes)
         if processes.leader:
             print(write_report(folder))

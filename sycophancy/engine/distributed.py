@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import os
 import re
@@ -57,6 +58,12 @@ class Processes:
           decide: its result must be JSON.
         """
         return decide()
+
+    def printing(self) -> contextlib.AbstractContextManager[object]:
+        """Silences standard output in every process but the leader."""
+        if self.leader:
+            return contextlib.nullcontext()
+        return contextlib.redirect_stdout(io.StringIO())
 
     def workplace(self, shared: str, *, together: bool) -> Any:
         """The folder that a stage writes to.

@@ -133,11 +133,6 @@ class Digests:
         return known[1]
 
 
-def of_path(path: Path | epath.Path) -> str:
-    """The digest of a file or folder, computed anew."""
-    return Digests().of(path)
-
-
 def files_in(folder: Path | epath.Path) -> Iterator[Any]:
     """All files below a folder, in order."""
     for path in sorted(folder.iterdir()):

@@ -18,6 +18,7 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.metric_files import read_series
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.library.request import RunRequest
+from sycophancy.report import PAGE
 from sycophancy.stages.order import all_stages
 from sycophancy.system import terminal
 from sycophancy.training import preemption
@@ -158,4 +159,4 @@ def _requested(settings: Mapping[str, typing.Any], **known: typing.Any) -> RunRe
 
 def _complete(pipeline: Pipeline) -> Run:
     folder = pipeline.run.path
-    return Run(folder, read_series(folder), folder / "report.html")
+    return Run(folder, read_series(folder), folder / PAGE)

@@ -12,8 +12,6 @@ from sycophancy.errors import UserError
 from sycophancy.report import text_format
 from sycophancy.system import paths
 
-PAGE = "report.html"
-
 
 def render(template: str, context: Mapping[str, object]) -> str:
     """Fills a template of the folder `templates`; every value of the context is escaped."""

@@ -26,12 +26,13 @@ if typing.TYPE_CHECKING:
     from sycophancy.engine.run_folder import RunFolder
     from sycophancy.evaluation.items import Item
 
-SERIES = ("before", "after")
 METRICS = "metrics.json"
 
 
 def metrics_text(run: RunFolder, current: Collection[str]) -> str | None:
     """`metrics.json` of a run: series -> metric -> value, of the evaluations that are current."""
+    from sycophancy.evaluation.metric_files import SERIES
+
     series = {
         name: json_files.require_object(run.stage(f"evaluate_{name}") / METRICS, "evaluate again")
         for name in SERIES

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sycophancy.engine.stage import Counts, Inputs, Stage
+from sycophancy.report import PAGE
 
 if typing.TYPE_CHECKING:
     from etils import epath
@@ -14,8 +15,6 @@ if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config
     from sycophancy.engine.progress import Meter
     from sycophancy.engine.run_folder import RunFolder
-
-PAGE = "report.html"
 
 
 class Report(Stage):

@@ -22,7 +22,7 @@ from sycophancy.data.lengths import Limits
 from sycophancy.data.local_files import local_files
 from sycophancy.data.prepare import prepare
 from sycophancy.data.sources import Texts, load_source
-from sycophancy.engine.fingerprint import of_path
+from sycophancy.engine.fingerprint import Digests
 from sycophancy.errors import UserError
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.stages.models import token_counter
@@ -408,7 +408,7 @@ def test_what_prepare_reads_counts_by_content(described, tmp_path) -> None:
     there = local_files(DataConfig(data_set_files=(str(moved / "mail.toml"),)))
 
     def digests(named: dict[str, Path]) -> dict[str, str]:
-        return {name: of_path(path) for name, path in named.items()}
+        return {name: Digests().of(path) for name, path in named.items()}
 
     before = digests(files)
     assert digests(there) == before

@@ -241,7 +241,6 @@ def test_the_mirror_keeps_them_where_the_hub_does(tmp_path) -> None:
 
 
 def test_the_miniature_reads_like_the_real_surveys() -> None:
-    pytest.importorskip("sycophancy.data.miniature.questionnaires")
     for survey, rows in load_surveys(DataConfig()).items():
         surveys.check_survey(survey, rows, survey)
         assert len(rows) >= 100

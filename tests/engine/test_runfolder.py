@@ -364,19 +364,19 @@ def test_digests_see_contents_and_names(tmp_path, monkeypatch):
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
     (folder / "sub" / "a").write_text("one")
-    first = fingerprint.of_path(folder)
-    assert fingerprint.of_path(epath.Path(folder)) == first
+    first = fingerprint.Digests().of(folder)
+    assert fingerprint.Digests().of(epath.Path(folder)) == first
     (folder / "sub" / "a").write_text("two")
-    second = fingerprint.of_path(folder)
+    second = fingerprint.Digests().of(folder)
     (folder / "sub" / "a").rename(folder / "sub" / "b")
-    assert len({first, second, fingerprint.of_path(folder)}) == 3
+    assert len({first, second, fingerprint.Digests().of(folder)}) == 3
     monkeypatch.setattr(fingerprint, "_WHOLE", 10)
     monkeypatch.setattr(fingerprint, "_SAMPLE", 4)
     large = tmp_path / "large"
     digests = set()
     for content in (b"a" * 40, b"a" * 41, b"b" + b"a" * 39, b"a" * 39 + b"b"):
         large.write_bytes(content)
-        digests.add(fingerprint.of_path(large))
+        digests.add(fingerprint.Digests().of(large))
     assert len(digests) == 4
 
 

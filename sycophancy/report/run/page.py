@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sycophancy.report import pages
+from sycophancy.report import PAGE, pages
 from sycophancy.report.origin import origin
-from sycophancy.report.pages import PAGE
 from sycophancy.report.run import panels, provenance
 from sycophancy.report.run.examples import examples
 from sycophancy.report.run.findings import findings

@@ -10,7 +10,7 @@ from pathlib import Path
 from sycophancy.errors import UserError
 from sycophancy.evaluation.metric_files import SERIES, Metrics, read_series
 from sycophancy.evaluation.metrics import Metric
-from sycophancy.report.pages import PAGE
+from sycophancy.report import PAGE
 from sycophancy.study.index import Cell, Sweep
 
 # Metric -> the heading of its column.

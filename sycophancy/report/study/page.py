@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from sycophancy.report import pages
-from sycophancy.report.pages import PAGE
+from sycophancy.report import PAGE, pages
 from sycophancy.report.study import csv_tables
 from sycophancy.report.study.cell_results import CellResult, cell_results, measured
 from sycophancy.report.study.origin import (
