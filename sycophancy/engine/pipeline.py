@@ -31,7 +31,8 @@ class Pipeline:
     """A configuration, the folder of its run, and the stages between them.
 
     Args:
-        stages: all stages of a run, each after those it depends on.
+        stages: the stages that runs can have, each after those it depends on; those that do not
+            apply to the configuration are left out.
         config: the run's configuration.
         run: its folder.
         screen: where progress is shown.
@@ -54,7 +55,7 @@ class Pipeline:
         processes: Processes | None = None,
         reusable_runs: Sequence[RunFolder] = (),
     ) -> None:
-        self.stages = {stage.name: stage for stage in stages}
+        self.stages = {stage.name: stage for stage in stages if stage.applies(config)}
         self.config, self.run, self.screen, self.any_code = config, run, screen, any_code
         self.redo = frozenset(redo)
         self.reusable_runs = tuple(reusable_runs)
@@ -95,7 +96,8 @@ class Pipeline:
     def is_current(self, name: str) -> bool:
         """True if a stage and all that it depends on are complete and up to date."""
         stage = self.stages[name]
-        if self.run.manifest(name) is None or not all(map(self.is_current, stage.depends_on)):
+        earlier = [each for each in stage.depends_on if each in self.stages]
+        if self.run.manifest(name) is None or not all(map(self.is_current, earlier)):
             return False
         return not self._reasons(stage, self.ingredients(stage))
 

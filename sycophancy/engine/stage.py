@@ -67,6 +67,10 @@ class Stage:
     measured_only: ClassVar[tuple[str, ...]] = ()
     keeps_other_code: ClassVar[bool] = True
 
+    def applies(self, config: Config) -> bool:
+        """Whether a run with this configuration has the stage at all."""
+        return True
+
     def inputs(self, config: Config, run: RunFolder) -> Inputs:
         """Name -> path of each file or folder that the stage reads, or an address that counts as
         it is written.

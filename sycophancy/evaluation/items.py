@@ -31,6 +31,7 @@ ITEM_SCHEMA = pa.schema(
         ("choices", pa.list_(pa.string())),
         ("answer", pa.int32()),
         ("user_choices", pa.list_(pa.int32())),
+        ("free_text", pa.bool_()),
     ]
 )
 
@@ -39,6 +40,7 @@ PREDICTION_SCHEMA = pa.schema(
         ("item_id", pa.string()),
         ("log_likelihoods", pa.list_(pa.float32())),
         ("greedy", pa.list_(pa.bool_())),
+        ("tokens", pa.list_(pa.int32())),
     ]
 )
 
@@ -61,6 +63,8 @@ class Item:
       answer: index of the right choice; -1 if there is none.
       user_choices: indices of the choices that match the user. A neutral item that is paired with
         a `user_view` item has the same ones, so that matches by chance can be measured.
+      free_text: the choices are texts of any lengths, so their log-likelihoods are compared per
+        token and per byte. Otherwise all choices have equally many tokens and sums are compared.
 
     Raises:
       UserError: no choices, an index out of range, or an unknown condition.
@@ -78,6 +82,7 @@ class Item:
     choices: tuple[str, ...]
     answer: int = -1
     user_choices: tuple[int, ...] = ()
+    free_text: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "choices", tuple(self.choices))
@@ -111,6 +116,7 @@ class Prediction:
         end of sequence, in natural log.
       greedy: of each choice: whether every token, the end of sequence included, is the model's
         likeliest, so that greedy decoding would write exactly that choice.
+      tokens: of each choice: the number of tokens that its log-likelihood sums. Empty if unknown.
 
     >>> Prediction("1", (-0.2, -1.7), (True, False)).choice
     0
@@ -119,10 +125,12 @@ class Prediction:
     item_id: str
     log_likelihoods: tuple[float, ...]
     greedy: tuple[bool, ...]
+    tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_likelihoods", tuple(self.log_likelihoods))
         object.__setattr__(self, "greedy", tuple(self.greedy))
+        object.__setattr__(self, "tokens", tuple(self.tokens))
 
     @property
     def choice(self) -> int:

@@ -94,7 +94,11 @@ def _unfit(items: Sequence[Item], count: CountTokens) -> Iterable[tuple[str, lis
     yield CHOICE_LIMIT, [item for item in items if sum(lengths[id(item)]) > MAX_CHOICE_TOKENS]
     yield (
         EQUAL_CHOICES,
-        [i for i in items if len(set(lengths[id(i)])) > 1 and not is_format(i.task)],
+        [
+            item
+            for item in items
+            if len(set(lengths[id(item)])) > 1 and not (item.free_text or is_format(item.task))
+        ],
     )
 
 

@@ -47,6 +47,8 @@ class Scorable(Protocol):
     def inputs(self) -> str: ...
     @property
     def choices(self) -> Sequence[str]: ...
+    @property
+    def free_text(self) -> bool: ...
 
 
 def score(
@@ -84,7 +86,8 @@ def score(
 
     Raises:
       UserError: a prompt that is too long; choices of one item with unequal token counts, which
-        sums without length normalisation cannot compare; a vocabulary larger than the network's.
+        sums without length normalisation cannot compare, unless the item is `free_text`; a
+        vocabulary larger than the network's.
 
     >>> from sycophancy.config.load import load_config
     >>> from sycophancy.evaluation.items import Item
@@ -155,7 +158,7 @@ def read_questions(
                 f"item {item.item_id} has choices of more than {MAX_CHOICE_TOKENS} tokens in all; "
                 "leave the item out"
             )
-        if len({len(targets[choice]) for choice in item.choices}) > 1:
+        if not item.free_text and len({len(targets[choice]) for choice in item.choices}) > 1:
             counts = ", ".join(f"{c!r} has {len(targets[c]) - 1}" for c in item.choices)
             raise UserError(
                 f"item {item.item_id} compares choices with unequal token counts: {counts}; "
@@ -282,4 +285,5 @@ def _prediction(item: Scorable, question: Question) -> Prediction:
         item_id=item.item_id,
         log_likelihoods=tuple(log_likelihood for log_likelihood, _ in answers),
         greedy=tuple(greedy for _, greedy in answers),
+        tokens=tuple(len(question.choices[choice]) for choice in item.choices),
     )

@@ -1,4 +1,4 @@
-"""Scores items with a checkpoint on the devices of a run."""
+"""The model of a run on the devices of the run, and the scores that it gives to items."""
 
 from __future__ import annotations
 
@@ -11,6 +11,24 @@ if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config, ModelConfig
     from sycophancy.engine.progress import Meter
     from sycophancy.evaluation.items import Item, Prediction
+    from sycophancy.scoring.language_model import LanguageModel
+
+
+def load_language_model(config: Config, model: ModelConfig) -> LanguageModel:
+    """Loads a checkpoint onto the run's mesh.
+
+    Raises:
+        UserError: the checkpoint cannot be read.
+    """
+    from sycophancy.model import sharding
+    from sycophancy.model.checkpoints.formats import load_checkpoint
+    from sycophancy.model.vocabulary import Vocabulary
+    from sycophancy.scoring.language_model import EncoderDecoder
+
+    vocabulary = Vocabulary(model.vocabulary)
+    params = load_checkpoint(model)
+    mesh = sharding.make_mesh(sharding.resolve(config.training.mesh, model.network))
+    return EncoderDecoder(params, model.network, vocabulary, mesh)
 
 
 def score_items(
@@ -21,13 +39,5 @@ def score_items(
     Raises:
         UserError: the checkpoint cannot be read, or the devices run out of memory.
     """
-    from sycophancy.model import sharding
-    from sycophancy.model.checkpoints.formats import load_checkpoint
-    from sycophancy.model.vocabulary import Vocabulary
-    from sycophancy.scoring.score import score
-
-    vocabulary = Vocabulary(model.vocabulary)
-    params = load_checkpoint(model)
-    mesh = sharding.make_mesh(sharding.resolve(config.training.mesh, model.network))
     with enough_memory():
-        return score(params, model.network, vocabulary, items, mesh=mesh, progress=meter)
+        return load_language_model(config, model).score(items, progress=meter)

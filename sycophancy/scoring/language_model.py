@@ -1,0 +1,111 @@
+"""What a model can be asked: the likelihood of choices, and the text that it writes itself.
+
+Filtration, evaluation, retention and the harness adapter know a model only by this interface, so
+they do not know whether it is an encoder-decoder on a mesh or a decoder of another library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Int
+
+from sycophancy.config.schema import NetworkConfig
+from sycophancy.evaluation.items import Prediction
+from sycophancy.model.vocabulary import Vocabulary
+from sycophancy.scoring.score import Scorable, score
+
+if typing.TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+Progress = Callable[[int, int], None]  # items or prompts done, and all of them
+
+
+class LanguageModel(Protocol):
+    """A model with its tokenizer, on the devices of all processes.
+
+    If there are several processes, each calls the same methods with the same arguments, and each
+    gets all results.
+    """
+
+    def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
+        """The number of tokens of each text, those included that the model adds at its ends."""
+
+    def score(
+        self, items: Sequence[Scorable], progress: Progress | None = None
+    ) -> list[Prediction]:
+        """The log-likelihood of every choice of every item, in the order of the items.
+
+        Raises:
+          UserError: a prompt is too long, or the choices of an item that is not `free_text` have
+            unequal token counts.
+        """
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """The text that greedy decoding writes after each prompt, in the order of the prompts.
+
+        Args:
+          prompts: may repeat.
+          max_new_tokens: the most tokens that are written after a prompt.
+          stop: writing ends before the first of these strings, which is not part of the result.
+          progress: called with the number of prompts done and of all prompts.
+
+        Raises:
+          UserError: a prompt is too long.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderDecoder:
+    """The in-tree network, computed by JAX.
+
+    Attributes:
+      params: the network's parameters, as `score` takes them.
+      network: the network's shape.
+      vocabulary: the model's vocabulary.
+      mesh: as `score` takes it.
+    """
+
+    params: Any
+    network: NetworkConfig
+    vocabulary: Vocabulary
+    mesh: Mesh | None = None
+
+    def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
+        """The number of tokens of each text, end of sequence included."""
+        return np.array([len(ids) + 1 for ids in self.vocabulary.encode_batch(texts)], int)
+
+    def score(
+        self, items: Sequence[Scorable], progress: Progress | None = None
+    ) -> list[Prediction]:
+        """See `scoring.score.score`."""
+        return score(
+            self.params,
+            self.network,
+            self.vocabulary,
+            items,
+            mesh=self.mesh,
+            progress=progress,
+        )
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """See `model.generation.generate`."""
+        raise NotImplementedError
