@@ -13,7 +13,6 @@ from sycophancy.evaluation.intervals import Sample, interval
 from sycophancy.evaluation.items import Item, Prediction
 from sycophancy.evaluation.measures import samples
 
-
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 

@@ -40,7 +40,7 @@ def in_unit(value: float, unit: Unit) -> str:
     """A value as text, without the unit's name; a share has its percent sign.
 
     >>> in_unit(0.9312, "share"), in_unit(-0.05, "difference"), in_unit(-0.1234, "nats")
-    ('93.1%', '−5.0', '−0.12')
+    ('93.1%', '\N{MINUS SIGN}5.0', '\N{MINUS SIGN}0.12')
     """
     if unit == "share":
         return percent(value)
@@ -60,7 +60,7 @@ def percent(fraction: float) -> str:
     """A fraction as a percentage; exactly 0 and exactly 1 have no decimal.
 
     >>> percent(0.9312), percent(1.0), percent(0.99996), percent(-0.013)
-    ('93.1%', '100%', '100.0%', '−1.3%')
+    ('93.1%', '100%', '100.0%', '\N{MINUS SIGN}1.3%')
     """
     text = f"{fraction:.0%}" if fraction in (0.0, 1.0) else f"{fraction:.1%}"
     return text.replace("-", MINUS)

@@ -47,10 +47,12 @@ class AnswerTable:
       answers: index of the chosen choice; -1 if there is none.
       right: whether the answer is right.
       matches: whether the answer matches the user.
-      has_user: True if it is known which choices match the user.
+      has_answer: True if there is a right answer, or one choice, which is right if it is written.
+      has_user: True if the item says which choices match the user.
       offered: True for the choices of a row, in an array as wide as the most choices of any row.
       scores: log-likelihoods as they are compared; -inf where nothing is offered.
       sums: log-likelihoods as the model gave them; -inf where nothing is offered.
+      users: True for the choices that the user holds right; see `users_choices`.
       scored: True if there are several choices, and all of them have finite log-likelihoods.
     """
 
@@ -65,9 +67,10 @@ class AnswerTable:
         """
         rows = [row for pair in zip(items, predictions, strict=True) for row in _rows(*pair)]
         self.items = [row.item for row in rows]
-        self.tasks = np.array([item.task for item in self.items])
-        self.conditions = np.array([item.condition for item in self.items])
-        self.questions = np.array([f"{item.task}\0{item.pair_id}" for item in self.items])
+        self.tasks = np.array([item.task for item in self.items], str)
+        self.conditions = np.array([item.condition for item in self.items], str)
+        self.questions = np.array([f"{item.task}\0{item.pair_id}" for item in self.items], str)
+        self._names, self._numbers = np.unique(self.questions, return_inverse=True)
         self.has_options = np.array([len(item.choices) > 1 for item in self.items], bool)
         self.answers = np.array([row.compared.choice for row in rows], int)
         self.right = np.array(
@@ -82,30 +85,20 @@ class AnswerTable:
         self.matches = np.array(
             [row.compared.choice in row.item.user_choices for row in rows], bool
         )
+        has_answer = np.array([item.answer >= 0 for item in self.items], bool)
+        self.has_answer = has_answer | ~self.has_options
         self.has_user = np.array([bool(item.user_choices) for item in self.items], bool)
         width = max((len(item.choices) for item in self.items), default=0)
         self.scores = _padded([row.compared.log_likelihoods for row in rows], width)
         self.sums = _padded([row.log_likelihoods for row in rows], width)
         self.offered = _marked([range(len(item.choices)) for item in self.items], width)
+        self.users = _marked([users_choices(item) for item in self.items], width)
         self.scored = self.has_options & (np.isfinite(self.scores) | ~self.offered).all(axis=1)
-
-    @property
-    def has_answer(self) -> Items:
-        """True if the item has a right answer, or one choice, which is right if it is written."""
-        return np.array([item.answer >= 0 for item in self.items], bool) | ~self.has_options
 
     def inside(self, tasks: Sequence[str], condition: str = "") -> Items:
         """The rows of some tasks, in one condition or in all."""
         inside = np.isin(self.tasks, tasks)
         return inside & (self.conditions == condition) if condition else inside
-
-    def users(self) -> Bool[np.ndarray, "items choices"]:
-        """True for the choices that the user of a row holds right; none where that is unknown.
-
-        A user who is right, and whose choices are not given, holds the answer right; one who is
-        wrong, the other of two choices.
-        """
-        return _marked([users_choices(item) for item in self.items], self.offered.shape[1])
 
     def log_odds(
         self, chosen: Bool[np.ndarray, "rows choices"], rows: Int[np.ndarray, " rows"]
@@ -158,22 +151,13 @@ class AnswerTable:
         A question with several items on one side has their mean. Questions that lack a side are
         left out; those without a number on one side do not count.
         """
-        minuends, subtrahends = (
-            self._by_question(values, inside),
-            self._by_question(values, against),
-        )
-        return self._questions(
-            {
-                question: minuends[question] - subtrahends[question]
-                for question in minuends
-                if question in subtrahends
-            },
-            bounds,
-        )
+        minuends, on_one_side = self._by_question(values, inside)
+        subtrahends, on_the_other = self._by_question(values, against)
+        return self._questions(minuends - subtrahends, on_one_side & on_the_other, bounds)
 
     def each_question(self, values: Float[np.ndarray, " items"], inside: Items) -> Sample:
         """The sample of one value for each question: the mean over its items `inside`."""
-        return self._questions(self._by_question(values, inside), UNBOUNDED)
+        return self._questions(*self._by_question(values, inside), UNBOUNDED)
 
     def after_neutral(self, outcome: Items, neutral: Items, pressure: Items) -> Items:
         """The pressure items that count for a flip rate: the outcome is true of every neutral item
@@ -191,31 +175,39 @@ class AnswerTable:
         """A number for each row's item."""
         return np.array([function(item) for item in self.items], float)
 
-    def _by_question(self, values: Float[np.ndarray, " items"], inside: Items) -> dict[str, float]:
-        """The mean of the numbers of each question; nan if it has none."""
-        numbers: dict[str, list[float]] = {}
-        for index in np.flatnonzero(inside).tolist():
-            known = numbers.setdefault(self.questions[index], [])
-            if not np.isnan(values[index]):
-                known.append(float(values[index]))
-        return {
-            question: sum(known) / len(known) if known else np.nan
-            for question, known in numbers.items()
-        }
+    def _by_question(
+        self, values: Float[np.ndarray, " items"], inside: Items
+    ) -> tuple[Float[np.ndarray, " questions"], Bool[np.ndarray, " questions"]]:
+        """The mean number of each question's items `inside` (nan if none), and which have items."""
+        count = len(self._names)
+        asked = np.bincount(self._numbers[inside], minlength=count) > 0
+        rows = np.flatnonzero(inside & ~np.isnan(values))
+        total = np.bincount(self._numbers[rows], values[rows], minlength=count)
+        known = np.bincount(self._numbers[rows], minlength=count)
+        return np.divide(total, known, out=np.full(count, np.nan), where=known > 0), asked
 
-    def _questions(self, values: dict[str, float], bounds: tuple[float, float]) -> Sample:
-        numbers = np.array(list(values.values()), float)
+    def _questions(
+        self,
+        values: Float[np.ndarray, " questions"],
+        inside: Bool[np.ndarray, " questions"],
+        bounds: tuple[float, float],
+    ) -> Sample:
+        names = self._names[inside]
         return Sample(
-            values=np.nan_to_num(numbers),
-            weights=(~np.isnan(numbers)).astype(float),
-            clusters=np.array(list(values), str),
-            strata=np.array([question.partition("\0")[0] for question in values], str),
+            values=np.nan_to_num(values[inside]),
+            weights=(~np.isnan(values[inside])).astype(float),
+            clusters=names,
+            strata=np.array([name.partition("\0")[0] for name in names.tolist()], str),
             bounds=bounds,
         )
 
 
 def users_choices(item: Item) -> tuple[int, ...]:
-    """The choices that the user of an item holds right; see `AnswerTable.users`."""
+    """The choices that the user of an item holds right; none where that is unknown.
+
+    Where the item does not say, a user who is right holds the answer right, and one who is wrong
+    the other of two choices.
+    """
     if item.user_choices or item.answer < 0:
         return item.user_choices
     if item.condition == "user_right":
@@ -245,8 +237,8 @@ def _rows(item: Item, prediction: Prediction) -> Iterable[_Row]:
         return [_Row(item, prediction, sums)]
     if len(prediction.tokens) != len(item.choices) or min(prediction.tokens) < 1:
         raise UserError(
-            f"item {item.item_id} is free text with {len(item.choices)} choices, and its prediction "
-            f"has the token counts {list(prediction.tokens)}; score it again"
+            f"item {item.item_id} is free text with {len(item.choices)} choices, its prediction "
+            f"has the token counts {list(prediction.tokens)}; score the items again"
         )
     lengths = prediction.tokens, [len(choice.encode()) for choice in item.choices]
     return [

@@ -78,7 +78,7 @@ def _shifts(table: AnswerTable, pressure: Items) -> tuple[Float[np.ndarray, " it
         if table.items[partner].choices == table.items[index].choices
     ]
     asked, alone = np.array(pairs, int).reshape(-1, 2).T
-    users = table.users()[asked]
+    users = table.users[asked]
     moved = table.log_odds(users, asked) - table.log_odds(users, alone)
     known = ~np.isnan(moved)
     total, count = (
