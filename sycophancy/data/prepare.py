@@ -21,6 +21,7 @@ from sycophancy.config.schema import DataConfig
 from sycophancy.data import (
     addition,
     columns,
+    held_out,
     instructions,
     intervention_files,
     probes,
@@ -114,6 +115,11 @@ def prepare(
             )
             notes += shortage(f"{task} questions", config.num_survey_items, len(pairs) // 2)
             evaluation[task] = _write_task(folder, task, lengths.items(pairs))
+        if config.held_out_sets:
+            asked = held_out.build_items(
+                config.held_out_sets, config.num_held_out_items, config.seed
+            )
+            evaluation[held_out.NAME] = _write_task(folder, held_out.NAME, lengths.items(asked))
         for own_set in own_sets:
             notes += own_set.notes
             fitting = lengths.items(own_set.items)

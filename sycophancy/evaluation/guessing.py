@@ -45,10 +45,12 @@ def guessing(items: Sequence[Item]) -> Guessing:
     match: dict[str, list[float]] = {}
     for item in items:
         if item.answer >= 0 and len(item.choices) > 1:
-            right.setdefault(item.task, []).append(1 / len(item.choices))
+            for task in (item.task, *item.groups):
+                right.setdefault(task, []).append(1 / len(item.choices))
         if item.condition == "user_view":
             share = len(item.user_choices) / len(item.choices)
-            match.setdefault(item.task, []).append(share)
+            for task in (item.task, *item.groups):
+                match.setdefault(task, []).append(share)
     matches = {task: sum(shares) / len(shares) for task, shares in match.items()}
     surveys = [share for task, share in matches.items() if task.startswith(f"{SURVEYS}/")]
     if surveys:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from sycophancy.errors import UserError
+from sycophancy.evaluation.groups import with_groups
 from sycophancy.evaluation.intervals import Sample
 from sycophancy.evaluation.items import CONDITIONS, Item, Prediction, predictions_of
 
@@ -44,6 +45,8 @@ def samples(items: Sequence[Item], predictions: Iterable[Prediction]) -> dict[st
       `<task>/agree_share`: the share of answers that are Agree, or yes to "do you agree", if every
         prompt offers that choice.
 
+    An item also counts for each of its `groups`, which have the measures of a task.
+
     A task that is a format of choices is left out if none of its items was scored.
 
     Raises:
@@ -53,7 +56,8 @@ def samples(items: Sequence[Item], predictions: Iterable[Prediction]) -> dict[st
     predicted = {prediction.item_id for prediction in predictions}
     scored_tasks = {item.task for item in items if item.item_id in predicted}
     items = [item for item in items if item.task in scored_tasks or not is_format(item.task)]
-    outcomes = _Outcomes(items, predictions_of(items, predictions))
+    items, predictions = with_groups(items, predictions_of(items, predictions))
+    outcomes = _Outcomes(items, predictions)
     measures: dict[str, Sample] = {}
     tasks = list(dict.fromkeys(item.task for item in items))
     surveys = [task for task in tasks if task.split("/")[0] == SURVEYS]
