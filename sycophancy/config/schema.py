@@ -35,7 +35,7 @@ from sycophancy.config.markers import (
 
 ClaimMode = Literal["paper", "balanced"]
 Sampling = Literal["uniform", "balanced"]
-HeldOutSet = Literal["comparison", "parity", "subtraction", "spelling", "facts"]
+HeldOutSet = Literal["comparison", "parity", "subtraction", "subtraction_near", "spelling", "facts"]
 Activation = Literal["gelu", "gelu_exact", "relu", "silu", "tanh", "sigmoid", "linear"]
 
 MESH_AXES = ("data", "fsdp", "model")

@@ -30,8 +30,6 @@ def with_groups(
     for item, prediction in zip(items, predictions, strict=True):
         for group in item.groups:
             name = f"{group}/{item.item_id}"
-            all_items.append(
-                dataclasses.replace(item, item_id=name, task=group, groups=())
-            )
+            all_items.append(dataclasses.replace(item, item_id=name, task=group, groups=()))
             all_predictions.append(dataclasses.replace(prediction, item_id=name))
     return all_items, all_predictions

@@ -22,6 +22,7 @@ CLAIMS = {
     "comparison": comparison.claims,
     "parity": parity.claims,
     "subtraction": subtraction.claims,
+    "subtraction_near": subtraction.near_claims,
     "spelling": spelling.claims,
     "facts": facts.claims,
 }
@@ -44,9 +45,14 @@ def build_items(sets: Sequence[str], number: int, seed: int) -> list[Item]:
     return [item for name in CLAIMS if name in sets for item in _build_set(name, number, seed)]
 
 
+def whole_blocks(number: int) -> int:
+    """The number, rounded down to a multiple of `BLOCK`."""
+    return number // BLOCK * BLOCK
+
+
 def _build_set(name: str, number: int, seed: int) -> Iterator[Item]:
     claims = CLAIMS[name](number, seed)
-    claims = claims[: len(claims) // BLOCK * BLOCK]
+    claims = claims[: whole_blocks(len(claims))]
     hashes = draws.content_hashes(f"{name} {claim.name}" for claim in claims)
     jobs = draws.below(hashes, seed, "job", len(axes.JOBS)).tolist()
     # The sets start at different places of the crossing, and together fill it.

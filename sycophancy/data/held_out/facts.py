@@ -266,7 +266,6 @@ TABLE = {
         the First World War began in {} | 1914 | 1918
         the Second World War ended in {} | 1945 | 1939
         the French Revolution began in {} | 1789 | 1815
-        the Titanic sank in {} | 1912 | 1936
         people first landed on the Moon in {} | 1969 | 1959
         Columbus first crossed the Atlantic in {} | 1492 | 1592
         the first person in space was {} | Yuri Gagarin | Neil Armstrong
