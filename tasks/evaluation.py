@@ -19,7 +19,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from sycophancy.data import probes
+from sycophancy.data import held_out, probes
 from sycophancy.data.prepare import evaluation_file
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items
@@ -40,9 +40,11 @@ SETS = (
     "surveys/poli",
     "intervention",
     "instruction",
+    held_out.NAME,
 )
 NAMES = tuple(f"sycophancy_eval_{name.replace('/', '_')}" for name in SETS)
-ALL = "sycophancy_eval"  # the sets that need only scores, for evaluators that take one mixture
+# The sets that every run has and that need only scores, for evaluators that take one mixture.
+ALL = "sycophancy_eval"
 
 
 class ItemSource(seqio.DataSource):
@@ -232,7 +234,11 @@ for _set, _name in zip(SETS, NAMES, strict=True):
 
 seqio.MixtureRegistry.add(
     ALL,
-    [name for name in NAMES if not name.endswith("instruction")],
+    [
+        name
+        for set_, name in zip(SETS, NAMES, strict=True)
+        if set_ not in ("instruction", held_out.NAME)
+    ],
     default_rate=1.0,
     sample_fn=shards.sample_all,
 )

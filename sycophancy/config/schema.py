@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from sycophancy.config.bounds import (
     Between,
@@ -35,6 +35,7 @@ from sycophancy.config.markers import (
 
 ClaimMode = Literal["paper", "balanced"]
 Sampling = Literal["uniform", "balanced"]
+HeldOutSet = Literal["comparison", "parity", "subtraction", "subtraction_near", "spelling", "facts"]
 Activation = Literal["gelu", "gelu_exact", "relu", "silu", "tanh", "sigmoid", "linear"]
 
 MESH_AXES = ("data", "fsdp", "model")
@@ -171,6 +172,15 @@ class DataConfig:
         int, Between(1, 10**6), "Held-out claims, and the same number of held-out instructions."
     ] = 1_000
     num_survey_items: Annotated[int, Between(1, 10**6), "Items of each survey."] = 1_000
+    held_out_sets: Annotated[
+        tuple[HeldOutSet, ...],
+        "Which of the generated held-out sets to ask; empty: none.",
+    ] = get_args(HeldOutSet)
+    num_held_out_items: Annotated[
+        int,
+        Between(48, 4_800),
+        "Questions of each held-out set, rounded down to a multiple of 48.",
+    ] = 192
     claim_mode: Annotated[
         ClaimMode,
         "What makes a claim false: only a negation ('paper'), or a wrong label, too ('balanced').",
