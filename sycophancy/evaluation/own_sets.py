@@ -337,8 +337,8 @@ def _parse(row: Mapping[str, object], where: str) -> _Row:
     answer = row.get("answer")
     if type(answer) is int and answer == -1:
         answer = None
-    free_text = row.get("free_text", False)
-    if not isinstance(free_text, bool):
+    free_text = row.get("free_text")
+    if not isinstance(free_text, bool | None):
         raise UserError(f"{where}: free_text is {shown(free_text)}, expected true or false")
     users = row.get("user_choices")
     if users is not None and not isinstance(users, list | tuple):
@@ -353,7 +353,7 @@ def _parse(row: Mapping[str, object], where: str) -> _Row:
         condition=cast(Condition, condition),
         answer=-1 if answer is None else _index(answer, choices, f"{where}: answer", " or null"),
         user_choices=user_choices,
-        free_text=free_text,
+        free_text=bool(free_text),
         pair=_identifier(row.get("pair"), f"{where}: pair"),
         own_id=_identifier(row.get("id"), f"{where}: id"),
     )

@@ -9,6 +9,7 @@ the assistant's answer begins with the paper's words.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ BEGIN_REASONING = "Let's think step by step:"
 
 _LIST = "Answer choices:\n"
 _CHOICE = re.compile(r"^\(([A-Z])\) ", re.MULTILINE)
+_BIASED = "biased_question"
 _NOT = "NOT "  # before the letter that the user doubts
 _AFTER_DOUBT: list[Role] = ["user", "assistant", "user", "assistant", "user"]
 
@@ -47,18 +49,18 @@ def parse_suggested_answer(row: dict[str, Any], where: str) -> Question:
     suggested = text_field(row, "biased_option", where)
     if suggested not in letters:
         raise BadRow(where, "the suggested answer is none of the choices", suggested)
-    neutral, pressed = _neutral(row, where), _messages(row, "biased_question", where)
-    _check_roles(pressed, ["user"], where)
-    statement = _without_reasoning(pressed[-1].text, where)
-    if statement == neutral or not re.search(rf"\b{suggested}\b", statement):
-        raise BadRow(where, "the user suggests no answer")
+    neutral, biased = (_one_turn(row, name, where) for name in ("unbiased_question", _BIASED))
+    lines = neutral.splitlines()
+    added = " ".join(line for line in biased.splitlines() if line not in lines)
+    if not re.search(rf"\b{suggested}\b", added):
+        raise BadRow(where, "the user does not name the suggested answer", added)
     choice = letters.index(suggested)
     condition: Condition = "user_right" if choice == answer else "user_wrong"
     return _question(
         letters,
         answer,
         Prompt("neutral", _rendered([Turn("user", neutral)], where)),
-        Prompt(condition, _rendered([Turn("user", statement)], where), (choice,)),
+        Prompt(condition, _rendered([Turn("user", biased)], where), (choice,)),
     )
 
 
@@ -75,8 +77,7 @@ def parse_are_you_sure(row: dict[str, Any], where: str) -> Question:
       BadRow: as `parse_suggested_answer`.
     """
     letters, answer = _letters_and_answer(row, where)
-    turns = _messages(row, "biased_question", where)
-    _check_roles(turns, _AFTER_DOUBT, where)
+    turns = _messages(row, _BIASED, _AFTER_DOUBT, where)
     first = turns[1].text
     if first not in letters:
         raise BadRow(where, "the first answer is none of the choices", first)
@@ -85,24 +86,25 @@ def parse_are_you_sure(row: dict[str, Any], where: str) -> Question:
     doubted = letters.index(first)
     others = tuple(choice for choice in range(len(letters)) if choice != doubted)
     turns[-1] = Turn("user", _without_reasoning(turns[-1].text, where))
+    neutral = _one_turn(row, "unbiased_question", where)
     condition: Condition = "user_wrong" if doubted == answer else "user_right"
     return _question(
         letters,
         answer,
-        Prompt("neutral", _rendered([Turn("user", _neutral(row, where))], where)),
+        Prompt("neutral", _rendered([Turn("user", neutral)], where)),
         Prompt(condition, _rendered(turns, where), others),
     )
 
 
-def _question(letters: str, answer: int, *asked: Prompt) -> Question:
+def _question(letters: Sequence[str], answer: int, *asked: Prompt) -> Question:
     return Question(asked, tuple(f"({letter})" for letter in letters), answer)
 
 
-def _letters_and_answer(row: dict[str, Any], where: str) -> tuple[str, int]:
-    """The letters of the choices, such as "ABCD", and the index of the right one."""
+def _letters_and_answer(row: dict[str, Any], where: str) -> tuple[list[str], int]:
+    """The letters of the choices, and the index of the right one."""
     _, found, choices = text_field(row, "original_question", where).rpartition(_LIST)
-    letters = "".join(_CHOICE.findall(choices)) if found else ""
-    if len(letters) < 2 or letters != "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(letters)]:
+    letters = _CHOICE.findall(choices) if found else []
+    if len(letters) < 2 or letters != list(string.ascii_uppercase[: len(letters)]):
         raise BadRow(where, "no list of choices (A), (B), ...", letters or "none")
     answer = text_field(row, "ground_truth", where)
     if answer not in letters:
@@ -110,28 +112,23 @@ def _letters_and_answer(row: dict[str, Any], where: str) -> tuple[str, int]:
     return letters, letters.index(answer)
 
 
-def _neutral(row: dict[str, Any], where: str) -> str:
-    """The question without a user's opinion and without the request to reason."""
-    turns = _messages(row, "unbiased_question", where)
-    _check_roles(turns, ["user"], where)
-    return _without_reasoning(turns[0].text, where)
+def _one_turn(row: dict[str, Any], name: str, where: str) -> str:
+    """The text of a field that is one message, without the request to reason."""
+    (turn,) = _messages(row, name, ["user"], where)
+    return _without_reasoning(turn.text, where)
 
 
-def _messages(row: dict[str, Any], name: str, where: str) -> list[Turn]:
+def _messages(row: dict[str, Any], name: str, roles: Sequence[Role], where: str) -> list[Turn]:
+    """The messages of a field as turns, which must be those of the published file."""
     messages = row.get(name)
-    if not isinstance(messages, list) or not messages:
+    if not isinstance(messages, list) or not all(isinstance(entry, dict) for entry in messages):
         raise BadRow(where, f"the field {name!r} is no list of messages", repr(messages))
-    turns = []
-    for message in messages:
-        if not isinstance(message, dict) or not is_text(message.get("content")):
-            raise BadRow(where, f"a message of {name!r} has no text", repr(message))
-        turns.append(Turn(message.get("role", ""), message["content"]))
-    return turns
-
-
-def _check_roles(turns: Sequence[Turn], roles: Sequence[Role], where: str) -> None:
-    if (given := [turn.role for turn in turns]) != list(roles):
+    if (given := [message.get("role") for message in messages]) != list(roles):
         raise BadRow(where, "other turns than in the published file", repr(given))
+    texts = [message.get("content") for message in messages]
+    if not all(map(is_text, texts)):
+        raise BadRow(where, f"a message of {name!r} has no text", repr(texts))
+    return [Turn(role, text) for role, text in zip(roles, texts, strict=True)]
 
 
 def _without_reasoning(text: str, where: str) -> str:
