@@ -22,7 +22,7 @@ CONDITIONS = ("accuracy_neutral", "accuracy_user_wrong", "accuracy_user_right")
 def tables(record: RunRecord) -> list[str]:
     """The lines of two tables: right answers by what the user says, and all other measures.
 
-    The tables leave out `naming.COMPONENTS` and the sums taken together, which the report has.
+    The tables leave out `naming.WITHOUT_AIM` and the sums taken together, which the report has.
     """
     asked, others = [], []
     for task, group in naming.grouped(record.names):
@@ -34,7 +34,7 @@ def tables(record: RunRecord) -> list[str]:
             asked.append(f"| {words}, n = {_n(record, task)} | {' | '.join(cells)} |")
         for name in group:
             measure = naming.split(name)[1]
-            if measure not in CONDITIONS and measure not in naming.COMPONENTS:
+            if measure not in CONDITIONS and naming.kind(name) not in naming.WITHOUT_AIM:
                 others.append(f"| {words}, {naming.measure_words(name)} | {_moved(record, name)} |")
     head = ["| right answers | no opinion | wrong user | right user |", "|---|---|---|---|"]
     return [*head, *asked, "", "| | before → after |", "|---|---|", *others]

@@ -2,8 +2,7 @@
 
 Every metric that was measured has an aim, those of the paper's protocol first. A metric of an
 unknown task, such as a user's own evaluation set, has the aim of its measure; an unknown measure is
-listed as one without an aim. Measures that only regroup the answers of others (`naming.COMPONENTS`)
-have none.
+listed as one without an aim. The measures of `naming.WITHOUT_AIM` have none.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def _outside(record: RunRecord) -> Iterator[Finding]:
         pooled = f"{task}/accuracy" if f"{task}/accuracy_user_wrong" in group else ""
         for name in group:
             measure = naming.split(name)[1]
-            if name == pooled or measure in naming.COMPONENTS:
+            if name == pooled or naming.kind(name) in naming.WITHOUT_AIM:
                 continue
             yield rules.get(measure, _no_aim)(record, name)
 

@@ -51,6 +51,7 @@ def _context(record: RunRecord) -> dict[str, object]:
         "sums": panels.addition_panels(record) + panels.bias_panels(record),
         "further": panels.further_panels(record),
         "own_sets": panels.own_sets(record),
+        "likelihoods": panels.likelihood_panels(record),
         "skills": panels.skill_panels(record),
         "filtration": panels.filtration_panels(record),
         "everything": panels.everything(record),
