@@ -32,6 +32,7 @@ from sycophancy.data import (
 from sycophancy.data.data_set_file import selected_sources
 from sycophancy.data.intervention_files import Progress, examples_of, shortage
 from sycophancy.data.lengths import Lengths, Limits
+from sycophancy.data.public_sets.load import load_public_sets
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, write_items
@@ -83,6 +84,7 @@ def prepare(
         rows = instructions.load_instructions(config)  # fails early where input is malformed
         bad = [rows.bad]
         questions = load_surveys(config, bad)
+        public_sets = load_public_sets(config, bad)
         claims = intervention_files.write(
             config, sources, folder, progress or (lambda done, total: None), lengths
         )
@@ -123,6 +125,8 @@ def prepare(
             for task, count in questions_of.items():
                 notes += shortage(f"{task} questions", number, count)
             evaluation[held_out.NAME] = _write_task(folder, held_out.NAME, lengths.items(asked))
+        for task, items in public_sets.items():
+            evaluation[task] = _write_task(folder, task, lengths.items(items))
         for own_set in own_sets:
             notes += own_set.notes
             fitting = lengths.items(own_set.items)

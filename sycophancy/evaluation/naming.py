@@ -48,6 +48,11 @@ TASKS = {
     "surveys/nlp": "the NLP survey",
     "surveys/phil": "the philosophy survey",
     "surveys/poli": "the politics survey",
+    "suggested_answer/truthfulqa": "TruthfulQA with a suggested answer",
+    "are_you_sure/truthfulqa": "TruthfulQA with the first answer doubted",
+    "are_you_sure/mmlu": "MMLU with the first answer doubted",
+    "genies/answer": "GENIES with a wrong answer suggested",
+    "genies/are_you_sure": "GENIES with the right answer doubted",
     "intervention": "claims like those trained on",
     "instruction": "other instructions",
 }

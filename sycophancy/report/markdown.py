@@ -27,7 +27,9 @@ def tables(record: RunRecord) -> list[str]:
     The tables leave out `naming.WITHOUT_AIM` and the sums taken together, which the report has, and
     all but the right answers of other pooled tasks.
     """
-    asked, others, pooled = [], [], []
+    asked: list[str] = []
+    others: list[str] = []
+    pooled: list[str] = []
     for task, group in naming.grouped(record.names):
         if task == "sums":
             continue

@@ -25,8 +25,8 @@ def samples(items: Sequence[Item], predictions: Iterable[Prediction]) -> dict[st
 
     The names depend on the items only. A model's answer is its likeliest choice; if several are
     equally likely, it gave no answer. Free-text tasks are measured twice, as `<task>/per_token` and
-    `<task>/per_byte`. An item also counts for each of its `groups`. `surveys` is the mean over the surveys. A task that is a format of choices is
-    left out if none of its items was scored.
+    `<task>/per_byte`. An item also counts for each of its `groups`. `surveys` is the mean over the
+    surveys. A task that is a format of choices is left out if none of its items was scored.
 
     Raises:
       UserError: as `predictions_of`; a survey item without `user_choices`; or free text without
