@@ -46,5 +46,6 @@ def _environment() -> jinja2.Environment:
         duration=text_format.duration,
         p_value=text_format.p_value,
         with_interval=text_format.with_interval,
+        capitalised=text_format.capitalised,
     )
     return environment
