@@ -191,7 +191,9 @@ def rank_choices(targets: Sequence[tuple[Item, int]], scores: Sequence[float]) -
                 "scored"
             )
         likelihoods = tuple(item_scores[choice] for choice in range(len(item.choices)))
-        predictions.append(Prediction(item.item_id, likelihoods, (False,) * len(item.choices)))
+        tokens = count_tokens(item.choices, OUTPUT_FEATURES["targets"]) if item.free_text else ()
+        greedy = (False,) * len(item.choices)
+        predictions.append(Prediction(item.item_id, likelihoods, greedy, tuple(tokens)))
     metrics = compute_metrics(list(items.values()), predictions)
     return {name: metric.value for name, metric in metrics.items()}
 
