@@ -8,9 +8,9 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Prediction
 
 pytest.importorskip("lm_eval", reason="lm_eval is not installed (extra `harness`)")
-from lm_eval.api.instance import Instance  # noqa: E402  # after the skip
+from lm_eval.api.instance import Instance  # after the skip
 
-from sycophancy.harness.adapter import HarnessModel  # noqa: E402
+from sycophancy.harness.adapter import HarnessModel
 
 
 def ask(*pairs: tuple[str, str]) -> list[Instance]:
