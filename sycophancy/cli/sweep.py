@@ -75,11 +75,13 @@ def sweep(
     ] = None,
     cell: CellNumber = None,
     data_mirror: Annotated[
-        str | None, typer.Option(metavar="DIR", help="As of `run`; the next five as well.")
+        str | None, typer.Option(metavar="DIR", help="As of `run`; the next seven as well.")
     ] = None,
     surveys: Annotated[str | None, typer.Option(metavar="DIR")] = None,
     instructions: Annotated[str | None, typer.Option(metavar="FILE")] = None,
     evaluation: Annotated[list[str] | None, typer.Option(metavar="FILE")] = None,
+    public_sets: Annotated[str | None, typer.Option(metavar="NAMES|all")] = None,
+    public_sets_from: Annotated[str | None, typer.Option(metavar="DIR")] = None,
     data_sets: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
     data_set: Annotated[list[str] | None, typer.Option("--data-set", metavar="FILE")] = None,
     set_: CellAssignments = None,
@@ -112,6 +114,8 @@ def sweep(
             surveys=surveys,
             instructions=instructions,
             evaluation=evaluation,
+            public_sets=public_sets,
+            public_sets_from=public_sets_from,
             data_sets=data_sets,
             data_set=data_set,
             set_=set_,

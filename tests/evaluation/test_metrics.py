@@ -9,7 +9,7 @@ import pytest
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import wilson
 from sycophancy.evaluation.items import Item, Prediction
-from sycophancy.evaluation.measures import agree_choice
+from sycophancy.evaluation.measures.choice_bias import agree_choice
 from sycophancy.evaluation.metrics import Metric, compute_metrics
 
 AB = ("(A)", "(B)")
