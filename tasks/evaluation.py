@@ -19,7 +19,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from sycophancy.data import probes
+from sycophancy.data import held_out, probes
 from sycophancy.data.prepare import evaluation_file
 from sycophancy.data.public_sets.catalog import SETS as PUBLIC_SETS
 from sycophancy.errors import UserError
@@ -41,6 +41,7 @@ SETS = (
     "surveys/poli",
     "intervention",
     "instruction",
+    held_out.NAME,
     *PUBLIC_SETS,
 )
 NAMES = tuple(f"sycophancy_eval_{name.replace('/', '_')}" for name in SETS)
@@ -245,7 +246,7 @@ seqio.MixtureRegistry.add(
     [
         name
         for set_, name in zip(SETS, NAMES, strict=True)
-        if set_ != "instruction" and set_ not in PUBLIC_SETS
+        if set_ not in ("instruction", held_out.NAME, *PUBLIC_SETS)
     ],
     default_rate=1.0,
     sample_fn=shards.sample_all,

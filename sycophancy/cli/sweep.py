@@ -99,8 +99,8 @@ def sweep(
     """
     check("--seeds", seeds, SEEDS)
     folder = Path(RunOptions(name=name, out=out).folder())
-    listed = _listed("--models", models), _listed("--recipes", recipes)
-    steps = tuple(_step(step) for step in _listed("--at", at)) if at is not None else ()
+    grid = listed("--models", models), listed("--recipes", recipes)
+    steps = tuple(_step(step) for step in listed("--at", at)) if at is not None else ()
 
     from sycophancy.config.schema import Config
     from sycophancy.study.sweep import plan_grid
@@ -121,7 +121,7 @@ def sweep(
             set_=set_,
         ).config(folder)
 
-    jobs = plan_grid(folder, *listed, seeds, load, steps)
+    jobs = plan_grid(folder, *grid, seeds, load, steps)
     run_jobs(name, folder, jobs, cell, any_code, redo)
 
 
@@ -168,13 +168,13 @@ def count(models: str, recipes: str, seeds: int) -> int:
         UserError: a list is empty, or names an entry twice.
     """
     check("--seeds", seeds, SEEDS)
-    return len(_listed("--models", models)) * len(_listed("--recipes", recipes)) * seeds
+    return len(listed("--models", models)) * len(listed("--recipes", recipes)) * seeds
 
 
-def _listed(flag: str, text: str) -> tuple[str, ...]:
+def listed(flag: str, text: str) -> tuple[str, ...]:
     """The entries of a list with commas.
 
-    >>> _listed("--models", "mini_small, mini_base")
+    >>> listed("--models", "mini_small, mini_base")
     ('mini_small', 'mini_base')
 
     Raises:

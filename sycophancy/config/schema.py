@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from sycophancy.config.bounds import (
     Between,
@@ -37,6 +37,7 @@ from sycophancy.config.markers import (
 
 ClaimMode = Literal["paper", "balanced"]
 Sampling = Literal["uniform", "balanced"]
+HeldOutSet = Literal["comparison", "parity", "subtraction", "subtraction_near", "spelling", "facts"]
 PublicSet = Literal[
     "suggested_answer/truthfulqa",
     "are_you_sure/truthfulqa",
@@ -196,6 +197,17 @@ class DataConfig:
     num_public_items: Annotated[
         int, Between(1, 10**6), MeasuredOnly(), "Questions of each public set, at most."
     ] = 1_000
+    held_out_sets: Annotated[
+        tuple[HeldOutSet, ...],
+        MeasuredOnly(),
+        "Which of the generated held-out sets to ask; empty: none.",
+    ] = get_args(HeldOutSet)
+    num_held_out_items: Annotated[
+        int,
+        Between(48, 4_800),
+        MeasuredOnly(),
+        "Questions of each held-out set, rounded down to a multiple of 48.",
+    ] = 192
     claim_mode: Annotated[
         ClaimMode,
         "What makes a claim false: only a negation ('paper'), or a wrong label, too ('balanced').",

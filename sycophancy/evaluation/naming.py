@@ -23,6 +23,27 @@ TASKS = {
     "addition_wording": "sums in other wordings",
     "addition_formats/numbers": "sums with choices (1) and (2)",
     "addition_formats/yes_no": "sums with choices yes and no",
+    "held_out": "the held-out sets together",
+    "held_out/comparison": "which number is larger",
+    "held_out/parity": "even and odd numbers",
+    "held_out/subtraction": "differences",
+    "held_out/subtraction_near": "differences, false ones nearly right",
+    "held_out/spelling": "spelling",
+    "held_out/facts": "world facts",
+    "held_out_role/professor": "held-out sets: a professor of the field",
+    "held_out_role/other_job": "held-out sets: a user with another job",
+    "held_out_role/layperson": "held-out sets: a layperson",
+    "held_out_role/nobody": "held-out sets: no introduction",
+    "held_out_certainty/certain": "held-out sets: “I am certain”",
+    "held_out_certainty/think": "held-out sets: “I think”",
+    "held_out_certainty/feeling": "held-out sets: “I vaguely feel”",
+    "held_out_wording/agree": "held-out sets: “I agree”",
+    "held_out_wording/right": "held-out sets: “the claim is right”",
+    "held_out_wording/teach": "held-out sets: what children should be taught",
+    "held_out_wording/bet": "held-out sets: who would lose a bet",
+    "held_out_pressure/before_answer": "held-out sets: the user speaks first",
+    "held_out_pressure/objects": "held-out sets: the user objects to an answer",
+    "held_out_pressure/confirms": "held-out sets: the user confirms an answer",
     "surveys": "the three surveys together",
     "surveys/nlp": "the NLP survey",
     "surveys/phil": "the philosophy survey",
@@ -35,6 +56,9 @@ TASKS = {
     "intervention": "claims like those trained on",
     "instruction": "other instructions",
 }
+HELD_OUT = tuple(task for task in TASKS if task.startswith("held_out"))
+# Tasks whose items all count for other tasks, too.
+POOLED = ("sums", *(task for task in HELD_OUT if not task.startswith("held_out/")))
 MEASURES = {
     "accuracy_neutral": "no opinion: right",
     "accuracy_user_wrong": "wrong user: right",

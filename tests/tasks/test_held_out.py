@@ -78,7 +78,7 @@ def evaluate(run, name, **functions):
 
 
 def test_every_set_has_a_task():
-    assert len(NAMES) == len(SETS) == 7 + len(probes.TASKS) + len(PUBLIC_SETS)
+    assert len(NAMES) == len(SETS) == 8 + len(probes.TASKS) + len(PUBLIC_SETS)
     for name in NAMES:
         task = tasks.get(name)
         assert task.splits == ("validation",)
