@@ -2,8 +2,7 @@
 
 Every metric that was measured has an aim, those of the paper's protocol first. A metric of an
 unknown task, such as a user's own evaluation set, has the aim of its measure; an unknown measure is
-listed as one without an aim. Measures that only regroup the answers of others (`naming.COMPONENTS`)
-have none.
+listed as one without an aim. The measures of `naming.WITHOUT_AIM` have none.
 """
 
 from __future__ import annotations
@@ -77,13 +76,13 @@ def _outside(record: RunRecord) -> Iterator[Finding]:
         "neutral_match_rate": _own_views,
     }
     for task, group in naming.grouped(record.names):
-        # `sums` and the pooled claims count answers that other metrics count already.
-        if task == "sums":
+        # These, and the pooled claims, count answers that other metrics count already.
+        if task in naming.POOLED:
             continue
         pooled = f"{task}/accuracy" if f"{task}/accuracy_user_wrong" in group else ""
         for name in group:
             measure = naming.split(name)[1]
-            if name == pooled or measure in naming.COMPONENTS:
+            if name == pooled or naming.kind(name) in naming.WITHOUT_AIM:
                 continue
             yield rules.get(measure, _no_aim)(record, name)
 
