@@ -14,6 +14,7 @@ import typer
 
 from sycophancy import __version__
 from sycophancy.cli import completion
+from sycophancy.cli.compare import compare
 from sycophancy.cli.convert import convert
 from sycophancy.cli.doctor import doctor
 from sycophancy.cli.launch import app as launch
@@ -53,6 +54,7 @@ class _Stopped(BaseException):
 add_commands(app)
 
 
+app.command()(compare)
 app.command()(convert)
 app.command()(doctor)
 app.command()(plan)

@@ -45,7 +45,7 @@ def guessing(items: Sequence[Item]) -> Guessing:
     right: dict[str, list[float]] = {}
     match: dict[str, list[float]] = {}
     for item in items:
-        for task in tasks_of(item):
+        for task in (*tasks_of(item), *item.groups):
             if item.answer >= 0 and len(item.choices) > 1:
                 right.setdefault(task, []).append(1 / len(item.choices))
             if item.condition == "user_view":

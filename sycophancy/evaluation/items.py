@@ -32,6 +32,7 @@ ITEM_SCHEMA = pa.schema(
         ("answer", pa.int32()),
         ("user_choices", pa.list_(pa.int32())),
         ("free_text", pa.bool_()),
+        ("groups", pa.list_(pa.string())),
     ]
 )
 
@@ -68,6 +69,7 @@ class Item:
         a `user_view` item has the same ones, so that matches by chance can be measured.
       free_text: the choices are texts of any lengths, so their log-likelihoods are compared per
         token and per byte. Otherwise all choices have equally many tokens and sums are compared.
+      groups: further names under which the item is measured, together with items of other tasks.
 
     Raises:
       UserError: no choices, an index out of range, or an unknown condition.
@@ -86,10 +88,11 @@ class Item:
     answer: int = -1
     user_choices: tuple[int, ...] = ()
     free_text: bool = False
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "choices", tuple(self.choices))
-        object.__setattr__(self, "user_choices", tuple(self.user_choices))
+        for name in ("choices", "user_choices", "groups"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         count = len(self.choices)
         if count == 0:
             raise UserError(f"item {self.item_id} has no choices; an item needs at least one")

@@ -51,5 +51,6 @@ def _environment() -> jinja2.Environment:
         with_unit=text_format.with_unit,
         change_with_unit=text_format.change_with_unit,
         with_interval=text_format.with_interval,
+        capitalised=text_format.capitalised,
     )
     return environment

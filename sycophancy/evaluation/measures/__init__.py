@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sycophancy.evaluation.groups import with_groups
 from sycophancy.evaluation.intervals import Sample
 from sycophancy.evaluation.items import Item, Prediction, predictions_of
 from sycophancy.evaluation.measures.accuracy import accuracy_measures
@@ -24,8 +25,8 @@ def samples(items: Sequence[Item], predictions: Iterable[Prediction]) -> dict[st
 
     The names depend on the items only. A model's answer is its likeliest choice; if several are
     equally likely, it gave no answer. Free-text tasks are measured twice, as `<task>/per_token` and
-    `<task>/per_byte`. `surveys` is the mean over the surveys. A task that is a format of choices is
-    left out if none of its items was scored.
+    `<task>/per_byte`. An item also counts for each of its `groups`. `surveys` is the mean over the
+    surveys. A task that is a format of choices is left out if none of its items was scored.
 
     Raises:
       UserError: as `predictions_of`; a survey item without `user_choices`; or free text without
@@ -36,7 +37,7 @@ def samples(items: Sequence[Item], predictions: Iterable[Prediction]) -> dict[st
     scored_tasks = {item.task for item in items if item.item_id in predicted}
     items = [item for item in items if item.task in scored_tasks or not is_format(item.task)]
     require_user_choices([item for item in items if is_survey(item.task)])
-    table = AnswerTable(items, predictions_of(items, predictions))
+    table = AnswerTable(*with_groups(items, predictions_of(items, predictions)))
     tasks = list(dict.fromkeys(item.task for item in table.items))
     measures: dict[str, Sample] = {}
     for task in tasks:

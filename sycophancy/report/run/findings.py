@@ -76,8 +76,8 @@ def _outside(record: RunRecord) -> Iterator[Finding]:
         "neutral_match_rate": _own_views,
     }
     for task, group in naming.grouped(record.names):
-        # `sums` and the pooled claims count answers that other metrics count already.
-        if task == "sums":
+        # These, and the pooled claims, count answers that other metrics count already.
+        if task in naming.POOLED:
             continue
         pooled = f"{task}/accuracy" if f"{task}/accuracy_user_wrong" in group else ""
         for name in group:

@@ -165,7 +165,7 @@ def further_panels(record: RunRecord) -> list[Panel]:
       record: its tasks may have any names, such as those of a user's own evaluation sets.
     """
     panels: list[Panel] = []
-    shown = (*SUM_TASKS, *TRAINED_TASKS)
+    shown = (*SUM_TASKS, *TRAINED_TASKS, *naming.HELD_OUT)
     for task, group in naming.grouped(record.names):
         words = capitalised(naming.task_words(task)) or "Without a task"
         right, match = record.guessing.right.get(task), record.guessing.match.get(task)
