@@ -8,7 +8,6 @@ batch, padded at the left.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -257,9 +256,7 @@ class DecoderOnly:
                 generation_config=config,
                 tokenizer=self.text.tokenizer if stop else None,
             )
-        return [
-            _until(self.text.decode(row), stop) for row in whole[:, ids.shape[1] :].tolist()
-        ]
+        return [_until(self.text.decode(row), stop) for row in whole[:, ids.shape[1] :].tolist()]
 
     def _padded(
         self, rows: Sequence[Tokens], *, left: bool
@@ -343,9 +340,7 @@ def load(name: str, chat: Chat) -> DecoderOnly:
     return DecoderOnly(model.eval().to(device), text, size)
 
 
-def _outcomes(
-    logits: torch.Tensor, targets: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _outcomes(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The log-likelihood of each target token (float32), and whether the token is the argmax."""
     import torch
 
