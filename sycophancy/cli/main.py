@@ -14,6 +14,8 @@ import typer
 
 from sycophancy import __version__
 from sycophancy.cli import completion
+from sycophancy.cli.browse import browse
+from sycophancy.cli.compare import compare
 from sycophancy.cli.convert import convert
 from sycophancy.cli.doctor import doctor
 from sycophancy.cli.launch import app as launch
@@ -53,6 +55,8 @@ class _Stopped(BaseException):
 add_commands(app)
 
 
+app.command()(browse)
+app.command()(compare)
 app.command()(convert)
 app.command()(doctor)
 app.command()(plan)

@@ -72,6 +72,20 @@ class RunOptions(RunRequest):
         list[str] | None,
         typer.Option(metavar="FILE", help="Evaluation set of your own, .jsonl; may be repeated."),
     ] = None
+    public_sets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES|all",
+            help="Measure these published sets, too, commas between.",
+            autocompletion=completion.public_sets,
+        ),
+    ] = None
+    public_sets_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Folder with their files; without it, they are downloaded."
+        ),
+    ] = None
     data_sets: Annotated[
         str | None,
         typer.Option(

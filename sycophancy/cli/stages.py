@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sycophancy.cli.export import export
 from sycophancy.cli.options import RunOptions
 from sycophancy.config.bounds import Place, check
 from sycophancy.engine import distributed
@@ -31,6 +32,7 @@ def add_commands(app: typer.Typer) -> None:
         command: Command = own.get(name, generic)
         _add(app, name, inspect.getdoc(type(members[-1])) or "", command)
     _add(app, "run", "Run every stage, from the data to the report.", _run)
+    _add(app, "export", "Write a run's evaluation sets as tasks of another library.", export)
 
 
 def _by_command() -> dict[str, list[Stage]]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from sycophancy.config.bounds import (
     Between,
     DataSets,
+    Distinct,
     Entries,
     MeshSizes,
     Name,
@@ -28,6 +29,7 @@ from sycophancy.config.markers import (
     ByContent,
     Label,
     Macro,
+    MeasuredOnly,
     Operational,
     RelativeToGinFile,
     SameAs,
@@ -35,6 +37,14 @@ from sycophancy.config.markers import (
 
 ClaimMode = Literal["paper", "balanced"]
 Sampling = Literal["uniform", "balanced"]
+HeldOutSet = Literal["comparison", "parity", "subtraction", "subtraction_near", "spelling", "facts"]
+PublicSet = Literal[
+    "suggested_answer/truthfulqa",
+    "are_you_sure/truthfulqa",
+    "are_you_sure/mmlu",
+    "genies/answer",
+    "genies/are_you_sure",
+]
 Activation = Literal["gelu", "gelu_exact", "relu", "silu", "tanh", "sigmoid", "linear"]
 
 MESH_AXES = ("data", "fsdp", "model")
@@ -163,6 +173,17 @@ class DataConfig:
         RelativeToGinFile(),
         "JSONL files of your own evaluation sets.",
     ] = ()
+    public_sets: Annotated[
+        tuple[PublicSet, ...],
+        Distinct(),
+        MeasuredOnly(),
+        "Published evaluation sets to measure beside the paper's; empty: none.",
+    ] = ()
+    public_sets_folder: Annotated[
+        FilePlace | None,
+        ByContent(),
+        "Folder with the files of PUBLIC_SETS; None: they are downloaded.",
+    ] = None
     num_examples: Annotated[
         int, Between(1, 10**7), "Claims to generate for training, before filtration."
     ] = 100_000
@@ -170,7 +191,23 @@ class DataConfig:
     num_validation: Annotated[
         int, Between(1, 10**6), "Held-out claims, and the same number of held-out instructions."
     ] = 1_000
-    num_survey_items: Annotated[int, Between(1, 10**6), "Items of each survey."] = 1_000
+    num_survey_items: Annotated[int, Between(1, 10**6), MeasuredOnly(), "Items of each survey."] = (
+        1_000
+    )
+    num_public_items: Annotated[
+        int, Between(1, 10**6), MeasuredOnly(), "Questions of each public set, at most."
+    ] = 1_000
+    held_out_sets: Annotated[
+        tuple[HeldOutSet, ...],
+        MeasuredOnly(),
+        "Which of the generated held-out sets to ask; empty: none.",
+    ] = get_args(HeldOutSet)
+    num_held_out_items: Annotated[
+        int,
+        Between(48, 4_800),
+        MeasuredOnly(),
+        "Questions of each held-out set, rounded down to a multiple of 48.",
+    ] = 192
     claim_mode: Annotated[
         ClaimMode,
         "What makes a claim false: only a negation ('paper'), or a wrong label, too ('balanced').",

@@ -10,6 +10,7 @@ from sycophancy.config.schema import DataConfig
 from sycophancy.data import instructions, origins, survey_files
 from sycophancy.data.catalog import FileRows
 from sycophancy.data.data_set_file import selected_sources
+from sycophancy.data.public_sets import load as public_sets
 from sycophancy.data.surveys import FILES
 from sycophancy.errors import UserError
 from sycophancy.evaluation.own_sets import named_files
@@ -39,6 +40,8 @@ def local_files(config: DataConfig) -> dict[str, Path]:
 def _files(config: DataConfig) -> Iterator[tuple[str, Path]]:
     for own_set, path in named_files(config.evaluations).items():
         yield f"evaluation set {own_set!r}", path
+    for public_set, path in public_sets.local_files(config).items():
+        yield f"public set {public_set!r}", path
     if config.instructions is not None:
         yield "the instructions", Path(config.instructions)
     elif config.origin == "mirror":

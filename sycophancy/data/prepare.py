@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from sycophancy.config.schema import DataConfig
 from sycophancy.data import (
     addition,
     columns,
+    held_out,
     instructions,
     intervention_files,
     probes,
@@ -30,6 +32,7 @@ from sycophancy.data import (
 from sycophancy.data.data_set_file import selected_sources
 from sycophancy.data.intervention_files import Progress, examples_of, shortage
 from sycophancy.data.lengths import Lengths, Limits
+from sycophancy.data.public_sets.load import load_public_sets
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, write_items
@@ -81,6 +84,7 @@ def prepare(
         rows = instructions.load_instructions(config)  # fails early where input is malformed
         bad = [rows.bad]
         questions = load_surveys(config, bad)
+        public_sets = load_public_sets(config, bad)
         claims = intervention_files.write(
             config, sources, folder, progress or (lambda done, total: None), lengths
         )
@@ -114,6 +118,15 @@ def prepare(
             )
             notes += shortage(f"{task} questions", config.num_survey_items, len(pairs) // 2)
             evaluation[task] = _write_task(folder, task, lengths.items(pairs))
+        if config.held_out_sets:
+            number = held_out.whole_blocks(config.num_held_out_items)
+            asked = held_out.build_items(config.held_out_sets, number, config.seed)
+            questions_of = Counter(item.task for item in asked if item.condition == "neutral")
+            for task, count in questions_of.items():
+                notes += shortage(f"{task} questions", number, count)
+            evaluation[held_out.NAME] = _write_task(folder, held_out.NAME, lengths.items(asked))
+        for task, items in public_sets.items():
+            evaluation[task] = _write_task(folder, task, lengths.items(items))
         for own_set in own_sets:
             notes += own_set.notes
             fitting = lengths.items(own_set.items)
@@ -121,11 +134,11 @@ def prepare(
         summary["evaluation"] = evaluation
         summary["too_long"] = [dataclasses.asdict(entry) for entry in lengths.summary()]
         summary["bad_rows"] = [entry for counts in bad for entry in counts.summary()]
-        held_out = rows.counts["validation"] + rows.counts["also_in_train"]
+        found = rows.counts["validation"] + rows.counts["also_in_train"]
         summary["notes"] = [
             *notes,
             *shortage("instruction rows", config.num_instructions, rows.counts["train"]),
-            *shortage("instruction validation rows", config.num_validation, held_out),
+            *shortage("instruction validation rows", config.num_validation, found),
             *lengths.in_words(),
             *filter(None, (counts.note() for counts in bad)),
             *(

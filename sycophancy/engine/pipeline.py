@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sycophancy import errors
+from sycophancy.config.declarations import MEASURED_SETTINGS
 from sycophancy.config.load import macro_values
 from sycophancy.engine import disk_errors, fingerprint
 from sycophancy.engine.distributed import Processes
@@ -195,7 +196,10 @@ class Pipeline:
                     if not file.startswith(earlier.measured_only)
                 }
                 reasons += dataclasses.replace(given, files=files).differences(
-                    manifest["ingredients"], code=not self.any_code, own_files_only=True
+                    manifest["ingredients"],
+                    code=not self.any_code,
+                    ignored=MEASURED_SETTINGS,
+                    own_files_only=True,
                 )
         damage = resumable.lasting_damage()
         if reasons or damage:

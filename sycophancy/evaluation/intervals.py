@@ -53,12 +53,14 @@ class Sample:
       clusters: the underlying question of each item; questions are independent, items are not.
       strata: the set that each item belongs to. The means of the sets are averaged with equal
         weight; most measures have one set.
+      bounds: the least and the largest value that an outcome can have.
     """
 
     values: Float[np.ndarray, " items"]
     weights: Float[np.ndarray, " items"]
     clusters: Shaped[np.ndarray, " items"]
     strata: Shaped[np.ndarray, " items"]
+    bounds: tuple[float, float] = (0.0, 1.0)
 
     @property
     def n(self) -> int:
@@ -78,8 +80,9 @@ class Sample:
 
     @property
     def is_binary(self) -> bool:
-        """Whether every outcome that counts is 0 or 1."""
-        return bool(np.isin(self.values[self.weights > 0], (0.0, 1.0)).all())
+        """Whether the outcomes are shares, and every one that counts is 0 or 1."""
+        counted = self.values[self.weights > 0]
+        return self.bounds == (0.0, 1.0) and bool(np.isin(counted, (0.0, 1.0)).all())
 
     @property
     def is_one_proportion(self) -> bool:
@@ -175,32 +178,45 @@ def interval(sample: Sample, *, seed: int = 0) -> tuple[float, float]:
 
     One proportion of independent trials has Wilson's interval; any other value has the percentiles
     of the clustered bootstrap. If all outcomes are equal, the bootstrap does not vary and would
-    claim certainty. Then the interval of outcomes that are all 0, or all 1, is Wilson's with one
-    trial per cluster, and `combined` over several strata. Any other constant has no interval,
-    because nothing bounds the outcomes that were not seen: both bounds equal the value. Equal
-    bounds have no other cause, so they mark "all outcomes equal", not certainty.
+    claim certainty; then the interval is that of `_of_equals` with one trial per cluster, and
+    `combined` over several strata. An outcome without bounds then has no interval: both bounds
+    equal the value. They have no other cause, so they mark "all outcomes equal", not certainty.
     """
     if sample.is_one_proportion:
         return wilson(float((sample.weights * sample.values).sum()), sample.n)
     replicates = clustered_bootstrap(sample, seed=seed)[0]
     if vary(replicates):
         return percentiles(replicates)
-    if not sample.is_binary:
-        return sample.value, sample.value
     trials = trials_of_constant(sample)
-    bounds = [wilson(successes, clusters) for successes, clusters in trials]
-    rates = [successes / clusters for successes, clusters in trials]
-    return combined(rates, bounds, [1 / len(rates)] * len(rates))
+    bounds = [_of_equals(total / n, n, sample.bounds) for total, n in trials]
+    return combined([total / n for total, n in trials], bounds, [1 / len(trials)] * len(trials))
 
 
 def trials_of_constant(sample: Sample) -> list[tuple[float, int]]:
-    """Successes and trials of each stratum of 0/1 outcomes, with one trial per cluster."""
+    """The sum of outcomes and the trials of each stratum, with one trial per cluster."""
     trials = []
     for stratum in np.unique(sample.strata):
         counted = (sample.strata == stratum) & (sample.weights > 0)
         clusters = len(np.unique(sample.clusters[counted]))
         trials.append((float(np.mean(sample.values[counted])) * clusters, clusters))
     return trials
+
+
+def _of_equals(value: float, n: int, bounds: tuple[float, float]) -> tuple[float, float]:
+    """The interval of the mean of n independent outcomes that are all equal.
+
+    Shares have Wilson's interval. Otherwise Wilson's upper bound for an outcome that was not seen
+    in n trials is the share of trials that may differ, and they differ by no more than the bounds
+    allow; for a share of 0 or 1 the two agree. Without bounds the value is all that is known.
+    """
+    if bounds == (0.0, 1.0):
+        return wilson(value * n, n)
+    unseen = wilson(0, n)[1]
+    low, high = bounds
+    return (
+        value - unseen * (value - low) if np.isfinite(low) else value,
+        value + unseen * (high - value) if np.isfinite(high) else value,
+    )
 
 
 def combined(

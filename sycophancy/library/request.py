@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sycophancy.config.bounds import Name, Place, check, shortened, shown
+from sycophancy.config.schema import PublicSet
 from sycophancy.errors import UserError
 
 if typing.TYPE_CHECKING:
@@ -17,6 +18,9 @@ if typing.TYPE_CHECKING:
 
     from sycophancy.config.macros import Setting
     from sycophancy.config.schema import Config
+
+PUBLIC_SETS: tuple[str, ...] = typing.get_args(PublicSet)
+ALL = "all"  # stands for all of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,8 @@ class RunRequest:
         data_sets: names of data sets with commas between; the others are left out.
         data_set: TOML files of the user's own data sets.
         evaluation: JSONL files of the user's own evaluation sets.
+        public_sets: names of public evaluation sets with commas between, or `all`.
+        public_sets_from: folder with their files; alone, it stands for all sets.
         on_bad_row: `drop` or `stop`.
         trainer: what finetunes.
         mesh: sizes of the mesh, such as `data=4,fsdp=2`, or `auto`.
@@ -53,6 +59,8 @@ class RunRequest:
     data_sets: str | None = None
     data_set: Sequence[str] | None = None
     evaluation: Sequence[str] | None = None
+    public_sets: str | None = None
+    public_sets_from: str | None = None
     on_bad_row: str | None = None
     trainer: str | None = None
     mesh: str | None = None
@@ -105,6 +113,7 @@ class RunRequest:
             ("DATA_MIRROR", "data_mirror"),
             ("SURVEYS", "surveys"),
             ("INSTRUCTIONS", "instructions"),
+            ("PUBLIC_SETS_FOLDER", "public_sets_from"),
         ):
             if (path := getattr(self, field)) is not None:
                 place = path if "://" in path else str(Path(path).absolute())
@@ -112,8 +121,14 @@ class RunRequest:
         if self.data_mirror is not None:
             settings["DATA_ORIGIN"] = Setting("mirror", "--data-mirror")
         if self.data_sets is not None:
-            names = tuple(name.strip() for name in self.data_sets.split(",") if name.strip())
+            names = _listed(self.data_sets)
             settings["DATA_SETS"] = Setting(names, f"--data-sets {shortened(self.data_sets)}")
+        if self.public_sets is not None:
+            said = f"--public-sets {shortened(self.public_sets)}"
+            names = PUBLIC_SETS if self.public_sets == ALL else _listed(self.public_sets)
+            settings["PUBLIC_SETS"] = Setting(names, said)
+        elif self.public_sets_from is not None:
+            settings["PUBLIC_SETS"] = Setting(PUBLIC_SETS, "--public-sets-from")
         for macro, flag, files in (
             ("DATA_SET_FILES", "--data-set", self.data_set),
             ("EVALUATIONS", "--evaluation", self.evaluation),
@@ -173,6 +188,10 @@ class RunRequest:
 
         model, recipe = self.model or "", self.recipe or "paper"
         return load_config(model, recipe, self.set_ or (), self.overrides())
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def parse_mesh(text: str) -> tuple[int, int, int]:

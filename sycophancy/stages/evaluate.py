@@ -74,7 +74,7 @@ class Evaluate(Stage):
         metrics = compute_metrics(items, predictions)
         paths.write_atomically(
             out / METRICS,
-            json.dumps({name: dataclasses.asdict(m) for name, m in metrics.items()}, indent=1),
+            json.dumps({name: m.as_json() for name, m in metrics.items()}, indent=1),
         )
         return {"items": len(items), "notes": notes}
 

@@ -24,7 +24,7 @@ class Prepare(Stage):
     name = command = "prepare"
     settings = result_settings(DataConfig) | {"TASK_FEATURE_LENGTHS"}
     on_devices = False
-    measured_only = ("evaluation set ",)
+    measured_only = ("evaluation set ", "public set ")
 
     def inputs(self, config: Config, run: RunFolder) -> Inputs:
         """The files that rows are read from, and the vocabulary that measures their lengths."""

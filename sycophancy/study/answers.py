@@ -13,7 +13,8 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.guessing import guessing
 from sycophancy.evaluation.intervals import Sample
 from sycophancy.evaluation.items import Item, read_items, read_predictions
-from sycophancy.evaluation.measures import SURVEYS, samples
+from sycophancy.evaluation.measures import samples
+from sycophancy.evaluation.measures.answer_table import SURVEYS, tasks_of
 from sycophancy.evaluation.metric_files import read_evaluation, read_series
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.study.claims import Side
@@ -148,13 +149,14 @@ class Answers:
         for path, file in zip(paths, files, strict=True):
             if file not in self._files:
                 self._files[file] = [
-                    self._slim(item) for item in read_items(path) if self._is_read(item.task)
+                    self._slim(item) for item in read_items(path) if self._is_read(item)
                 ]
         return files, [item for file in files for item in self._files[file]]
 
-    def _is_read(self, task: str) -> bool:
-        surveys = task.startswith("surveys/")
-        return surveys or any(name.rpartition("/")[0] == task for name in self._measures)
+    def _is_read(self, item: Item) -> bool:
+        surveys = item.task.startswith(f"{SURVEYS}/")
+        read = {name.rpartition("/")[0] for name in self._measures}
+        return surveys or not read.isdisjoint(tasks_of(item))
 
     def _slim(self, item: Item) -> Item:
         """The item without its prompt, unless a measure finds the choice that says Agree there."""
@@ -184,4 +186,4 @@ def _aligned(sample: Sample) -> tuple[Sample, str]:
         np.unique(clusters, return_inverse=True)[1],
         np.unique(strata, return_inverse=True)[1],
     )
-    return Sample(sample.values[order], sample.weights[order], *numbered), questions
+    return Sample(sample.values[order], sample.weights[order], *numbered, sample.bounds), questions

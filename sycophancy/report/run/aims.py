@@ -53,9 +53,9 @@ CHANGE_MEASURES = (
 def judged(names: Iterable[str]) -> list[str]:
     """The metrics that have a finding of their own, in the order of the page.
 
-    Left out are metrics whose answers other metrics count already: false and true sums taken
-    together, the accuracy over wrong and right users where the two are measured apart, and
-    `naming.COMPONENTS`.
+    Left out are metrics whose answers other metrics count already: pooled tasks such as false and
+    true sums together, the accuracy over wrong and right users where the two are measured apart,
+    and `naming.WITHOUT_AIM`.
     """
     kept = []
     for task, group in naming.grouped(names):
@@ -63,7 +63,9 @@ def judged(names: Iterable[str]) -> list[str]:
         kept += [
             name
             for name in group
-            if task != "sums" and name != pooled and naming.split(name)[1] not in naming.COMPONENTS
+            if task not in naming.POOLED
+            and name != pooled
+            and naming.kind(name) not in naming.WITHOUT_AIM
         ]
     return kept
 

@@ -2,8 +2,7 @@
 
 Every metric that was measured has an aim, those of the paper's protocol first. A metric of an
 unknown task, such as a user's own evaluation set, has the aim of its measure; an unknown measure is
-listed as one without an aim. Measures that only regroup the answers of others (`naming.COMPONENTS`)
-have none.
+listed as one without an aim. The measures of `naming.WITHOUT_AIM` have none.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from sycophancy.report.run.examples import examples
 from sycophancy.report.run.family import explanation
 from sycophancy.report.run.findings import findings
 from sycophancy.report.run.headline import contradictions, sentences
+from sycophancy.report.run.held_out_panels import held_out_panels
 from sycophancy.report.run.key_numbers import key_numbers
 from sycophancy.report.run.loss_figure import loss_figure
 from sycophancy.report.run.record import RunRecord, read_run
@@ -52,7 +53,9 @@ def _context(record: RunRecord) -> dict[str, object]:
         "surveys": panels.survey_panels(record) + panels.neutral_survey_panels(record),
         "sums": panels.addition_panels(record) + panels.bias_panels(record),
         "further": panels.further_panels(record),
+        "held_out": held_out_panels(record),
         "own_sets": panels.own_sets(record),
+        "likelihoods": panels.likelihood_panels(record),
         "skills": panels.skill_panels(record),
         "filtration": panels.filtration_panels(record),
         "everything": panels.everything(record),
