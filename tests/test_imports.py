@@ -32,6 +32,7 @@ LAYERS = (
     "sycophancy.config.load",  # which opens a checkpoint that --model names
     "tasks",
     "sycophancy.scoring",
+    "sycophancy.harness",
     "sycophancy.training",
     "sycophancy.engine",
     "sycophancy.report",

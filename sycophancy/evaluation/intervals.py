@@ -11,7 +11,7 @@ from scipy.special import ndtri
 CONFIDENCE = 0.95
 REPLICATES = 2_000
 FEW_KINDS = 50  # above this, drawing clusters one by one is faster than drawing kinds
-CHUNK = 2_000_000  # clusters drawn at once, which bounds the memory
+CHUNK = 50_000  # clusters drawn at once: few enough for a processor's cache
 
 _Z = float(ndtri((1 + CONFIDENCE) / 2))
 
@@ -140,7 +140,7 @@ def _drawn_one_by_one(
         drawn = rng.integers(clusters, size=(count, clusters))
         drawn += np.arange(count)[:, None] * clusters
         times = np.bincount(drawn.ravel(), minlength=count * clusters).reshape(count, clusters)
-        parts.append(times @ by_cluster)
+        parts.append(times.astype(float) @ by_cluster)
     return np.concatenate(parts)
 
 
