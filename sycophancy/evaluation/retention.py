@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sycophancy.evaluation import naming
 from sycophancy.evaluation.comparison import Change, paired_change, unpaired_change
 from sycophancy.evaluation.intervals import Sample
 from sycophancy.evaluation.items import read_table
@@ -40,12 +41,10 @@ class Variant:
 
     Attributes:
       name: as in metrics' names.
-      words: its name in reports.
       low, high: the smallest and the largest change that the paper reports over its models.
     """
 
     name: str
-    words: str
     low: float
     high: float
 
@@ -54,12 +53,26 @@ class Variant:
         """The name of its metric."""
         return f"{PREFIX}/{self.name}/accuracy"
 
+    @property
+    def words(self) -> str:
+        """Its name in reports."""
+        return naming.task_words(f"{PREFIX}/{self.name}")
+
+    @property
+    def paper(self) -> str:
+        """The range of the paper's changes, in points.
+
+        >>> VARIANTS[0].paper
+        '-1.6 to +0.6'
+        """
+        return f"{self.low * 100:+.1f} to {self.high * 100:+.1f}"
+
 
 VARIANTS = (
-    Variant("mmlu_5shot", "MMLU, 5 examples", -0.016, 0.006),
-    Variant("mmlu_0shot", "MMLU, no example", -0.012, 0.001),
-    Variant("bbh_direct_3shot", "BIG-Bench Hard, 3 examples", -0.016, 0.006),
-    Variant("bbh_cot_3shot", "BIG-Bench Hard, 3 examples, chain of thought", -0.015, 0.031),
+    Variant("mmlu_5shot", -0.016, 0.006),
+    Variant("mmlu_0shot", -0.012, 0.001),
+    Variant("bbh_direct_3shot", -0.016, 0.006),
+    Variant("bbh_cot_3shot", -0.015, 0.031),
 )
 
 
@@ -131,20 +144,11 @@ def changes(before: Sequence[Answer], after: Sequence[Answer]) -> dict[str, Chan
     return found
 
 
-def range_in_words(variant: Variant) -> str:
-    """The range of the paper's changes.
-
-    >>> range_in_words(VARIANTS[0])
-    'paper: -1.6 to +0.6'
-    """
-    return f"paper: {variant.low * 100:+.1f} to {variant.high * 100:+.1f}"
-
-
 def table(changed: Mapping[str, Change]) -> list[str]:
     """Lines for the terminal: the change of each variant, with the paper's range beside it."""
     return [
         f"{variant.words}: {change.value * 100:+.1f} points "
-        f"({change.low * 100:+.1f} to {change.high * 100:+.1f}; {range_in_words(variant)})"
+        f"({change.low * 100:+.1f} to {change.high * 100:+.1f}; the paper: {variant.paper})"
         for variant in VARIANTS
         if (change := changed.get(variant.metric))
     ]
@@ -163,9 +167,7 @@ def read_answers(path: Path) -> list[Answer]:
       UserError: the file is missing or damaged.
     """
     rows = read_table(path, SCHEMA).to_pylist()
-    return [
-        Answer(**{**row, "log_likelihoods": tuple(row["log_likelihoods"])}) for row in rows
-    ]
+    return [Answer(**{**row, "log_likelihoods": tuple(row["log_likelihoods"])}) for row in rows]
 
 
 def _sample(answers: Sequence[Answer]) -> Sample:

@@ -67,9 +67,7 @@ def manager() -> TaskManager:
 def subjects(family: Family) -> list[str]:
     """The subjects of MMLU or the tasks of BIG-Bench Hard, without the harness's prefix."""
     prefix = next(tasks.prefix for tasks in ALL_TASKS if tasks.family == family)
-    return [
-        name.removeprefix(prefix) for name in manager().all_subtasks if name.startswith(prefix)
-    ]
+    return [name.removeprefix(prefix) for name in manager().all_subtasks if name.startswith(prefix)]
 
 
 def ask(
