@@ -40,6 +40,8 @@ class RunRequest:
         evaluation: JSONL files of the user's own evaluation sets.
         public_sets: names of public evaluation sets with commas between, or `all`.
         public_sets_from: folder with their files; alone, it stands for all sets.
+        retention: `mmlu`, `bbh` or both with a comma between, `auto` or `none`.
+        bbh: folder with the files of BIG-Bench Hard.
         on_bad_row: `drop` or `stop`.
         trainer: what finetunes.
         mesh: sizes of the mesh, such as `data=4,fsdp=2`, or `auto`.
@@ -61,6 +63,8 @@ class RunRequest:
     evaluation: Sequence[str] | None = None
     public_sets: str | None = None
     public_sets_from: str | None = None
+    retention: str | None = None
+    bbh: str | None = None
     on_bad_row: str | None = None
     trainer: str | None = None
     mesh: str | None = None
@@ -114,6 +118,7 @@ class RunRequest:
             ("SURVEYS", "surveys"),
             ("INSTRUCTIONS", "instructions"),
             ("PUBLIC_SETS_FOLDER", "public_sets_from"),
+            ("BBH_FOLDER", "bbh"),
         ):
             if (path := getattr(self, field)) is not None:
                 place = path if "://" in path else str(Path(path).absolute())
@@ -129,6 +134,10 @@ class RunRequest:
             settings["PUBLIC_SETS"] = Setting(names, said)
         elif self.public_sets_from is not None:
             settings["PUBLIC_SETS"] = Setting(PUBLIC_SETS, "--public-sets-from")
+        if self.retention is not None:
+            names = () if self.retention == "none" else _listed(self.retention)
+            said = f"--retention {shortened(self.retention)}"
+            settings["RETENTION"] = Setting(names, said)
         for macro, flag, files in (
             ("DATA_SET_FILES", "--data-set", self.data_set),
             ("EVALUATIONS", "--evaluation", self.evaluation),
