@@ -29,7 +29,7 @@ from sycophancy.data import (
     prompts,
     surveys,
 )
-from sycophancy.data.data_set_file import selected_sources
+from sycophancy.data.data_set_file import needs_claims, selected_sources
 from sycophancy.data.intervention_files import Progress, examples_of, shortage
 from sycophancy.data.lengths import Lengths, Limits
 from sycophancy.data.public_sets.load import load_public_sets
@@ -76,7 +76,7 @@ def prepare(
       UserError: the input cannot be used (see `sources`, `surveys` and `instructions`), no claim
         can be scored, or `out` cannot be written.
     """
-    sources = selected_sources(config)
+    sources = selected_sources(config) if needs_claims(config) else ()
     lengths = Lengths(limits)
     lengths.check_choices(prompts.LETTERS)
     own_sets = read_own_sets(config.evaluations)
@@ -100,8 +100,12 @@ def prepare(
         summary = claims.summary
         summary["instructions"] = rows.counts | {"validation": len(instruction_items)}
         evaluation = {
-            "intervention": _write_task(folder, "intervention", claims.items),
-            "instruction": _write_task(folder, "instruction", instruction_items),
+            task: _write_task(folder, task, items)
+            for task, items, wanted in (
+                ("intervention", claims.items, config.num_validation),
+                ("instruction", instruction_items, rows.held_out),
+            )
+            if wanted
         }
         sums = list(addition.build_items(config.seed))
         probe_items = list(probes.build_items(config.seed))
@@ -138,7 +142,7 @@ def prepare(
         summary["notes"] = [
             *notes,
             *shortage("instruction rows", config.num_instructions, rows.counts["train"]),
-            *shortage("instruction validation rows", config.num_validation, found),
+            *shortage("instruction validation rows", rows.held_out, found),
             *lengths.in_words(),
             *filter(None, (counts.note() for counts in bad)),
             *(

@@ -29,7 +29,7 @@ if typing.TYPE_CHECKING:
 _LISTS = ("data_sets", "public_sets")
 _PATHS_OR_NAMES = (
     *("data_mirror", "surveys", "instructions", "public_sets_from"),
-    *("on_bad_row", "trainer", "mesh", *_LISTS),
+    *("on_bad_row", "chat", "trainer", "mesh", *_LISTS),
 )
 
 

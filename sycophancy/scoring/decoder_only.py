@@ -257,9 +257,7 @@ class DecoderOnly:
                 generation_config=config,
                 tokenizer=self.text.tokenizer if stop else None,
             )
-        return [
-            _until(self.text.decode(row), stop) for row in whole[:, ids.shape[1] :].tolist()
-        ]
+        return [_until(self.text.decode(row), stop) for row in whole[:, ids.shape[1] :].tolist()]
 
     def _padded(
         self, rows: Sequence[Tokens], *, left: bool
@@ -343,9 +341,7 @@ def load(name: str, chat: Chat) -> DecoderOnly:
     return DecoderOnly(model.eval().to(device), text, size)
 
 
-def _outcomes(
-    logits: torch.Tensor, targets: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _outcomes(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The log-likelihood of each target token (float32), and whether the token is the argmax."""
     import torch
 
