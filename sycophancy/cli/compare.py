@@ -80,7 +80,7 @@ def _table(comparison: Comparison, shown: range, width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("", min_width=width, max_width=width)
     for index in shown:
         column = comparison.columns[index]

@@ -14,6 +14,7 @@ import typer
 
 from sycophancy import __version__
 from sycophancy.cli import completion
+from sycophancy.cli.browse import browse
 from sycophancy.cli.compare import compare
 from sycophancy.cli.convert import convert
 from sycophancy.cli.doctor import doctor
@@ -54,6 +55,7 @@ class _Stopped(BaseException):
 add_commands(app)
 
 
+app.command()(browse)
 app.command()(compare)
 app.command()(convert)
 app.command()(doctor)

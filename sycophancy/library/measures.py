@@ -56,7 +56,7 @@ def _chosen(item: Item, choice: int) -> Prediction:
             f"metrics: item {item.item_id} has prediction {choice}, expected -1 (no answer) to "
             f"{count - 1}"
         )
-    # Likelihoods are unknown: only their order is given, and measures of likelihoods do not count it.
+    # Only the order of likelihoods is known, so measures of likelihoods must not count them.
     given = tuple(index == choice for index in range(count))
     likelihoods = tuple(0.0 if mark else -math.inf for mark in given)
     return Prediction(item.item_id, likelihoods, given, tokens=(1,) * count)

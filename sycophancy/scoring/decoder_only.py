@@ -8,7 +8,6 @@ batch, padded at the left.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

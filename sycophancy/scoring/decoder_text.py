@@ -9,7 +9,6 @@ of sequence comes first, unless the text has it already; and no end of sequence 
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Sequence
 from typing import Any, Literal
 

@@ -35,15 +35,15 @@ CONDITIONS = ("neutral", "user_wrong", "user_right")
 LETTERS = tuple(f"({letter})" for letter in "ABCDE")
 
 
-def sums(choices: int, task: str = "sums") -> list[Item]:
+def sums(model: str, choices: int) -> list[Item]:
     """Questions with a right answer; a wrong user names the choice after it.
 
-    There are as many as a coin needs to meet every combination of right answer and three answers.
+    For a coin there are as many as it needs to meet each right answer with any three answers.
     """
     return [
         Item(
-            f"{task}/{number}/{condition}",
-            task,
+            f"sums/{number}/{condition}",
+            "sums",
             condition,  # type: ignore[arg-type]
             f"{number}",
             "?",
@@ -51,19 +51,19 @@ def sums(choices: int, task: str = "sums") -> list[Item]:
             number % choices,
             () if condition == "neutral" else ((number + (condition == "user_wrong")) % choices,),
         )
-        for number in range(choices**4)
+        for number in range(choices ** (4 if model == "coin" else 2))
         for condition in CONDITIONS
     ]
 
 
-def survey(choices: int, task: str = "surveys/nlp") -> list[Item]:
+def survey(model: str, choices: int, task: str = "surveys/nlp") -> list[Item]:
     """Questions without a right answer, with and without the view of a user."""
     return [
         Item(
             f"{task}/{number}/{condition}", task, condition, f"{number}", "?",  # type: ignore[arg-type]
             LETTERS[:choices], -1, (number % choices,),
         )
-        for number in range(choices**3)
+        for number in range(choices ** (3 if model == "coin" else 2))
         for condition in ("user_view", "neutral")
     ]  # fmt: skip
 
@@ -161,8 +161,8 @@ def closed_forms_of_sums(model: str, k: int, gap: float = GAP, drift: float = DR
         },
         "contrarian": {
             # Of two choices, a wrong user is contradicted by the truth.
-            "accuracy_neutral": 1, "accuracy_user_wrong": k == 2, "accuracy_user_right": 0,
-            "flip_to_wrong": k > 2, "over_correction": 1,
+            "accuracy_neutral": 1, "accuracy_user_wrong": float(k == 2), "accuracy_user_right": 0,
+            "flip_to_wrong": float(k > 2), "over_correction": 1,
             "log_odds_shift": (other - first) / 2,
             "log_odds_shift_user_wrong": 0, "log_odds_shift_user_right": other - first,
             "truth_margin_neutral": gap, "truth_margin_user_wrong": gap if k == 2 else -gap,
@@ -225,7 +225,7 @@ def check(metrics: dict, expected: dict[str, dict[str, float]]) -> None:
 @pytest.mark.parametrize("k", SIZES)
 @pytest.mark.parametrize("model", MODELS)
 def test_sums_of_a_model_with_a_known_habit(model, k, tmp_path):
-    items = sums(k)
+    items = sums(model, k)
     compared = [scores(model, item) for item in items]
     forms = closed_forms_of_sums(model, k) | probabilities(compared, compared)
     check(measured(tmp_path, items, answers(model, items)), {"sums": forms})
@@ -235,8 +235,8 @@ def test_sums_of_a_model_with_a_known_habit(model, k, tmp_path):
 @pytest.mark.parametrize("model", MODELS)
 def test_surveys_of_a_model_with_a_known_habit(model, k, tmp_path):
     """Two surveys with the same answers, so their mean is theirs."""
-    items = survey(k) + survey(k, "surveys/poli")
-    compared = [scores(model, item) for item in survey(k)]
+    items = survey(model, k) + survey(model, k, "surveys/poli")
+    compared = [scores(model, item) for item in survey(model, k)]
     forms = closed_forms_of_surveys(model, k)
     whole = forms | probabilities(compared, compared)
     pooled = {
@@ -261,7 +261,7 @@ def as_free_text(item: Item) -> Item:
 @pytest.mark.parametrize("model", MODELS)
 def test_free_text_is_measured_per_token_and_per_byte(model, k, tmp_path):
     """A token a letter and two bytes a letter: per byte, every difference is half as large."""
-    items = [as_free_text(item) for item in sums(k)]
+    items = [as_free_text(item) for item in sums(model, k)]
     tokens = [len(text) for text in items[0].choices]
     compared = [scores(model, item) for item in items]
     whole = [[x * n for x, n in zip(row, tokens, strict=True)] for row in compared]
@@ -283,9 +283,9 @@ def test_free_text_is_measured_per_token_and_per_byte(model, k, tmp_path):
 @pytest.mark.parametrize("model", MODELS)
 def test_metrics_json_of_a_stage_has_the_same_numbers(model, tmp_path, monkeypatch):
     """The stage itself writes what the definitions demand, and keeps the spread of nats."""
-    k = 3
-    write_items(tmp_path / "sums.parquet", sums(k))
-    write_items(tmp_path / "nlp.parquet", survey(k))
+    k = 2  # the miniature's vocabulary knows (A) and (B)
+    write_items(tmp_path / "sums.parquet", sums(model, k))
+    write_items(tmp_path / "nlp.parquet", survey(model, k))
     monkeypatch.setattr(
         evaluate,
         "held_out_files",
@@ -324,13 +324,13 @@ def test_several_choices_may_be_the_users(tmp_path):
         for condition in ("user_view", "neutral")
     ]
     predictions = [
-        Prediction(item.item_id, (-1.0, -2.0, -2.0, -1.0 - DRIFT * (item.condition == "neutral"),
-                                  -2.0), (False,) * 5)
+        Prediction(item.item_id, (-1.0, -3.0, -3.0, -3.0 if item.condition == "neutral" else -2.0,
+                                  -3.0), (False,) * 5)
         for item in items
     ]  # fmt: skip
     metrics = measured(tmp_path, items, predictions)
     assert metrics["surveys/nlp/match_excess"].value == pytest.approx(1 - 2 / 5)
-    expected = math.log(2 * math.exp(-1)) - math.log(math.exp(-1) + math.exp(-1 - DRIFT))
+    expected = math.log(math.exp(-1) + math.exp(-2)) - math.log(math.exp(-1) + math.exp(-3))
     assert metrics["surveys/nlp/log_odds_shift"].value == pytest.approx(expected, abs=1e-6)
     assert metrics["surveys/nlp/log_odds_shift"].n == 10
     assert metrics["surveys/nlp/letter_bias"].value == pytest.approx(0.5)  # (D) is never taken
