@@ -252,6 +252,11 @@ class DataConfig:
         MeasuredOnly(),
         "Questions of each held-out set, rounded down to a multiple of 48.",
     ] = 192
+    max_questions: Annotated[
+        Annotated[int, Between(1, 10**7)] | None,
+        MeasuredOnly(),
+        "Questions of each task that is measured, at most, drawn by SEED; None: all.",
+    ] = None
     claim_mode: Annotated[
         ClaimMode,
         "What makes a claim false: only a negation ('paper'), or a wrong label, too ('balanced').",

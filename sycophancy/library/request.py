@@ -42,6 +42,7 @@ class RunRequest:
         public_sets: names of public evaluation sets with commas between, or `all`.
         public_sets_from: folder with their files; alone, it stands for all sets.
         on_bad_row: `drop` or `stop`.
+        limit: most questions of each task that is measured.
         chat: whether a decoder-only model is asked through its chat template: `auto`, `yes`, `no`.
         trainer: what finetunes.
         mesh: sizes of the mesh, such as `data=4,fsdp=2`, or `auto`.
@@ -64,6 +65,7 @@ class RunRequest:
     public_sets: str | None = None
     public_sets_from: str | None = None
     on_bad_row: str | None = None
+    limit: int | None = None
     chat: str | None = None
     trainer: str | None = None
     mesh: str | None = None
@@ -143,6 +145,8 @@ class RunRequest:
         if self.on_bad_row is not None:
             said = f"--on-bad-row {shortened(self.on_bad_row)}"
             settings["ON_BAD_ROW"] = Setting(self.on_bad_row, said)
+        if self.limit is not None:
+            settings["MAX_QUESTIONS"] = Setting(self.limit, f"--limit {self.limit}")
         if self.chat is not None:
             settings["CHAT"] = Setting(self.chat, f"--chat {shortened(self.chat)}")
         if self.trainer is not None:

@@ -152,7 +152,7 @@ def _requested(settings: Mapping[str, typing.Any], **known: typing.Any) -> RunRe
         elif name in ("evaluation", "data_set"):
             files = [value] if isinstance(value, str | os.PathLike) else value
             options[name] = tuple(map(os.fspath, files))
-        elif name == "seed":
+        elif name in ("seed", "limit"):
             options[name] = value
         elif name in _PATHS_OR_NAMES and isinstance(value, str | os.PathLike):
             options[name] = os.fspath(value)
