@@ -11,6 +11,7 @@ from sycophancy.evaluation.comparison import Change, compare, unpaired_changes
 from sycophancy.evaluation.items import Item, Prediction
 from sycophancy.evaluation.metric_files import Metrics
 from sycophancy.evaluation.metrics import Metric
+from sycophancy.evaluation.units import Unit, unit_of
 from sycophancy.report.evaluations import Evaluations
 from sycophancy.report.text_format import joined
 
@@ -67,6 +68,11 @@ class Row:
     name: str
     label: str
     cells: tuple[Cell | None, ...]
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of the values."""
+        return unit_of(self.name)
 
     @property
     def n(self) -> int | None:
