@@ -70,8 +70,8 @@ def _show(comparison: Comparison) -> None:
         console.print(note, markup=False)
     if len(comparison.columns) > 1:
         console.print(
-            f"Below a value: its difference from {comparison.columns[0].label}, in points or nats, with the "
-            "95% interval; ~ marks an unpaired one.",
+            f"Below a value: its difference from {comparison.columns[0].label}, in points or nats, "
+            "with the 95% interval; ~ marks an unpaired one.",
             markup=False,
         )
 
