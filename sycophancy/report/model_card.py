@@ -28,13 +28,14 @@ def base_model(record: RunRecord) -> str | None:
     match = _PUBLISHED.fullmatch(str(record.macros.get("MODEL_NAME", "")))
     if match is None or not checkpoint.startswith("gs://t5-data/"):
         return None
-    if match["family"] == "flan_t5":
-        return f"google/flan-t5-{match['size']}"
-    return f"google/t5-{match['size']}-lm-adapt" if match["lm"] else None
+    flan, size, adapted = match.groups()
+    if flan:
+        return f"google/flan-t5-{size}"
+    return f"google/t5-{size}-lm-adapt" if adapted else None
 
 
 def has_apache_licence(record: RunRecord) -> bool:
-    """Whether the base model is known to have the Apache 2.0 licence: Google's T5, the miniature."""
+    """Whether the base model has the Apache 2.0 licence, as Google's T5 and the miniatures have."""
     base = base_model(record) or ""
     shipped = str(record.macros.get("INITIAL_CHECKPOINT_PATH", "")).startswith("package:")
     return shipped or base.startswith(("google/flan-t5-", "google/t5-"))
