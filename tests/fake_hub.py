@@ -33,7 +33,10 @@ class FakeHub:
             name = f"{asked['organization']}/{asked['name']}"
             if name in self.private:
                 return 409, {"error": "You already created this model repo", "url": self._url(name)}
-            self.private[name] = bool(asked.get("private"))
+            self.private[name] = "private" in (
+                asked.get("visibility"),
+                asked.get("private") and "private",
+            )
             return 200, {"url": self._url(name), "name": name}
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
@@ -75,9 +78,9 @@ class FakeHub:
                 "commitOid": "0" * 40,
                 "commitUrl": f"{self._url(match[1])}/commit/{'0' * 40}",
             }
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/main)?", path):
-            if match[1] in self.private:
-                return 200, {"id": match[1], "private": self.private[match[1]], "sha": "0" * 40}
+        match = re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/main)?", path)
+        if match and match[1] in self.private:
+            return 200, {"id": match[1], "private": self.private[match[1]], "sha": "0" * 40}
         return 404, {"error": f"the stand-in has no {method} {path}"}
 
     def _url(self, name: str) -> str:
