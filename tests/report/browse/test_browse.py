@@ -56,7 +56,7 @@ def test_swayed_answers_are_those_that_the_flip_rates_count(usual, series):
 
 
 def test_selections_narrow_and_a_set_may_be_the_first_part_of_names(usual):
-    run, asked = usual
+    _, asked = usual
     assert {one.item.task for one in taken(asked, sets=["surveys"])} == {
         "surveys/nlp", "surveys/phil", "surveys/poli",
     }  # fmt: skip

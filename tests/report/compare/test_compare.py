@@ -22,7 +22,7 @@ def items_of(run):
 @pytest.fixture
 def two_runs(tmp_path, fabricated):
     """Two runs with the same items and other answers."""
-    return [fabricated(tmp_path / name, number=60) for name in ("one", "two")]
+    return [fabricated(tmp_path / name, number=30) for name in ("one", "two")]
 
 
 def rows_of(comparison):
@@ -47,7 +47,7 @@ def test_differences_over_the_same_items_are_those_of_the_paired_comparison(two_
 
 
 def test_other_items_are_named_and_unpaired_with_what_is_pooled_over_them(two_runs):
-    one, two = two_runs
+    _, two = two_runs
     path = two / "prepare" / "evaluation" / "surveys_nlp.parquet"
     changed = [dataclasses.replace(item, inputs=f"{item.inputs} ") for item in read_items(path)]
     write_items(path, changed)
