@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +182,7 @@ class Answers:
             self._numbered(strata),
         ), questions
 
-    def _numbered(self, names: Sequence[str]) -> Int[np.ndarray, " items"]:
+    def _numbered(self, names: Iterable[str]) -> Int[np.ndarray, " items"]:
         return np.array([self._numbers.setdefault(name, len(self._numbers)) for name in names], int)
 
 

@@ -134,7 +134,9 @@ def contrast(terms: Sequence[tuple[float, Mapping[int, Measured]]]) -> Contrast 
 def rate(by_seed: Mapping[int, Measured]) -> tuple[Metric, int] | None:
     """One measure with its interval, and the number of seeds that it is a mean over."""
     mean = contrast([(1.0, by_seed)])
-    return mean and (Metric(mean.value, mean.low, mean.high, mean.n), mean.seeds)
+    if mean is None:
+        return None
+    return Metric(mean.value, mean.low, mean.high, mean.n), mean.seeds
 
 
 def _unchanged(parts: Sequence[tuple[float, Measured]]) -> float | None:
