@@ -122,7 +122,9 @@ def test_verdicts_follow_the_rates_that_were_drawn(whole):
     assert agrees.verdict == "agree"
     assert agrees.contrast.value == pytest.approx(0.95, abs=0.04)
     ratio = next(d for d in found["a5"].decisions if d.claim.name.startswith("other instructions"))
-    assert ratio.verdict == "agree"
+    # 80 questions show it alone, but not among all tests of the page.
+    assert ratio.contrast.high < 0 and ratio.closest.p_value < 0.05 < ratio.closest.adjusted
+    assert ratio.verdict == "undecided"
     assert ratio.contrast.value == pytest.approx(-0.16, abs=0.14)
 
 
