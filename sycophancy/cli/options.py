@@ -115,6 +115,17 @@ class RunOptions(RunRequest):
             metavar="drop|stop", help="Leave out rows that cannot be used, or stop at one [drop]."
         ),
     ] = None
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Ask at most this many questions of each task [all]."),
+    ] = None
+    chat: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|yes|no",
+            help="Ask a decoder-only model through its chat template [auto: if it has one].",
+        ),
+    ] = None
     trainer: Annotated[
         str | None,
         typer.Option(

@@ -16,6 +16,7 @@ from sycophancy.cli.options import RunOptions
 from sycophancy.config.bounds import Place, check
 from sycophancy.engine import distributed
 from sycophancy.errors import UserError
+from sycophancy.library.request import of_evaluation
 from sycophancy.stages.order import all_stages
 
 if typing.TYPE_CHECKING:
@@ -89,11 +90,17 @@ def _evaluate(
         pipeline.until_extra(stage)
         _print(stage.summary(pipeline.run))
     else:
-        members = _by_command()["evaluate"]
-        pipeline.until(*(member.name for member in members))
-        stage = members[-1]
+        from sycophancy.stages.evaluate import evaluations
+
+        names = evaluations(pipeline.run)
+        if len(names) == 1 and pipeline.run.stage("finetune").exists():
+            pipeline.screen.note("evaluate: finetuning is not complete, so only the model is asked")
+        pipeline.until(*names, only_if_current=("filter", "finetune"))
+        pipeline.summarise("report")
+        stage = pipeline.stages[names[-1]]
         _print(stage.summary(pipeline.run))
         _print(pipeline.stages["report"].summary(pipeline.run))
+        print(pipeline.stages["report"].result(pipeline.run))
     print(stage.result(pipeline.run))
 
 
@@ -135,6 +142,8 @@ def _add(app: typer.Typer, name: str, help_text: str, function: Command) -> None
 
     def command(**given: Any) -> None:
         options = RunOptions(**{field.name: given.pop(field.name) for field in shared})
+        if function is _evaluate:
+            options = of_evaluation(options)
         _with_pipeline(options, functools.partial(function, **given))
 
     command.__signature__ = inspect.Signature(shared + own)  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config
 
 PUBLIC_SETS: tuple[str, ...] = typing.get_args(PublicSet)
+EVALUATION = "evaluation"  # the recipe of `sycophancy evaluate --model`, which trains on nothing
 ALL = "all"  # stands for all of them
 
 
@@ -43,6 +44,8 @@ class RunRequest:
         retention: `mmlu`, `bbh` or both with a comma between, `auto` or `none`.
         bbh: folder with the files of BIG-Bench Hard.
         on_bad_row: `drop` or `stop`.
+        limit: most questions of each task that is measured.
+        chat: whether a decoder-only model is asked through its chat template: `auto`, `yes`, `no`.
         trainer: what finetunes.
         mesh: sizes of the mesh, such as `data=4,fsdp=2`, or `auto`.
         seed: of every random choice.
@@ -66,6 +69,8 @@ class RunRequest:
     retention: str | None = None
     bbh: str | None = None
     on_bad_row: str | None = None
+    limit: int | None = None
+    chat: str | None = None
     trainer: str | None = None
     mesh: str | None = None
     seed: int | None = None
@@ -149,6 +154,10 @@ class RunRequest:
         if self.on_bad_row is not None:
             said = f"--on-bad-row {shortened(self.on_bad_row)}"
             settings["ON_BAD_ROW"] = Setting(self.on_bad_row, said)
+        if self.limit is not None:
+            settings["MAX_QUESTIONS"] = Setting(self.limit, f"--limit {self.limit}")
+        if self.chat is not None:
+            settings["CHAT"] = Setting(self.chat, f"--chat {shortened(self.chat)}")
         if self.trainer is not None:
             settings["TRAINER"] = Setting(self.trainer, f"--trainer {shortened(self.trainer)}")
         if self.mesh is not None:
@@ -197,6 +206,27 @@ class RunRequest:
 
         model, recipe = self.model or "", self.recipe or "paper"
         return load_config(model, recipe, self.set_ or (), self.overrides())
+
+
+Request = typing.TypeVar("Request", bound=RunRequest)
+
+
+def of_evaluation(request: Request) -> Request:
+    """The request with the recipe `evaluation`, if it is for a new run without a recipe.
+
+    An existing run keeps what it has: a run of that model with the recipe `paper`, or a run that is
+    named and has another recipe.
+    """
+    from sycophancy.config import macros
+
+    if request.model is None or request.recipe is not None:
+        return request
+    stored = Path(request.folder()) / "config.gin"
+    if stored.exists():
+        recipe = macros.read_text(macros.text_of(stored), str(stored)).get("RECIPE")
+        if recipe is None or recipe.value != EVALUATION:
+            return request
+    return dataclasses.replace(request, recipe=EVALUATION)
 
 
 def _listed(names: str) -> tuple[str, ...]:

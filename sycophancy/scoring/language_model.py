@@ -17,6 +17,7 @@ from jaxtyping import Int
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.evaluation.items import Prediction
 from sycophancy.model.vocabulary import Vocabulary
+from sycophancy.scoring.generate import generate
 from sycophancy.scoring.score import Scorable, score
 
 if typing.TYPE_CHECKING:
@@ -123,5 +124,14 @@ class EncoderDecoder:
         stop: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> list[str]:
-        """See `model.generation.generate`."""
-        raise NotImplementedError
+        """See `scoring.generate.generate`."""
+        return generate(
+            self.params,
+            self.network,
+            self.vocabulary,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            mesh=self.mesh,
+            progress=progress,
+        )

@@ -103,11 +103,7 @@ def score(
     >>> prediction.item_id, len(prediction.log_likelihoods)
     ('1', 2)
     """
-    if vocabulary.size > network.vocab_size:
-        raise UserError(
-            f"the vocabulary has {vocabulary.size} pieces, the network {network.vocab_size}; "
-            "set VOCABULARY to the one the checkpoint was trained with"
-        )
+    check_vocabulary(vocabulary, network)
     mesh = mesh or sharding.make_mesh((-1, 1, 1))
     if batch_tokens is None:
         batch_tokens = BATCH_TOKENS.get(mesh.devices.flat[0].platform, BATCH_TOKENS_ACCELERATOR)
@@ -129,6 +125,19 @@ def score(
         if progress:
             progress(done, len(items))
     return [_prediction(item, questions[item.inputs]) for item in items]
+
+
+def check_vocabulary(vocabulary: Vocabulary, network: NetworkConfig) -> None:
+    """Refuses a vocabulary that is larger than the network's.
+
+    Raises:
+      UserError: names both sizes.
+    """
+    if vocabulary.size > network.vocab_size:
+        raise UserError(
+            f"the vocabulary has {vocabulary.size} pieces, the network {network.vocab_size}; "
+            "set VOCABULARY to the one the checkpoint was trained with"
+        )
 
 
 def read_questions(

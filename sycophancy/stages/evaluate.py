@@ -46,12 +46,18 @@ def metrics_text(run: RunFolder, current: Collection[str]) -> str | None:
     return json.dumps(series, indent=1) if series else None
 
 
+def evaluations(run: RunFolder) -> tuple[str, ...]:
+    """The stages that evaluate what a run has: the model, and the finetuned one if there is one."""
+    finetuned = run.manifest("finetune") is not None
+    return ("evaluate_before", "evaluate_after") if finetuned else ("evaluate_before",)
+
+
 class Evaluate(Stage):
     """Score the held-out items, before and after finetuning."""
 
     command = "evaluate"
     unit = "prompts"
-    settings = NETWORK
+    settings = NETWORK | {"ARCHITECTURE", "CHAT"}
     checks: ClassVar[tuple[Check, ...]] = (check_platform, check_model, check_mesh)
     published = {METRICS: metrics_text}  # noqa: RUF012  # declared, never changed
 
@@ -87,10 +93,13 @@ class Evaluate(Stage):
         return run.path / METRICS
 
     def summary(self, run: RunFolder) -> list[str]:
-        """The table of metrics, before and after finetuning."""
+        """The table of metrics, before and after finetuning if the run is finetuned."""
         from sycophancy.evaluation import naming
 
-        return naming.table(json_files.require_object(run.path / METRICS, "evaluate again"))
+        series = json_files.require_object(run.path / METRICS, "evaluate again")
+        if len(evaluations(run)) == 1:
+            series = {"value": series["before"]}
+        return naming.table(series)
 
 
 def evaluate_before() -> Evaluate:
@@ -142,14 +151,11 @@ def comparable(items: Sequence[Item], model: ModelConfig) -> tuple[list[Item], l
     """
     from sycophancy.evaluation import limits
     from sycophancy.evaluation.measures import is_format
-    from sycophancy.model.vocabulary import Vocabulary
 
-    vocabulary = Vocabulary(model.vocabulary)
+    count = token_counter(model)
     formats = {item.task: item.choices for item in items if is_format(item.task)}
     uneven = {
-        task: choices
-        for task, choices in formats.items()
-        if len(set(map(len, vocabulary.encode_batch(list(choices))))) > 1
+        task: choices for task, choices in formats.items() if len(set(count(choices).tolist())) > 1
     }
     notes = [
         f"{task} is left out: {' and '.join(choices)} have unequal token counts here."
@@ -157,5 +163,5 @@ def comparable(items: Sequence[Item], model: ModelConfig) -> tuple[list[Item], l
     ]
     totals = {"held-out items": len(items)}
     items = [item for item in items if item.task not in uneven]
-    kept, left_out = limits.split_by_limits(items, token_counter(model))
+    kept, left_out = limits.split_by_limits(items, count)
     return kept, notes + limits.in_words(left_out, totals)

@@ -2,7 +2,8 @@
 
 The first sentence is about the paper's protocol: sums and surveys. The others are about everything
 else that was measured (`findings`): the tasks whose aim was missed, and the tasks whose answers
-decide nothing. Every word follows from an interval.
+decide nothing. `fell` and `rose` follow from tests that are corrected for their number (`family`);
+rules that withhold a word, such as `too few`, follow from single 95 % intervals.
 """
 
 from __future__ import annotations

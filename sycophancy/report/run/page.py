@@ -9,6 +9,7 @@ from sycophancy.report import PAGE, pages
 from sycophancy.report.origin import origin
 from sycophancy.report.run import panels, provenance
 from sycophancy.report.run.examples import examples
+from sycophancy.report.run.family import explanation
 from sycophancy.report.run.findings import findings
 from sycophancy.report.run.headline import contradictions, sentences
 from sycophancy.report.run.held_out_panels import held_out_panels
@@ -44,6 +45,7 @@ def _context(record: RunRecord) -> dict[str, object]:
     return {
         "record": record,
         "headline": sentences(record),
+        "tests": explanation(record.changes),
         "origin": origin(record.macros),
         "key_numbers": key_numbers(record),
         "protocol_findings": [finding for finding in aims if finding.protocol],

@@ -203,7 +203,7 @@ def further_panels(record: RunRecord) -> list[Panel]:
 
 def own_sets(record: RunRecord) -> list[str]:
     """The tasks that are not this project's own: a user's evaluation sets."""
-    tasks = [task for task, _ in naming.grouped(record.names)]
+    tasks = dict.fromkeys(naming.whole_task(task) for task, _ in naming.grouped(record.names))
     return [task for task in tasks if task and task not in naming.TASKS and not is_survey(task)]
 
 

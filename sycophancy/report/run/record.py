@@ -25,6 +25,7 @@ from sycophancy.evaluation.metric_files import (
 )
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report.filtration_summary import Filtration, read_filtration
+from sycophancy.report.run.family import corrected
 from sycophancy.report.run.losses import Losses, read_losses
 from sycophancy.report.run.sums import all_changes, sums_metrics
 
@@ -50,7 +51,8 @@ class RunRecord:
       metrics: `before` and `after` -> name -> metric: those of `metrics.json`, and `sums/...` over
         false and true sums together, computed from the predictions.
       further: the folder of another evaluated checkpoint -> name -> metric.
-      changes: name -> after minus before, paired if both models' predictions exist.
+      changes: name -> after minus before, paired if both models' predictions exist; the p-values
+        of the page's tests are adjusted (`family`).
       guessing: what a model scores that ignores question and user.
       prepared: `prepare/summary.json`.
       stages: the complete stages, see `read_run`.
@@ -138,7 +140,7 @@ def read_run(run: Path, order: Sequence[str] = ()) -> RunRecord:
         macros=settings,
         metrics={series: {**own, **sums.get(series, {})} for series, own in metrics.items()},
         further=read_further(run),
-        changes=changes,
+        changes=corrected(changes),
         items=items,
         predictions={
             series: {prediction.item_id: prediction for prediction in answers}
