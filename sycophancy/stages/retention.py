@@ -46,9 +46,8 @@ def check_retention(config: Config, run: RunFolder) -> None:
             f"RETENTION {' and '.join(config.retention)} needs the LM evaluation harness, which "
             f"is not installed: {INSTALL}, or --retention none"
         )
-    if _mirror(config) is not None:
-        for family in config.retention:
-            _read(config, typing.cast("Family", family))
+    for family in config.retention:
+        _read(config, typing.cast("Family", family))
 
 
 class Retention(Stage):
@@ -56,7 +55,7 @@ class Retention(Stage):
 
     command = "retention"
     unit = "prompts"
-    settings = NETWORK | {"RETENTION", "RETENTION_LIMIT", "DATA_ORIGIN"}
+    settings = NETWORK | {"RETENTION", "RETENTION_LIMIT"}
     checks: ClassVar[tuple[Check, ...]] = (
         check_platform,
         check_model,
@@ -82,7 +81,7 @@ class Retention(Stage):
 
         version = importlib.metadata.version(PACKAGE) if _installed() else "not installed"
         inputs: dict[str, Any] = {"the LM evaluation harness": version}
-        mirror = _mirror(config)
+        mirror = config.data.mirror
         if mirror is not None:
             files = retention_rows.mmlu_files(mirror)
             inputs |= {f"MMLU: {split}": path for split, path in files.items() if path.is_file()}
@@ -180,19 +179,14 @@ def _read(config: Config, family: Family) -> Rows:
     from sycophancy.data import retention_rows
 
     if family == "mmlu":
-        return retention_rows.read_mmlu(_mirror(config))
-    return retention_rows.read_bbh(_mirror(config), config.bbh_folder, _subjects(family))
+        return retention_rows.read_mmlu(config.data.mirror)
+    return retention_rows.read_bbh(config.data.mirror, config.bbh_folder, _subjects(family))
 
 
 def _subjects(family: Family) -> list[str]:
     from sycophancy.harness.retention import subjects
 
     return subjects(family)
-
-
-def _mirror(config: Config) -> str | None:
-    """The folder of a run that reads its data from a mirror."""
-    return config.data.mirror if config.data.origin == "mirror" else None
 
 
 def _installed() -> bool:
