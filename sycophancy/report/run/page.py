@@ -41,7 +41,7 @@ def render(record: RunRecord) -> str:
 
 
 def _context(record: RunRecord) -> dict[str, object]:
-    aims = findings(record)
+    aims = [] if record.only_evaluated else findings(record)
     return {
         "record": record,
         "headline": sentences(record),

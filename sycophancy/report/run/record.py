@@ -79,6 +79,19 @@ class RunRecord:
         return self.metrics.get(series, {}).get(name)
 
     @property
+    def only_evaluated(self) -> bool:
+        """Whether this is an evaluation of a model, not a part of a finetuning run."""
+        begun = ("filter", "finetune")
+        return self.metrics.keys() == {"before"} and not any(
+            (self.run / name).exists() for name in begun
+        )
+
+    def label(self, series: str) -> str:
+        """What a page calls a series: `before`, or the model where nothing was finetuned."""
+        name = str(self.macros.get("MODEL_NAME", "the model"))
+        return name if self.only_evaluated and series == "before" else series
+
+    @property
     def evaluations(self) -> Mapping[str, Metrics]:
         """Every evaluation: before, after, and further checkpoints."""
         return {**self.metrics, **self.further}
@@ -134,7 +147,7 @@ def read_run(run: Path, order: Sequence[str] = ()) -> RunRecord:
         "correctly.": filtration is None and settings.get("FILTRATION", True),
         "Finetuning left no metrics.jsonl: there is no loss curve.": not losses.training,
     }
-    return RunRecord(
+    record = RunRecord(
         run=run,
         config=config,
         macros=settings,
@@ -153,6 +166,7 @@ def read_run(run: Path, order: Sequence[str] = ()) -> RunRecord:
         stages=_stages(run, order),
         missing=[sentence for sentence, is_missing in gaps.items() if is_missing],
     )
+    return dataclasses.replace(record, missing=()) if record.only_evaluated and items else record
 
 
 def _changes_of_abilities(run: Path) -> dict[str, Change]:
