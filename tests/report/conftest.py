@@ -247,7 +247,7 @@ def make_run(tmp_path: Path) -> MakeRun:
     return lambda **given: fabricate(tmp_path / "runs" / "fabricated", **given)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fabricated() -> MakeRun:
     """`fabricate` itself, for tests with several runs."""
     return fabricate

@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -19,10 +21,16 @@ def items_of(run):
     return [item for path in paths for item in read_items(path)]
 
 
+@pytest.fixture(scope="module")
+def kept_runs(fabricated, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    return [fabricated(folder / name, number=30) for name in ("one", "two")]
+
+
 @pytest.fixture
-def two_runs(tmp_path, fabricated):
-    """Two runs with the same items and other answers."""
-    return [fabricated(tmp_path / name, number=30) for name in ("one", "two")]
+def two_runs(kept_runs, tmp_path):
+    """Two runs with the same items, which a test may change."""
+    return [Path(shutil.copytree(run, tmp_path / run.name)) for run in kept_runs]
 
 
 def rows_of(comparison):

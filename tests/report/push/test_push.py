@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import fake_hub
@@ -17,7 +18,7 @@ from sycophancy.report.run.page import write_report
 from sycophancy.report.run.record import read_run
 
 NAME = "team/less-sycophantic"
-ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = Path(__file__).resolve().parents[3] / "sycophancy" / "models" / "mini_small"
 
 
 @pytest.fixture
@@ -29,14 +30,13 @@ def hub(monkeypatch):
         yield found
 
 
-@pytest.fixture
-def finetuned(make_run) -> Path:
+@pytest.fixture(scope="module")
+def complete_run(fabricated, tmp_path_factory) -> Path:
     """A complete run whose finetuned checkpoint is the smallest shipped model."""
-    run = make_run(config=load_config("mini_small", "quick").operative)
+    config = load_config("mini_small", "quick").operative
+    run = fabricated(tmp_path_factory.mktemp("push") / "run", number=20, config=config)
     checkpoint = run / "finetune" / "checkpoints" / "6"
-    checkpoint.mkdir(parents=True)
-    for path in (ROOT / "sycophancy" / "models" / "mini_small").iterdir():
-        (checkpoint / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(SHIPPED, checkpoint)
     manifest = {
         "stage": "finetune",
         "fingerprint": "",
@@ -52,19 +52,24 @@ def finetuned(make_run) -> Path:
     return run
 
 
+@pytest.fixture
+def finetuned(complete_run, tmp_path) -> Path:
+    """A copy of the complete run that a test may change."""
+    return Path(shutil.copytree(complete_run, tmp_path / "run"))
+
+
 def test_weights_card_and_measurements_arrive(hub, finetuned, sycophancy):
     done = sycophancy("push", finetuned, NAME, "--private")
     assert done.code == 0, done.err
     assert done.out.strip().endswith(NAME)
     assert hub.private == {NAME: True}
     assert hub.tokens == {"Bearer hf_of_a_test"}
-    shipped = ROOT / "sycophancy" / "models" / "mini_small"
     sent = safetensors.numpy.load(hub.files["model.safetensors"])
-    ours = safetensors.numpy.load_file(shipped / "model.safetensors")
+    ours = safetensors.numpy.load_file(SHIPPED / "model.safetensors")
     assert sent.keys() == ours.keys()
     for name, tensor in ours.items():
         np.testing.assert_array_equal(sent[name], tensor.astype(np.float32), err_msg=name)
-    assert hub.files["spiece.model"] == (shipped / "spiece.model").read_bytes()
+    assert hub.files["spiece.model"] == (SHIPPED / "spiece.model").read_bytes()
     assert json.loads(hub.files["config.json"])["model_type"] == "t5"
     for name in ("metrics.json", "report.html", "config.gin"):
         assert hub.files[name] == (finetuned / name).read_bytes()
