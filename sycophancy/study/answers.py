@@ -180,6 +180,7 @@ class Answers:
             sample.weights[order],
             self._numbered(clusters),
             self._numbered(strata),
+            sample.bounds,
         ), questions
 
     def _numbered(self, names: Iterable[str]) -> Int[np.ndarray, " items"]:

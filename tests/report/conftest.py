@@ -247,6 +247,12 @@ def make_run(tmp_path: Path) -> MakeRun:
     return lambda **given: fabricate(tmp_path / "runs" / "fabricated", **given)
 
 
+@pytest.fixture
+def fabricated() -> MakeRun:
+    """`fabricate` itself, for tests with several runs."""
+    return fabricate
+
+
 @pytest.fixture(scope="session")
 def usual_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that went as hoped; tests only read it."""
