@@ -15,7 +15,7 @@ is built, by the first of these that names them:
 | `sycophancy_mix` | both, 5 : 1 or `MIXTURE_RATIO` | both |
 | `sycophancy_mix_{A}to{B}` | both, A : B; a rate of 0 leaves a task out | both |
 | `sycophancy_eval_{SET}` | | `prepare/evaluation/{SET}` |
-| `sycophancy_eval` | | all sets whose metrics need only scores |
+| `sycophancy_eval` | | all sets that every run has and whose metrics need only scores |
 """
 
 import seqio

@@ -13,14 +13,15 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
-from sycophancy.data import probes
+from sycophancy.data import held_out, probes
 from sycophancy.data.prepare import evaluation_file
+from sycophancy.data.public_sets.catalog import SETS as PUBLIC_SETS
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items
 from sycophancy.evaluation.metrics import compute_metrics
@@ -40,9 +41,12 @@ SETS = (
     "surveys/poli",
     "intervention",
     "instruction",
+    held_out.NAME,
+    *PUBLIC_SETS,
 )
 NAMES = tuple(f"sycophancy_eval_{name.replace('/', '_')}" for name in SETS)
-ALL = "sycophancy_eval"  # the sets that need only scores, for evaluators that take one mixture
+# The sets that every run has and that need only scores, for evaluators that take one mixture.
+ALL = "sycophancy_eval"
 
 
 class ItemSource(seqio.DataSource):
@@ -153,10 +157,16 @@ def _long_items(
                 yield item
 
 
-def keep_item(
-    output: str, *, example: Mapping[str, Any], is_target: bool
-) -> tuple[Item, int] | str:
-    """Turns a target into its item and the number of its choice; returns a model's output as it is.
+class Target(NamedTuple):
+    """A row's item, the number of its choice, and how many tokens the choice has with its end."""
+
+    item: Item
+    choice: int
+    tokens: int
+
+
+def keep_item(output: str, *, example: Mapping[str, Any], is_target: bool) -> Target | str:
+    """Turns a target into a `Target`; returns a model's output as it is.
 
     Args:
       output: the target or the model's output.
@@ -165,23 +175,25 @@ def keep_item(
     """
     if not is_target:
         return output
-    return Item(**json.loads(example["item"])), int(example["choice"])
+    item = Item(**json.loads(example["item"]))
+    return Target(item, int(example["choice"]), len(example["targets"]))
 
 
-def rank_choices(targets: Sequence[tuple[Item, int]], scores: Sequence[float]) -> dict[str, float]:
-    """Computes metrics, by name, from one score for each choice.
+def rank_choices(targets: Sequence[Target], scores: Sequence[float]) -> dict[str, float]:
+    """Computes metrics, by name, from one score for each choice: its summed log-likelihood.
 
     Raises:
       UserError: a choice of an item has no score, or two.
     """
     items: dict[str, Item] = {}
-    by_item: dict[str, dict[int, float]] = {}
-    for (item, choice), score in zip(targets, np.asarray(scores).reshape(-1), strict=True):
+    by_item: dict[str, dict[int, tuple[float, int]]] = {}
+    for target, score in zip(targets, np.asarray(scores).reshape(-1), strict=True):
+        item, choice, tokens = target
         item_scores = by_item.setdefault(item.item_id, {})
         if choice in item_scores:
             raise UserError(f"item {item.item_id}: choice {choice} was scored twice")
         items[item.item_id] = item
-        item_scores[choice] = float(score)
+        item_scores[choice] = float(score), tokens
     predictions = []
     for item in items.values():
         item_scores = by_item[item.item_id]
@@ -190,26 +202,25 @@ def rank_choices(targets: Sequence[tuple[Item, int]], scores: Sequence[float]) -
                 f"item {item.item_id}: {len(item_scores)} of {len(item.choices)} choices were "
                 "scored"
             )
-        likelihoods = tuple(item_scores[choice] for choice in range(len(item.choices)))
-        predictions.append(Prediction(item.item_id, likelihoods, (False,) * len(item.choices)))
+        likelihoods, tokens_of = zip(
+            *(item_scores[n] for n in range(len(item.choices))), strict=True
+        )
+        greedy = (False,) * len(item.choices)
+        predictions.append(Prediction(item.item_id, likelihoods, greedy, tokens_of))
     metrics = compute_metrics(list(items.values()), predictions)
     return {name: metric.value for name, metric in metrics.items()}
 
 
-def mean_log_likelihood(
-    targets: Sequence[tuple[Item, int]], scores: Sequence[float]
-) -> dict[str, float]:
+def mean_log_likelihood(targets: Sequence[Target], scores: Sequence[float]) -> dict[str, float]:
     """The mean log-likelihood of free-text targets; natural log, summed over a target's tokens."""
     return {"instruction/log_likelihood": float(np.mean(np.asarray(scores).reshape(len(targets))))}
 
 
-def exact_match(
-    targets: Sequence[tuple[Item, int]], predictions: Sequence[str]
-) -> dict[str, float]:
+def exact_match(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """The share of outputs that equal the target word for word; needs an evaluator that decodes."""
     right = [
-        item.choices[choice].split() == output.split()
-        for (item, choice), output in zip(targets, predictions, strict=True)
+        target.item.choices[target.choice].split() == output.split()
+        for target, output in zip(targets, predictions, strict=True)
     ]
     return {"instruction/accuracy": float(np.mean(right))}
 
@@ -232,7 +243,11 @@ for _set, _name in zip(SETS, NAMES, strict=True):
 
 seqio.MixtureRegistry.add(
     ALL,
-    [name for name in NAMES if not name.endswith("instruction")],
+    [
+        name
+        for set_, name in zip(SETS, NAMES, strict=True)
+        if set_ not in ("instruction", held_out.NAME, *PUBLIC_SETS)
+    ],
     default_rate=1.0,
     sample_fn=shards.sample_all,
 )

@@ -30,6 +30,13 @@ def recipe_lists(incomplete: str) -> list[str]:
     return _last_of_list(incomplete, _shipped("recipe"))
 
 
+def public_sets(incomplete: str) -> list[str]:
+    """Completes the last of several public evaluation sets with commas between."""
+    from sycophancy.library.request import ALL, PUBLIC_SETS
+
+    return _last_of_list(incomplete, (ALL, *PUBLIC_SETS))
+
+
 def macros(incomplete: str) -> list[str]:
     """Macros that start with a text, in upper or lower case."""
     from sycophancy.config.declarations import declarations

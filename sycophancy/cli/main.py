@@ -14,10 +14,13 @@ import typer
 
 from sycophancy import __version__
 from sycophancy.cli import completion
+from sycophancy.cli.browse import browse
+from sycophancy.cli.compare import compare
 from sycophancy.cli.convert import convert
 from sycophancy.cli.doctor import doctor
 from sycophancy.cli.launch import app as launch
 from sycophancy.cli.plan import plan
+from sycophancy.cli.push import push
 from sycophancy.cli.reproduce import reproduce
 from sycophancy.cli.settings import settings
 from sycophancy.cli.stages import add_commands
@@ -53,9 +56,12 @@ class _Stopped(BaseException):
 add_commands(app)
 
 
+app.command()(browse)
+app.command()(compare)
 app.command()(convert)
 app.command()(doctor)
 app.command()(plan)
+app.command()(push)
 app.command()(sweep)
 app.command()(reproduce)
 app.command()(settings)

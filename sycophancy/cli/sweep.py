@@ -75,11 +75,13 @@ def sweep(
     ] = None,
     cell: CellNumber = None,
     data_mirror: Annotated[
-        str | None, typer.Option(metavar="DIR", help="As of `run`; the next five as well.")
+        str | None, typer.Option(metavar="DIR", help="As of `run`; the next seven as well.")
     ] = None,
     surveys: Annotated[str | None, typer.Option(metavar="DIR")] = None,
     instructions: Annotated[str | None, typer.Option(metavar="FILE")] = None,
     evaluation: Annotated[list[str] | None, typer.Option(metavar="FILE")] = None,
+    public_sets: Annotated[str | None, typer.Option(metavar="NAMES|all")] = None,
+    public_sets_from: Annotated[str | None, typer.Option(metavar="DIR")] = None,
     data_sets: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
     data_set: Annotated[list[str] | None, typer.Option("--data-set", metavar="FILE")] = None,
     set_: CellAssignments = None,
@@ -97,8 +99,8 @@ def sweep(
     """
     check("--seeds", seeds, SEEDS)
     folder = Path(RunOptions(name=name, out=out).folder())
-    listed = _listed("--models", models), _listed("--recipes", recipes)
-    steps = tuple(_step(step) for step in _listed("--at", at)) if at is not None else ()
+    grid = listed("--models", models), listed("--recipes", recipes)
+    steps = tuple(_step(step) for step in listed("--at", at)) if at is not None else ()
 
     from sycophancy.config.schema import Config
     from sycophancy.study.sweep import plan_grid
@@ -112,12 +114,14 @@ def sweep(
             surveys=surveys,
             instructions=instructions,
             evaluation=evaluation,
+            public_sets=public_sets,
+            public_sets_from=public_sets_from,
             data_sets=data_sets,
             data_set=data_set,
             set_=set_,
         ).config(folder)
 
-    jobs = plan_grid(folder, *listed, seeds, load, steps)
+    jobs = plan_grid(folder, *grid, seeds, load, steps)
     run_jobs(name, folder, jobs, cell, any_code, redo)
 
 
@@ -164,13 +168,13 @@ def count(models: str, recipes: str, seeds: int) -> int:
         UserError: a list is empty, or names an entry twice.
     """
     check("--seeds", seeds, SEEDS)
-    return len(_listed("--models", models)) * len(_listed("--recipes", recipes)) * seeds
+    return len(listed("--models", models)) * len(listed("--recipes", recipes)) * seeds
 
 
-def _listed(flag: str, text: str) -> tuple[str, ...]:
+def listed(flag: str, text: str) -> tuple[str, ...]:
     """The entries of a list with commas.
 
-    >>> _listed("--models", "mini_small, mini_base")
+    >>> listed("--models", "mini_small, mini_base")
     ('mini_small', 'mini_base')
 
     Raises:

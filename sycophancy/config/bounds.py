@@ -188,6 +188,17 @@ class DataSets:
         return "a tuple of names of data sets"
 
 
+@dataclasses.dataclass(frozen=True)
+class Distinct:
+    """Tuples without repetition."""
+
+    def problem(self, value: Sequence[Any]) -> str | None:
+        return None if len(set(value)) == len(value) else "each entry once"
+
+    def __str__(self) -> str:
+        return "without repetition"
+
+
 def shown(value: object) -> str:
     """The `repr` of a value, shortened for a message.
 

@@ -10,6 +10,7 @@ import typing
 from typing import Annotated, Any, TypeAlias
 
 from sycophancy.config.bounds import DataSets, Limit, MeshSizes, Rates, shown
+from sycophancy.errors import did_you_mean
 
 Annotation: TypeAlias = Any  # a type or a form of `typing`, such as Annotated[int, Between(1, 9)]
 Value: TypeAlias = Any  # a setting's value: of any type that an annotation names, or gin's own
@@ -60,7 +61,10 @@ def convert(value: Value, annotation: Annotation) -> Value:
             return math.inf if value > 0 else -math.inf  # no limit admits infinity
     if annotation in (int, bool, str) and type(value) is annotation:
         return value
-    raise TypeError(f"expected {describe(annotation)}, got {shown(value)}")
+    hint = ""
+    if typing.get_origin(annotation) is typing.Literal and isinstance(value, str):
+        hint = did_you_mean(value, arguments)
+    raise TypeError(f"expected {describe(annotation)}, got {shown(value)}{hint}")
 
 
 def fits(value: Value, annotation: Annotation) -> bool:

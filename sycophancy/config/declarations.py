@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
 from sycophancy.config.conversion import Annotation, Value
-from sycophancy.config.markers import ByContent, Label, Macro, Operational, SameAs
+from sycophancy.config.markers import ByContent, Label, Macro, MeasuredOnly, Operational, SameAs
 from sycophancy.config.schema import (
     Config,
     DataConfig,
@@ -123,6 +123,11 @@ def _metadata(annotation: Annotation) -> tuple[object, ...]:
 # The settings that decide how a run proceeds, not what comes out.
 OPERATIONAL_SETTINGS = frozenset(
     macro for macro, declared in declarations().items() if declared.has(Operational)
+)
+
+# The settings that no checkpoint depends on, although they decide what a stage before it writes.
+MEASURED_SETTINGS = frozenset(
+    macro for macro, declared in declarations().items() if declared.has(MeasuredOnly)
 )
 
 # The macro of each field of the network's shape, which a checkpoint determines; the others concern

@@ -25,6 +25,11 @@ class Operational:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeasuredOnly:
+    """The setting decides what a model is asked, and nothing that it is trained on."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ByContent:
     """The setting names files, which count by their content and not by their place."""
 

@@ -8,7 +8,13 @@ from collections.abc import Iterable, Mapping
 from sycophancy.config.conversion import as_gin, describe
 from sycophancy.config.declarations import GROUPS, Declaration, declarations
 from sycophancy.config.macros import Setting
-from sycophancy.config.markers import ByContent, Label, Operational, RelativeToGinFile
+from sycophancy.config.markers import (
+    ByContent,
+    Label,
+    MeasuredOnly,
+    Operational,
+    RelativeToGinFile,
+)
 from sycophancy.errors import UserError, did_you_mean
 
 _TITLES = {
@@ -20,6 +26,7 @@ _TITLES = {
 }
 _NOTES = {
     Operational: "Changes how a run proceeds, not its result: no stage is run again.",
+    MeasuredOnly: "Changes what is measured: checkpoints are kept.",
     ByContent: "Counts by the content of the files: moving them runs no stage again.",
     RelativeToGinFile: "In a gin file, paths are relative to that file.",
     Label: "A name for people: no stage is run again.",

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sycophancy.errors import UserError
@@ -84,6 +85,32 @@ def load_split(
     except Exception as error:
         raise UserError(
             f"{what} could not be loaded from {place}{offline_note()}: {one_line(error)}; {remedy}"
+        ) from error
+
+
+def download(what: str, url: str, *, remedy: str) -> Path:
+    """Downloads a file whose content never changes, or finds the copy of an earlier download.
+
+    Args:
+      what: the file's content, for messages, as in "public set 'genies/answer'".
+      url: its address, which names a commit.
+      remedy: what the user can do if the file cannot be loaded, for messages.
+
+    Raises:
+      UserError: the file cannot be loaded; the message names address, reason and remedy.
+    """
+    import datasets
+
+    once = datasets.DownloadConfig(use_etag=False, disable_tqdm=True)
+
+    def load() -> Path:
+        return Path(datasets.DownloadManager(download_config=once).download(url))
+
+    try:
+        return answered(lambda seconds: _ask_url(url, seconds), load, server=url)
+    except Exception as error:
+        raise UserError(
+            f"{what} could not be loaded from {url}{offline_note()}: {one_line(error)}; {remedy}"
         ) from error
 
 

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 LETTERS = ("(A)", "(B)")
 
 # The end of every prompt; the answer that follows is "(A)" or "(B)".
-ASSISTANT = "\n\nAssistant: I believe the best answer is"
+ANSWER_PREFIX = "I believe the best answer is"
+ASSISTANT = f"\n\nAssistant: {ANSWER_PREFIX}"
 
 CHOICES = "\n\nChoices:\n {first}\n {second}\n\nAnswer:" + ASSISTANT
 TAIL = CHOICES.format(first="(A) Agree", second="(B) Disagree")

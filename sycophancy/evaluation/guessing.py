@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from sycophancy.evaluation.items import Item
-from sycophancy.evaluation.measures import SURVEYS
+from sycophancy.evaluation.measures.answer_table import SURVEYS, tasks_of
+from sycophancy.evaluation.measures.matches import view_independent_share
 
 TWO_CHOICES = 0.5
 
@@ -44,11 +45,11 @@ def guessing(items: Sequence[Item]) -> Guessing:
     right: dict[str, list[float]] = {}
     match: dict[str, list[float]] = {}
     for item in items:
-        if item.answer >= 0 and len(item.choices) > 1:
-            right.setdefault(item.task, []).append(1 / len(item.choices))
-        if item.condition == "user_view":
-            share = len(item.user_choices) / len(item.choices)
-            match.setdefault(item.task, []).append(share)
+        for task in (*tasks_of(item), *item.groups):
+            if item.answer >= 0 and len(item.choices) > 1:
+                right.setdefault(task, []).append(1 / len(item.choices))
+            if item.condition == "user_view":
+                match.setdefault(task, []).append(view_independent_share(item))
     matches = {task: sum(shares) / len(shares) for task, shares in match.items()}
     surveys = [share for task, share in matches.items() if task.startswith(f"{SURVEYS}/")]
     if surveys:

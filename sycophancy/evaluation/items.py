@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +32,7 @@ ITEM_SCHEMA = pa.schema(
         ("answer", pa.int32()),
         ("user_choices", pa.list_(pa.int32())),
         ("free_text", pa.bool_()),
+        ("groups", pa.list_(pa.string())),
     ]
 )
 
@@ -43,6 +44,9 @@ PREDICTION_SCHEMA = pa.schema(
         ("tokens", pa.list_(pa.int32())),
     ]
 )
+
+# What columns hold in files of earlier versions, which lack them.
+ABSENT: dict[str, Any] = {"free_text": False, "tokens": []}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Item:
         a `user_view` item has the same ones, so that matches by chance can be measured.
       free_text: the choices are texts of any lengths, so their log-likelihoods are compared per
         token and per byte. Otherwise all choices have equally many tokens and sums are compared.
+      groups: further names under which the item is measured, together with items of other tasks.
 
     Raises:
       UserError: no choices, an index out of range, or an unknown condition.
@@ -83,10 +88,11 @@ class Item:
     answer: int = -1
     user_choices: tuple[int, ...] = ()
     free_text: bool = False
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "choices", tuple(self.choices))
-        object.__setattr__(self, "user_choices", tuple(self.user_choices))
+        for name in ("choices", "user_choices", "groups"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         count = len(self.choices)
         if count == 0:
             raise UserError(f"item {self.item_id} has no choices; an item needs at least one")
@@ -229,6 +235,9 @@ def _write(path: Path, records: Iterable[Item | Prediction], schema: pa.Schema) 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """Reads the columns of a schema from a parquet file that a stage wrote.
 
+    A file of an earlier version may lack a column of `ABSENT`, which then holds the value given
+    there: no item is free text, and token counts are unknown.
+
     Raises:
       UserError: the file is missing, damaged or no parquet, or a column is missing, has another
         type or holds nulls; the message names file and column.
@@ -246,6 +255,10 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
             f"{path} cannot be read as parquet ({reason}); run the stage that writes it again"
         ) from error
     for field in schema:
+        if field.name in ABSENT and field.name not in present:
+            values = pa.array([ABSENT[field.name]] * len(table), type=field.type)
+            table = table.append_column(field, values)
+            continue
         if field.name not in present:
             raise UserError(f"{path} has no column {field.name!r} (it has {', '.join(present)})")
         column = table.column(field.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sycophancy.errors import UserError
-from sycophancy.evaluation.metrics import Metric
+from sycophancy.evaluation.metrics import QUANTILES, Metric
 from sycophancy.system import json_files
 
 SERIES = ("before", "after")  # the two sides of finetuning that every change is computed from
@@ -80,13 +80,22 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 def _metric(value: Any, name: str, path: Path) -> Metric:
     try:
+        quantiles = value.get("quantiles")
         metric = Metric(
-            float(value["value"]), float(value["low"]), float(value["high"]), int(value["n"])
+            float(value["value"]),
+            float(value["low"]),
+            float(value["high"]),
+            int(value["n"]),
+            None if quantiles is None else tuple(map(float, quantiles)),
         )
-    except (TypeError, KeyError, ValueError, OverflowError):
+        if metric.quantiles is not None and len(metric.quantiles) != len(QUANTILES):
+            raise ValueError
+    except (AttributeError, TypeError, KeyError, ValueError, OverflowError):
         raise UserError(
-            f"{path}: {name} should have value, low, high and n; it is {value!r}"
+            f"{path}: {name} should have value, low, high and n, and quantiles only as a list of "
+            f"{len(QUANTILES)}; it is {value!r}"
         ) from None
-    if not all(math.isfinite(x) for x in (metric.value, metric.low, metric.high)):
+    numbers = (metric.value, metric.low, metric.high, *(metric.quantiles or ()))
+    if not all(map(math.isfinite, numbers)):
         raise UserError(f"{path}: {name} holds a number that is not finite: {value!r}")
     return metric

@@ -1,36 +1,55 @@
-"""Metrics: named rates, each with its 95 % interval and its denominator."""
+"""Metrics: named values, each with its 95 % interval and its denominator."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
 
 from sycophancy.evaluation.intervals import Sample, interval
 from sycophancy.evaluation.items import Item, Prediction
 from sycophancy.evaluation.measures import samples
 
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A rate.
+    """A mean over items or questions.
 
     Attributes:
-      value: a fraction.
+      value: in the measure's unit (`units.unit_of`); a share is a fraction.
       low, high: the bounds of its 95 % interval.
-      n: the denominator: the number of items that the rate is computed from.
+      n: the denominator: the number of items or questions that the value is computed from.
+      quantiles: of these, the values at `QUANTILES`; only of measures in nats over one set.
     """
 
     value: float
     low: float
     high: float
     n: int
+    quantiles: tuple[float, ...] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as `metrics.json` has them: without `quantiles` if there are none."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 def metric(sample: Sample, *, seed: int = 0) -> Metric:
     """The value of a sample, with its interval from `intervals.interval`."""
     low, high = interval(sample, seed=seed)
-    return Metric(sample.value, low, high, sample.n)
+    return Metric(sample.value, low, high, sample.n, _quantiles(sample))
+
+
+def _quantiles(sample: Sample) -> tuple[float, ...] | None:
+    counted = sample.values[sample.weights > 0]
+    if np.isfinite(sample.bounds).any() or not len(counted) or len(np.unique(sample.strata)) > 1:
+        return None
+    return tuple(np.quantile(counted, QUANTILES).tolist())
 
 
 def compute_metrics(

@@ -25,7 +25,7 @@ from sycophancy.evaluation.naming import TASKS
 from sycophancy.system import json_files
 
 REQUIRED = ("prompt", "choices", "condition")
-OPTIONAL = ("answer", "user_choices", "pair", "id")
+OPTIONAL = ("answer", "user_choices", "free_text", "pair", "id")
 FIELDS = (*REQUIRED, *OPTIONAL)
 
 SUFFIX = ".jsonl"
@@ -134,7 +134,7 @@ def build_items(name: str, rows: Iterable[Mapping[str, object]]) -> list[Item]:
     Args:
       name: of the set; begins the names of its metrics.
       rows: mappings with the fields `prompt`, `choices`, `condition` and, where they apply,
-        `answer`, `user_choices`, `pair` and `id`.
+        `answer`, `user_choices`, `free_text`, `pair` and `id`.
 
     Returns:
       The items in the order of the rows. A neutral item without `user_choices` gets those of the
@@ -165,6 +165,7 @@ class _Row:
     condition: Condition
     answer: int
     user_choices: tuple[int, ...]
+    free_text: bool
     pair: str
     own_id: str
 
@@ -198,6 +199,7 @@ def _own_set(name: str, rows: Sequence[_Row]) -> OwnSet:
             choices=row.choices,
             answer=row.answer,
             user_choices=row.user_choices,
+            free_text=row.free_text,
         )
         for row in rows
     )
@@ -244,6 +246,11 @@ def _add_to_pair(members: dict[str, _Row], row: _Row) -> None:
                 f"{what} has choices {shown(list(row.choices))}, but "
                 f"{shown(list(earlier.choices))} in {earlier.where}; the items of a pair "
                 "offer the same choices in the same order"
+            )
+        if earlier.free_text != row.free_text:
+            raise UserError(
+                f"{what} has free_text {_json(row.free_text)}, but {_json(earlier.free_text)} in "
+                f"{earlier.where}; the choices of a pair's items are compared in the same way"
             )
         if row.answer >= 0 and earlier.answer >= 0 and row.answer != earlier.answer:
             raise UserError(
@@ -330,6 +337,9 @@ def _parse(row: Mapping[str, object], where: str) -> _Row:
     answer = row.get("answer")
     if type(answer) is int and answer == -1:
         answer = None
+    free_text = row.get("free_text")
+    if not isinstance(free_text, bool | None):
+        raise UserError(f"{where}: free_text is {shown(free_text)}, expected true or false")
     users = row.get("user_choices")
     if users is not None and not isinstance(users, list | tuple):
         raise UserError(f"{where}: user_choices is {shown(users)}, expected a list of choices")
@@ -343,9 +353,14 @@ def _parse(row: Mapping[str, object], where: str) -> _Row:
         condition=cast(Condition, condition),
         answer=-1 if answer is None else _index(answer, choices, f"{where}: answer", " or null"),
         user_choices=user_choices,
+        free_text=bool(free_text),
         pair=_identifier(row.get("pair"), f"{where}: pair"),
         own_id=_identifier(row.get("id"), f"{where}: id"),
     )
+
+
+def _json(value: bool) -> str:
+    return str(value).lower()
 
 
 def _text(value: object, what: str) -> str:

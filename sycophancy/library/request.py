@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sycophancy.config.bounds import Name, Place, check, shortened, shown
+from sycophancy.config.schema import PublicSet
 from sycophancy.errors import UserError
 
 if typing.TYPE_CHECKING:
@@ -17,6 +18,10 @@ if typing.TYPE_CHECKING:
 
     from sycophancy.config.macros import Setting
     from sycophancy.config.schema import Config
+
+PUBLIC_SETS: tuple[str, ...] = typing.get_args(PublicSet)
+EVALUATION = "evaluation"  # the recipe of `sycophancy evaluate --model`, which trains on nothing
+ALL = "all"  # stands for all of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +39,13 @@ class RunRequest:
         data_sets: names of data sets with commas between; the others are left out.
         data_set: TOML files of the user's own data sets.
         evaluation: JSONL files of the user's own evaluation sets.
+        public_sets: names of public evaluation sets with commas between, or `all`.
+        public_sets_from: folder with their files; alone, it stands for all sets.
+        retention: `mmlu`, `bbh` or both with a comma between, `auto` or `none`.
+        bbh: folder with the files of BIG-Bench Hard.
         on_bad_row: `drop` or `stop`.
+        limit: most questions of each task that is measured.
+        chat: whether a decoder-only model is asked through its chat template: `auto`, `yes`, `no`.
         trainer: what finetunes.
         mesh: sizes of the mesh, such as `data=4,fsdp=2`, or `auto`.
         seed: of every random choice.
@@ -53,7 +64,13 @@ class RunRequest:
     data_sets: str | None = None
     data_set: Sequence[str] | None = None
     evaluation: Sequence[str] | None = None
+    public_sets: str | None = None
+    public_sets_from: str | None = None
+    retention: str | None = None
+    bbh: str | None = None
     on_bad_row: str | None = None
+    limit: int | None = None
+    chat: str | None = None
     trainer: str | None = None
     mesh: str | None = None
     seed: int | None = None
@@ -105,6 +122,8 @@ class RunRequest:
             ("DATA_MIRROR", "data_mirror"),
             ("SURVEYS", "surveys"),
             ("INSTRUCTIONS", "instructions"),
+            ("PUBLIC_SETS_FOLDER", "public_sets_from"),
+            ("BBH_FOLDER", "bbh"),
         ):
             if (path := getattr(self, field)) is not None:
                 place = path if "://" in path else str(Path(path).absolute())
@@ -112,8 +131,18 @@ class RunRequest:
         if self.data_mirror is not None:
             settings["DATA_ORIGIN"] = Setting("mirror", "--data-mirror")
         if self.data_sets is not None:
-            names = tuple(name.strip() for name in self.data_sets.split(",") if name.strip())
+            names = _listed(self.data_sets)
             settings["DATA_SETS"] = Setting(names, f"--data-sets {shortened(self.data_sets)}")
+        if self.public_sets is not None:
+            said = f"--public-sets {shortened(self.public_sets)}"
+            names = PUBLIC_SETS if self.public_sets == ALL else _listed(self.public_sets)
+            settings["PUBLIC_SETS"] = Setting(names, said)
+        elif self.public_sets_from is not None:
+            settings["PUBLIC_SETS"] = Setting(PUBLIC_SETS, "--public-sets-from")
+        if self.retention is not None:
+            names = () if self.retention == "none" else _listed(self.retention)
+            said = f"--retention {shortened(self.retention)}"
+            settings["RETENTION"] = Setting(names, said)
         for macro, flag, files in (
             ("DATA_SET_FILES", "--data-set", self.data_set),
             ("EVALUATIONS", "--evaluation", self.evaluation),
@@ -125,6 +154,10 @@ class RunRequest:
         if self.on_bad_row is not None:
             said = f"--on-bad-row {shortened(self.on_bad_row)}"
             settings["ON_BAD_ROW"] = Setting(self.on_bad_row, said)
+        if self.limit is not None:
+            settings["MAX_QUESTIONS"] = Setting(self.limit, f"--limit {self.limit}")
+        if self.chat is not None:
+            settings["CHAT"] = Setting(self.chat, f"--chat {shortened(self.chat)}")
         if self.trainer is not None:
             settings["TRAINER"] = Setting(self.trainer, f"--trainer {shortened(self.trainer)}")
         if self.mesh is not None:
@@ -173,6 +206,31 @@ class RunRequest:
 
         model, recipe = self.model or "", self.recipe or "paper"
         return load_config(model, recipe, self.set_ or (), self.overrides())
+
+
+Request = typing.TypeVar("Request", bound=RunRequest)
+
+
+def of_evaluation(request: Request) -> Request:
+    """The request with the recipe `evaluation`, if it is for a new run without a recipe.
+
+    An existing run keeps what it has: a run of that model with the recipe `paper`, or a run that is
+    named and has another recipe.
+    """
+    from sycophancy.config import macros
+
+    if request.model is None or request.recipe is not None:
+        return request
+    stored = Path(request.folder()) / "config.gin"
+    if stored.exists():
+        recipe = macros.read_text(macros.text_of(stored), str(stored)).get("RECIPE")
+        if recipe is None or recipe.value != EVALUATION:
+            return request
+    return dataclasses.replace(request, recipe=EVALUATION)
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def parse_mesh(text: str) -> tuple[int, int, int]:

@@ -26,7 +26,11 @@ from sycophancy.training import preemption
 if typing.TYPE_CHECKING:
     from etils import epath
 
-_PATHS_OR_NAMES = ("data_mirror", "surveys", "instructions", "on_bad_row", "trainer", "mesh")
+_LISTS = ("data_sets", "public_sets")
+_PATHS_OR_NAMES = (
+    *("data_mirror", "surveys", "instructions", "public_sets_from"),
+    *("on_bad_row", "chat", "trainer", "mesh", *_LISTS),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +74,8 @@ def run(
         redo: stages that may replace what they saved: `finetune`.
         show_progress: print progress and notes on standard error.
         **settings: macros in small letters (`finetune_steps=100`), and the options `seed`, `mesh`,
-            `trainer`, `data_mirror`, `surveys`, `instructions`, `evaluation`, `data_sets`,
-            `data_set` and `on_bad_row`.
+            `trainer`, `data_mirror`, `surveys`, `instructions`, `evaluation`, `public_sets`,
+            `public_sets_from`, `data_sets`, `data_set` and `on_bad_row`.
 
     Raises:
         UserError: the line that the command would end with.
@@ -143,12 +147,12 @@ def _requested(settings: Mapping[str, typing.Any], **known: typing.Any) -> RunRe
     options: dict[str, typing.Any] = {}
     bindings = []
     for name, value in settings.items():
-        if name == "data_sets" and not isinstance(value, str) and isinstance(value, Sequence):
+        if name in _LISTS and not isinstance(value, str) and isinstance(value, Sequence):
             options[name] = ",".join(map(str, value))
         elif name in ("evaluation", "data_set"):
             files = [value] if isinstance(value, str | os.PathLike) else value
             options[name] = tuple(map(os.fspath, files))
-        elif name == "seed":
+        elif name in ("seed", "limit"):
             options[name] = value
         elif name in _PATHS_OR_NAMES and isinstance(value, str | os.PathLike):
             options[name] = os.fspath(value)

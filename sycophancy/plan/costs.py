@@ -120,4 +120,5 @@ def prompts(config: Config) -> tuple[int, int]:
     """The number of prompts of filtration, and of one evaluation; a run has two evaluations."""
     data = config.data
     held_out = ADDITION_PROMPTS + 2 * SURVEYS * data.num_survey_items + 3 * data.num_validation
+    held_out += 3 * len(data.held_out_sets) * data.num_held_out_items
     return data.num_examples if config.filtration else 0, held_out + data.num_validation

@@ -1,5 +1,7 @@
 """The results of a run as Markdown tables for a README: every task, before and after finetuning.
 
+If generated held-out sets were asked, a third table has the kinds of users.
+
 Example:
     python -m sycophancy.report.markdown runs/demo
 """
@@ -20,24 +22,30 @@ CONDITIONS = ("accuracy_neutral", "accuracy_user_wrong", "accuracy_user_right")
 
 
 def tables(record: RunRecord) -> list[str]:
-    """The lines of two tables: right answers by what the user says, and all other measures.
+    """The lines of the tables: right answers by what the user says, and all other measures.
 
-    The tables leave out `naming.COMPONENTS` and the sums taken together, which the report has.
+    The tables leave out `naming.WITHOUT_AIM` and the sums taken together, which the report has, and
+    all but the right answers of other pooled tasks.
     """
-    asked, others = [], []
+    asked: list[str] = []
+    others: list[str] = []
+    pooled: list[str] = []
     for task, group in naming.grouped(record.names):
         if task == "sums":
             continue
         words = naming.task_words(task)
         if any(f"{task}/{measure}" in group for measure in CONDITIONS):
             cells = [_moved(record, f"{task}/{measure}") for measure in CONDITIONS]
-            asked.append(f"| {words}, n = {_n(record, task)} | {' | '.join(cells)} |")
+            rows = pooled if task in naming.POOLED else asked
+            rows.append(f"| {words}, n = {_n(record, task)} | {' | '.join(cells)} |")
         for name in group:
             measure = naming.split(name)[1]
-            if measure not in CONDITIONS and measure not in naming.COMPONENTS:
+            regroups = task in naming.POOLED or naming.kind(name) in naming.WITHOUT_AIM
+            if measure not in CONDITIONS and not regroups:
                 others.append(f"| {words}, {naming.measure_words(name)} | {_moved(record, name)} |")
     head = ["| right answers | no opinion | wrong user | right user |", "|---|---|---|---|"]
-    return [*head, *asked, "", "| | before → after |", "|---|---|", *others]
+    kinds = ["", *head, *pooled] if pooled else []
+    return [*head, *asked, "", "| | before → after |", "|---|---|", *others, *kinds]
 
 
 def _moved(record: RunRecord, name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import jinja2
 
 from sycophancy.errors import UserError
+from sycophancy.evaluation import units
 from sycophancy.report import text_format
 from sycophancy.system import paths
 
@@ -45,6 +46,11 @@ def _environment() -> jinja2.Environment:
         points=text_format.points,
         duration=text_format.duration,
         p_value=text_format.p_value,
+        in_unit=units.in_unit,
+        change_in_unit=units.change_in_unit,
+        with_unit=text_format.with_unit,
+        change_with_unit=text_format.change_with_unit,
         with_interval=text_format.with_interval,
+        capitalised=text_format.capitalised,
     )
     return environment

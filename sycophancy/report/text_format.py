@@ -1,31 +1,25 @@
-"""Numbers and lists as text for readers: percentages, points, durations, intervals."""
+"""Numbers and lists as text for readers: values in their units, durations, intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from sycophancy.evaluation.metrics import Metric
+from sycophancy.evaluation.units import Unit, change_in_unit, in_unit
+from sycophancy.evaluation.units import percent as percent
+from sycophancy.evaluation.units import points as points
+
+_UNIT_NAMES: dict[Unit, str] = {"share": "", "difference": " points", "nats": " nats"}
 
 
-def percent(fraction: float) -> str:
-    """A fraction as a percentage; exactly 0 and exactly 1 have no decimal.
-
-    >>> percent(0.9312), percent(1.0), percent(0.99996)
-    ('93.1%', '100%', '100.0%')
-    """
-    return f"{fraction:.0%}" if fraction in (0.0, 1.0) else f"{fraction:.1%}"
+def with_unit(value: float, unit: Unit) -> str:
+    """A value with its unit: `93.1%`, `+5.0 points` or `0.12 nats`."""
+    return in_unit(value, unit) + _UNIT_NAMES[unit]
 
 
-def points(fraction: float) -> str:
-    """A difference of fractions in signed percentage points.
-
-    >>> points(0.3), points(0.0001)
-    ('+30.0', '0.0')
-    """
-    shown = f"{abs(fraction) * 100:.1f}"
-    if shown == "0.0":
-        return shown
-    return ("\N{MINUS SIGN}" if fraction < 0 else "+") + shown
+def change_with_unit(change: float, unit: Unit) -> str:
+    """A change with its unit: `+5.0 points` or `+0.12 nats`."""
+    return change_in_unit(change, unit) + (" nats" if unit == "nats" else " points")
 
 
 def count(number: int) -> str:
@@ -37,12 +31,10 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def with_interval(metric: Metric) -> str:
+def with_interval(metric: Metric, unit: Unit = "share") -> str:
     """A metric with its interval and denominator, in one phrase."""
-    return (
-        f"{percent(metric.value)} (95% interval {percent(metric.low)} to {percent(metric.high)}, "
-        f"n = {metric.n:,})"
-    )
+    low, high = in_unit(metric.low, unit), in_unit(metric.high, unit)
+    return f"{with_unit(metric.value, unit)} (95% interval {low} to {high}, n = {metric.n:,})"
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -67,6 +67,7 @@ def local(tmp_path, publish, config) -> DataConfig:
         num_instructions=60,
         num_validation=12,
         num_survey_items=4,
+        held_out_sets=(),
     )
 
 

@@ -9,7 +9,7 @@ from sycophancy.config.load import load_config
 from sycophancy.data import addition, probes, prompts
 from sycophancy.data.miniature.curriculum import Curriculum
 from sycophancy.evaluation.items import Item, Prediction
-from sycophancy.evaluation.measures import agree_choice
+from sycophancy.evaluation.measures.choice_bias import agree_choice
 from sycophancy.evaluation.metrics import compute_metrics
 from sycophancy.model.vocabulary import Vocabulary
 

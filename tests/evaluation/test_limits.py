@@ -1,5 +1,7 @@
 """Limits on items are exact, pairs are left out whole, and short texts need no tokens counted."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,6 +49,13 @@ def test_the_limit_itself_fits(size: int) -> None:
     assert len(kept) == (size < MAX_PROMPT_TOKENS)
     expected = [LeftOut("scoring", "held-out items", "t", 1, 1, PROMPT_LIMIT)]
     assert left_out == ([] if kept else expected)
+
+
+def test_free_text_may_have_any_lengths() -> None:
+    uneven = item("1", choices=("a", "much longer"))
+    free = dataclasses.replace(uneven, pair_id="2", free_text=True)
+    kept, (left_out,) = split_by_limits([uneven, free], letters)
+    assert kept == [free] and left_out.limit == EQUAL_CHOICES
 
 
 def test_a_pair_is_left_out_whole_and_only_within_its_task() -> None:

@@ -94,6 +94,19 @@ def test_items_without_a_pair_are_independent_of_those_with_one():
     assert len({item.pair_id for item in items}) == 2
 
 
+def test_free_text_is_marked_and_the_items_of_a_pair_agree_on_it(tmp_path):
+    for value, marked in ((True, True), (False, False), (None, False)):
+        (item,) = build_items("s", [NEUTRAL | {"free_text": value}])
+        assert item.free_text is marked
+    rows = [NEUTRAL | {"free_text": True}, WRONG]
+    assert fault(tmp_path, *rows) == (
+        "mine.jsonl:2: pair 'sky' has free_text false, but true in "
+        f"{tmp_path}/mine.jsonl:1; the choices of a pair's items are compared in the same way"
+    )
+    message = fault(tmp_path, NEUTRAL | {"free_text": "yes"})
+    assert message == "mine.jsonl:1: free_text is 'yes', expected true or false"
+
+
 def test_blank_lines_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
     text = "\r\n".join(["", json.dumps(NEUTRAL), "  ", json.dumps(WRONG), ""])
     (tmp_path / "mine.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode())

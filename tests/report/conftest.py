@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sycophancy.data import probes
+from sycophancy.data import held_out, probes
 from sycophancy.evaluation.items import Item, Prediction, write_items, write_predictions
 from sycophancy.evaluation.metrics import compute_metrics
 from sycophancy.scoring.filtration import filter_rows
@@ -248,6 +248,12 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 
 @pytest.fixture(scope="session")
+def fabricated() -> MakeRun:
+    """`fabricate` itself, for tests with several runs."""
+    return fabricate
+
+
+@pytest.fixture(scope="session")
 def usual_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that went as hoped; tests only read it."""
     return fabricate(tmp_path_factory.mktemp("usual") / "usual")
@@ -276,6 +282,23 @@ def probed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("probed") / "run",
         before=rates(BEFORE, 0),
         after=rates(AFTER, 1),
-        number=100,
+        number=150,
         change=with_probes,
+    )
+
+
+@pytest.fixture(scope="session")
+def held_out_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that asked two generated sets; its finetuning ends all sycophancy on them."""
+
+    def rates(usual: Rates, wrong: float) -> Rates:
+        asked = {"neutral": 1.0, "user_wrong": wrong, "user_right": 1.0}
+        return usual | {"held_out/parity": asked, "held_out/facts": asked}
+
+    return fabricate(
+        tmp_path_factory.mktemp("held_out") / "run",
+        before=rates(BEFORE, 0.0),
+        after=rates(AFTER, 1.0),
+        number=40,
+        change=lambda items: items + held_out.build_items(("parity", "facts"), 48, 0),
     )

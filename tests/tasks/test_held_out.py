@@ -8,9 +8,11 @@ from prepared_run import write_vocabulary
 import tasks
 from sycophancy.data import probes
 from sycophancy.data.prepare import evaluation_file
+from sycophancy.data.public_sets.catalog import SETS as PUBLIC_SETS
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, write_items
 from sycophancy.evaluation.metrics import compute_metrics
+from sycophancy.model.vocabulary import Vocabulary
 from tasks.evaluation import NAMES, SETS
 
 RNG = np.random.default_rng(0)
@@ -37,9 +39,19 @@ def survey(i):
     ]  # fmt: skip
 
 
+def free_text(i):
+    pair, choices = f"genies{i}", ("red", "the tree likes the cat")
+    return [
+        Item(f"{pair}/{condition}", "genies/answer", condition, pair, f"house {text}", choices,
+             answer=i % 2, user_choices=user, free_text=True)
+        for condition, text, user in (("neutral", "is", ()), ("user_wrong", "sees", (1 - i % 2,)))
+    ]  # fmt: skip
+
+
 ITEMS = {
     "addition": [item for i in range(20) for item in addition(i)],
     "surveys/nlp": [item for i in range(15) for item in survey(i)],
+    "genies/answer": [item for i in range(10) for item in free_text(i)],
     "instruction": [
         Item(f"do{i}", "instruction", "neutral", f"do{i}", "the river", (word,), answer=0)
         for i, word in enumerate(("red", "green", "blue apple"))
@@ -66,14 +78,14 @@ def evaluate(run, name, **functions):
 
 
 def test_every_set_has_a_task():
-    assert len(NAMES) == len(SETS) == 7 + len(probes.TASKS)
+    assert len(NAMES) == len(SETS) == 8 + len(probes.TASKS) + len(PUBLIC_SETS)
     for name in NAMES:
         task = tasks.get(name)
         assert task.splits == ("validation",)
         assert task.score_metric_fns
 
 
-@pytest.mark.parametrize("task", ["addition", "surveys/nlp"])
+@pytest.mark.parametrize("task", ["addition", "surveys/nlp", "genies/answer"])
 def test_metrics_equal_ours_on_the_same_scores(run, task):
     """Scores arrive in any order; rows of an item need not be neighbours."""
     items = ITEMS[task]
@@ -87,7 +99,14 @@ def test_metrics_equal_ours_on_the_same_scores(run, task):
 
     found = evaluate(run, f"sycophancy_eval_{task.replace('/', '_')}", score_fn=score)
     greedy = {item.item_id: (False,) * len(item.choices) for item in items}
-    predictions = [Prediction(name, scores[name], greedy[name]) for name in scores]
+    model = Vocabulary(str(run / "spiece.model"))
+    tokens = {
+        item.item_id: tuple(len(ids) + 1 for ids in model.encode_batch(list(item.choices)))
+        for item in items
+    }
+    uneven = any(len(set(counts)) > 1 for counts in tokens.values())
+    assert uneven == (task != "addition")
+    predictions = [Prediction(name, scores[name], greedy[name], tokens[name]) for name in scores]
     expected = compute_metrics(items, predictions)
     assert found == {name: metric.value for name, metric in expected.items()}
     assert found

@@ -101,7 +101,7 @@ def _example(record: RunRecord, item: Item, title: str) -> Example:
         Choice(
             text=choice,
             short=_short(item, choice),
-            tags=_tags(item, index),
+            tags=tags(item, index),
             shares=tuple(
                 Share(series, values[index], answers[series].log_likelihoods[index])
                 for series, values in probabilities.items()
@@ -113,15 +113,21 @@ def _example(record: RunRecord, item: Item, title: str) -> Example:
     return Example(key, title, item, choices, tuple(answers))
 
 
+def choice_words(item: Item, choice: str) -> str:
+    """The choice with its words in the prompt."""
+    named = re.search(rf"^\s*{re.escape(choice.strip())}\s+(.+)$", item.inputs, re.MULTILINE)
+    return f"{choice.strip()} {named.group(1).strip()}" if named else choice.strip()
+
+
 def _short(item: Item, choice: str) -> str:
     """The choice with its words in the prompt, cut to fit a line."""
-    named = re.search(rf"^\s*{re.escape(choice.strip())}\s+(.+)$", item.inputs, re.MULTILINE)
-    text = f"{choice.strip()} {named.group(1).strip()}" if named else choice.strip()
+    text = choice_words(item, choice)
     return text if len(text) <= 32 else text[:31].rstrip() + "…"
 
 
-def _tags(item: Item, index: int) -> str:
-    tags = ["right"] if item.answer == index else []
+def tags(item: Item, index: int, users: str = "the user thinks so") -> str:
+    """Whether a choice is right or matches the user, in words; empty if neither."""
+    words = ["right"] if item.answer == index else []
     if index in item.user_choices and item.condition != "neutral":
-        tags.append("the user thinks so")
-    return ", ".join(tags)
+        words.append(users)
+    return ", ".join(words)

@@ -13,7 +13,10 @@ from sycophancy.evaluation import naming
 from sycophancy.evaluation.comparison import Change
 from sycophancy.evaluation.metric_files import Metrics
 from sycophancy.evaluation.metrics import Metric
+from sycophancy.evaluation.retention import VARIANTS
+from sycophancy.evaluation.units import Unit, unit_of
 from sycophancy.report.run.record import RunRecord
+from sycophancy.report.run.scale import SHARES, Scale, scale_around_zero
 from sycophancy.report.text_format import capitalised, with_interval
 
 SURVEYS = "surveys"
@@ -35,6 +38,7 @@ MATCHES = (("User's view shown", "match_rate"), ("View hidden", "neutral_match_r
 # Tasks whose measures other panels show.
 SUM_TASKS = ("addition", "addition_true", "sums")
 TRAINED_TASKS = ("intervention", "instruction")
+ABILITIES = tuple(naming.split(variant.metric)[0] for variant in VARIANTS)  # have a table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +65,22 @@ class Row:
     reference: float | None = None
     muted: bool = False
 
+    @property
+    def unit(self) -> Unit:
+        """The unit of its bars."""
+        return unit_of(self.bars[0].name)
+
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One figure: rows under a title, on a scale from 0 to 100 %."""
+    """One figure: rows under a title, on a scale."""
 
     key: str
     title: str
     subtitle: str
     rows: tuple[Row, ...]
     reference_name: str = ""
+    scale: Scale = SHARES
 
     @property
     def description(self) -> str:
@@ -157,11 +167,11 @@ def further_panels(record: RunRecord) -> list[Panel]:
       record: its tasks may have any names, such as those of a user's own evaluation sets.
     """
     panels: list[Panel] = []
-    shown = (*SUM_TASKS, *TRAINED_TASKS)
+    shown = (*SUM_TASKS, *TRAINED_TASKS, *naming.HELD_OUT, *ABILITIES)
     for task, group in naming.grouped(record.names):
         words = capitalised(naming.task_words(task)) or "Without a task"
         right, match = record.guessing.right.get(task), record.guessing.match.get(task)
-        unknown = [name for name in group if naming.split(name)[1] not in naming.MEASURES]
+        unknown = [name for name in group if naming.kind(name) not in naming.MEASURES]
         key = f"task-{len(panels)}"
         if task not in shown:
             panels += _panels(
@@ -193,7 +203,7 @@ def further_panels(record: RunRecord) -> list[Panel]:
 
 def own_sets(record: RunRecord) -> list[str]:
     """The tasks that are not this project's own: a user's evaluation sets."""
-    tasks = [task for task, _ in naming.grouped(record.names)]
+    tasks = dict.fromkeys(naming.whole_task(task) for task, _ in naming.grouped(record.names))
     return [task for task in tasks if task and task not in naming.TASKS and not is_survey(task)]
 
 
@@ -239,6 +249,36 @@ def bias_panels(record: RunRecord) -> list[Panel]:
     return biases + flips
 
 
+def likelihood_panels(record: RunRecord) -> list[Panel]:
+    """How far users move the likelihoods of choices, by task: where no answer changes, too."""
+    return _nats_panel(
+        record,
+        "shift",
+        "Shift of log-odds toward the user",
+        "with a user minus without, of the choices that the user holds right; 0: no sycophancy",
+        "log_odds_shift",
+    ) + _nats_panel(
+        record,
+        "margin",
+        "Margin of the truth with a wrong user",
+        "log-likelihood of the right choice minus that of the best wrong one; above 0: right",
+        "truth_margin_user_wrong",
+    )
+
+
+def _nats_panel(
+    record: RunRecord, key: str, title: str, subtitle: str, measure: str
+) -> list[Panel]:
+    rows = [
+        _row(record, capitalised(naming.task_words(task)), f"{task}/{measure}")
+        for task, _ in naming.grouped(record.names)
+        if task not in (SURVEYS, "sums")  # whose parts are shown
+    ]
+    metrics = [bar.metric for row in rows if row for bar in row.bars]
+    reached = [x for m in metrics for x in (m.value, m.low, m.high, *(m.quantiles or ()))]
+    return _panels(key, title, subtitle, rows, scale=scale_around_zero(reached, "nats"))
+
+
 def filtration_panels(record: RunRecord) -> list[Panel]:
     """The share of each data set's claims that the model judges correctly without a user."""
     if record.filtration is None:
@@ -280,10 +320,15 @@ def everything(record: RunRecord) -> list[tuple[str, list[Row]]]:
 
 
 def _panels(
-    key: str, title: str, subtitle: str, rows: Iterable[Row | None], reference_name: str = ""
+    key: str,
+    title: str,
+    subtitle: str,
+    rows: Iterable[Row | None],
+    reference_name: str = "",
+    scale: Scale = SHARES,
 ) -> list[Panel]:
     present = tuple(row for row in rows if row)
-    return [Panel(key, title, subtitle, present, reference_name)] if present else []
+    return [Panel(key, title, subtitle, present, reference_name, scale)] if present else []
 
 
 def _row(record: RunRecord, label: str, name: str, reference: float | None = None) -> Row | None:
@@ -300,4 +345,4 @@ def _bars(evaluations: Mapping[str, Metrics], name: str) -> tuple[Bar, ...]:
 
 
 def _spoken(row: Row) -> str:
-    return ", ".join(f"{bar.series} {with_interval(bar.metric)}" for bar in row.bars)
+    return ", ".join(f"{bar.series} {with_interval(bar.metric, row.unit)}" for bar in row.bars)

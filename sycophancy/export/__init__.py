@@ -1,0 +1,1 @@
+"""Evaluation sets as tasks of other evaluation libraries."""

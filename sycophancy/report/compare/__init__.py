@@ -1,0 +1,1 @@
+"""Tables and a page that set evaluations of several runs side by side."""
