@@ -354,7 +354,10 @@ def test_every_measure_that_has_words_can_occur():
     items += [Item("say", "instruction", "neutral", "say", "Say yes.", ("yes",), 0)]
     found = samples(
         items,
-        [Prediction(item.item_id, (-1.0, -2.0)[: len(item.choices)], (True, False)[: len(item.choices)])
-         for item in items],
-    )  # fmt: skip
+        [
+            Prediction(item.item_id, (-1.0, -2.0)[:count], (True, False)[:count])
+            for item in items
+            for count in [len(item.choices)]
+        ],
+    )
     assert {naming.kind(name) for name in found} == set(naming.MEASURES)
