@@ -125,16 +125,6 @@ def test_scores_are_those_of_one_plain_forward_pass_for_each_choice(folders, kin
             assert greedy == is_greedy
 
 
-def test_a_model_that_repeats_its_greedy_text_is_greedy(folders):
-    model = load(str(folders / "llama"), "no")
-    (written,) = model.generate(["No"], max_new_tokens=3)
-    choices = (written, " zzz")
-    item = Item("1", "t", "neutral", "1", "No", choices, free_text=True)
-    (prediction,) = model.score([item], continuations=True)
-    assert prediction.greedy[1] is False
-    assert prediction.log_likelihoods[0] > prediction.log_likelihoods[1]
-
-
 @pytest.mark.parametrize("chat", ["no", "yes"])
 def test_scores_are_the_harness_own(folders, chat):
     huggingface = pytest.importorskip("lm_eval.models.huggingface", reason="needs lm-eval")
