@@ -26,6 +26,7 @@ def hub(monkeypatch):
     with fake_hub.serving() as found:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", found.endpoint)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # plain LFS
         monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
         yield found
 
