@@ -15,8 +15,6 @@ from sycophancy.report.browse.selection import Selection
 from sycophancy.report.evaluations import Evaluations, read_evaluations
 
 NASTY = "</script><script>alert(1)</script> <!-- \" ' & \\ \u2028 \x00\x1b[31m \U0001f600"
-    "</script><script>alert(1)</script> <!-- \" ' & \\ \u2028 \x00\x1b[31m \ud83d\ude00 \N{SNOWMAN}"
-)
 SERIES = ("before", "after")
 
 
