@@ -32,10 +32,12 @@ LAYERS = (
     "sycophancy.config.load",  # which opens a checkpoint that --model names
     "tasks",
     "sycophancy.scoring",
+    "sycophancy.harness",
     "sycophancy.training",
     "sycophancy.engine",
     "sycophancy.report",
     "sycophancy.stages",
+    "sycophancy.export",
     "sycophancy.library",
     "sycophancy.study",
     "sycophancy.report.study",

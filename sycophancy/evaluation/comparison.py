@@ -6,24 +6,40 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from scipy.special import ndtr
 from scipy.stats import binomtest
 
-from sycophancy.evaluation.intervals import Sample, clustered_bootstrap, combined, percentiles
+from sycophancy.evaluation.intervals import (
+    NORMAL_QUANTILE,
+    Sample,
+    clustered_bootstrap,
+    combined,
+    percentiles,
+    vary,
+)
 from sycophancy.evaluation.items import Item, Prediction
 from sycophancy.evaluation.measures import samples
 from sycophancy.evaluation.metrics import Metric, metric
+from sycophancy.evaluation.multiple_comparisons import ALPHA, holm
+from sycophancy.evaluation.permutation import permutation_test
+
+MCNEMAR = "McNemar's exact test"
+PERMUTATION = "permutation test"
+FROM_INTERVALS = "test of independent values"
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """After minus before of one measure, with its 95 % interval.
+    """After minus before of one measure, with its 95 % interval and its p-value.
 
     Attributes:
-      value, low, high: fractions.
+      value, low, high: in the measure's unit; the interval is not adjusted for other measures.
       n: how many items count, in the model where fewer do.
+      p_value: two-sided, of the hypothesis that nothing changed.
+      test: the test that the p-value is of.
+      adjusted: the p-value adjusted for all tests of its family (`adjust`); None if it has none.
       rose, fell: questions whose outcome rose or fell; None if the two models are not measured on
         the same questions, as for flip rates.
-      p_value: of McNemar's exact test on `rose` and `fell`; None where these are.
       paired: whether the interval is that of the same questions, resampled together. If not, the
         two measures count as independent.
     """
@@ -32,21 +48,28 @@ class Change:
     low: float
     high: float
     n: int
+    p_value: float
+    test: str = PERMUTATION
+    adjusted: float | None = None
     rose: int | None = None
     fell: int | None = None
-    p_value: float | None = None
     paired: bool = True
 
     @property
     def direction(self) -> str:
-        """`fell` or `rose` if the interval excludes zero, else `did not change`.
+        """`fell` or `rose` if the test shows it, else `did not change`.
 
-        >>> Change(-0.2, -0.3, -0.1, 50).direction, Change(0.1, -0.1, 0.3, 50).direction
+        The adjusted p-value must be below 0.05; without one, the p-value. The interval must exclude
+        zero as well, so that word and interval cannot disagree.
+
+        >>> fell = Change(-0.2, -0.3, -0.1, 50, p_value=0.001)
+        >>> fell.direction, dataclasses.replace(fell, adjusted=0.08).direction
         ('fell', 'did not change')
         """
-        if self.high < 0:
-            return "fell"
-        return "rose" if self.low > 0 else "did not change"
+        p_value = self.p_value if self.adjusted is None else self.adjusted
+        if p_value >= ALPHA or self.low <= 0 <= self.high:
+            return "did not change"
+        return "rose" if self.value > 0 else "fell"
 
 
 def compare(
@@ -83,37 +106,69 @@ def compare(
     }
 
 
+def adjust(changes: Mapping[str, Change], family: Iterable[str]) -> dict[str, Change]:
+    """All changes; those of the family with p-values adjusted by Holm's method.
+
+    Args:
+      changes: by name.
+      family: the names whose tests are read together; names without a change are ignored.
+    """
+    names = [name for name in dict.fromkeys(family) if name in changes]
+    adjusted = holm([changes[name].p_value for name in names])
+    return {
+        **changes,
+        **{
+            name: dataclasses.replace(changes[name], adjusted=p_value)
+            for name, p_value in zip(names, adjusted, strict=True)
+        },
+    }
+
+
 def paired_change(before: Sample, after: Sample, *, seed: int = 0) -> Change:
     """The change of one measure from the outcomes of the same items in the same order.
 
-    Whole clusters are resampled for both models together (`intervals.clustered_bootstrap`), so the
+    Interval: whole clusters are resampled for both models together (`clustered_bootstrap`), so the
     variation that the models share cancels. If all replicates are equal, the bootstrap would claim
     certainty; then the two intervals are combined as if independent, which is never too narrow for
     models whose outcomes are positively correlated.
+
+    p-value: McNemar's exact test for one 0/1 outcome a question, else `permutation_test`.
     """
     drawn = clustered_bootstrap(before, after, seed=seed)
     low, high = percentiles(drawn[1] - drawn[0])
-    if high - low <= 1e-12:
+    if not vary(drawn[1] - drawn[0]):
         apart = unpaired_change(metric(before, seed=seed), metric(after, seed=seed))
         low, high = apart.low, apart.high
-    change = Change(after.value - before.value, low, high, min(before.n, after.n))
-    if (before.weights == 1).all() and (after.weights == 1).all():
-        rose, fell = changed_clusters(before, after)
-        return dataclasses.replace(change, rose=rose, fell=fell, p_value=mcnemar(rose, fell))
-    return change
+    value, n = after.value - before.value, min(before.n, after.n)
+    if not ((before.weights == 1).all() and (after.weights == 1).all()):
+        return Change(value, low, high, n, permutation_test(before, after, seed=seed))
+    rose, fell = changed_clusters(before, after)
+    if before.is_one_proportion and after.is_one_proportion:
+        p_value, test = mcnemar(rose, fell), MCNEMAR
+    else:
+        p_value, test = permutation_test(before, after, seed=seed), PERMUTATION
+    return Change(value, low, high, n, p_value, test, rose=rose, fell=fell)
 
 
 def unpaired_change(before: Metric, after: Metric) -> Change:
     """The change where only the metrics are known: as if the models had independent questions.
 
-    The interval is never too narrow for models whose outcomes are positively correlated.
+    The interval is never too narrow for models whose outcomes are positively correlated. The
+    p-value reads it as that of a normal distribution whose standard error is the distance from the
+    value to the bound nearer to zero, divided by 1.96.
     """
     low, high = combined(
         [before.value, after.value],
         [(before.low, before.high), (after.low, after.high)],
         [-1.0, 1.0],
     )
-    return Change(after.value - before.value, low, high, min(before.n, after.n), paired=False)
+    value = after.value - before.value
+    distance = value - low if value > 0 else high - value
+    # Bounds equal to their values know nothing of the variation, so nothing can be tested.
+    z = abs(value) / distance * NORMAL_QUANTILE if distance > 0 else 0.0
+    return Change(
+        value, low, high, min(before.n, after.n), 2 * float(ndtr(-z)), FROM_INTERVALS, paired=False
+    )
 
 
 def unpaired_changes(
@@ -126,8 +181,7 @@ def unpaired_changes(
 def changed_clusters(before: Sample, after: Sample) -> tuple[int, int]:
     """How many clusters rose and how many fell, by the sum of their items' outcomes.
 
-    With one item a cluster these are the discordant pairs of McNemar's test; with several, the
-    test on them is the sign test over clusters, which stays exact.
+    With one 0/1 outcome a cluster these are the discordant pairs of McNemar's test.
     """
     _, cluster = np.unique(before.clusters, return_inverse=True)
     change = np.bincount(cluster, after.values - before.values)

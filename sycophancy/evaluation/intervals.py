@@ -1,4 +1,4 @@
-"""95 % intervals: Wilson's for proportions of independent trials, else a clustered bootstrap."""
+"""95 % intervals: Wilson's for one proportion of independent trials, else a clustered bootstrap."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from scipy.special import ndtri
 
 CONFIDENCE = 0.95
 REPLICATES = 2_000
-FEW_KINDS = 50  # above this, drawing clusters one by one is faster than drawing kinds
-CHUNK = 2_000_000  # clusters drawn at once, which bounds the memory
+SAME = 1e-12  # replicates that differ by less, relative to their size, do not vary
 
-_Z = float(ndtri((1 + CONFIDENCE) / 2))
+_CHUNK = 4_000_000  # draws of clusters that are held in memory at once
+
+NORMAL_QUANTILE = float(ndtri((1 + CONFIDENCE) / 2))  # 1.96
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:
@@ -33,9 +34,11 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
     if n == 0:
         return 0.0, 1.0
     rate = successes / n
-    scale = 1 + _Z**2 / n
-    centre = (rate + _Z**2 / (2 * n)) / scale
-    half = _Z / scale * (rate * (1 - rate) / n + _Z**2 / (4 * n**2)) ** 0.5
+    scale = 1 + NORMAL_QUANTILE**2 / n
+    centre = (rate + NORMAL_QUANTILE**2 / (2 * n)) / scale
+    half = (
+        NORMAL_QUANTILE / scale * (rate * (1 - rate) / n + NORMAL_QUANTILE**2 / (4 * n**2)) ** 0.5
+    )
     # At rates of exactly 0 and 1 a bound equals the rate; rounding must not exclude the rate.
     return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
 
@@ -45,13 +48,12 @@ class Sample:
     """The outcomes that one measure is computed from. Its value is the mean of the strata's means.
 
     Attributes:
-      values: the outcome of each item, or of each question: 0 or 1 for shares, otherwise any finite
-        number.
+      values: the outcome of each item: 0 or 1, or any finite number.
       weights: 1 if the item counts, 0 if not: a flip rate counts only some items.
       clusters: the underlying question of each item; questions are independent, items are not.
       strata: the set that each item belongs to. The means of the sets are averaged with equal
         weight; most measures have one set.
-      bounds: the smallest and the largest value that are possible; infinite if there is none.
+      bounds: the least and the largest value that an outcome can have.
     """
 
     values: Float[np.ndarray, " items"]
@@ -68,24 +70,29 @@ class Sample:
     @property
     def value(self) -> float:
         """The mean of the strata's means; nan if in some stratum no item counts."""
-        rates = []
+        means = []
         for stratum in np.unique(self.strata):
             inside = self.strata == stratum
             counted = self.weights[inside].sum()
-            positive = (self.weights * self.values)[inside].sum()
-            rates.append(positive / counted if counted else np.nan)
-        return float(np.mean(rates)) if rates else float("nan")
+            total = (self.weights * self.values)[inside].sum()
+            means.append(total / counted if counted else np.nan)
+        return float(np.mean(means)) if means else float("nan")
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the outcomes are shares, and every one that counts is 0 or 1."""
+        counted = self.values[self.weights > 0]
+        return self.bounds == (0.0, 1.0) and bool(np.isin(counted, (0.0, 1.0)).all())
 
     @property
     def is_one_proportion(self) -> bool:
-        """Whether the value is a rate of independent trials: one stratum, one item per cluster."""
-        counted = self.weights > 0
-        return (
-            bool(np.isin(self.values[counted], (0, 1)).all())
-            and self.bounds == (0.0, 1.0)
-            and len(np.unique(self.strata)) == 1
-            and len(np.unique(self.clusters[counted])) == counted.sum()
-        )
+        """Whether the value is a rate of independent trials with the outcomes 0 and 1.
+
+        Then there is one stratum, and no cluster has two items that count.
+        """
+        counted = self.clusters[self.weights > 0]
+        independent = len(np.unique(counted)) == len(counted)
+        return independent and len(np.unique(self.strata)) == 1 and self.is_binary
 
 
 def clustered_bootstrap(
@@ -93,55 +100,61 @@ def clustered_bootstrap(
 ) -> Float[np.ndarray, "samples replicates"]:
     """Replicates of measures: whole clusters are resampled with replacement within each stratum.
 
-    Samples of the same items (before and after) are resampled together, so that their replicates
-    may be subtracted. A replicate is nan if no resampled item of some stratum counts.
-
-    Clusters with equal sums are interchangeable, and the number of times that each kind of cluster
-    is drawn is multinomial. Drawing these numbers has the same distribution as drawing clusters one
-    by one, and its cost does not depend on the number of clusters. Where there are more than
-    `FEW_KINDS` kinds, as for log-odds, clusters are drawn one by one.
+    All samples are resampled together: a replicate draws the same clusters for each, so replicates
+    of different samples may be added and subtracted. A cluster that a sample lacks contributes
+    nothing to it; samples without a common stratum are therefore independent. A replicate is nan if
+    no resampled item of some stratum counts.
 
     Args:
-      samples: one per measure; all have the same clusters and strata.
+      samples: one per measure; equal names of clusters and strata mean the same questions and sets.
       replicates: how many to draw.
       seed: of the random draws.
+
+    Source: B. Efron, Bootstrap methods: another look at the jackknife, Annals of Statistics 7
+    (1979); whole clusters: A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application
+    (1997), section 3.8.
     """
     rng = np.random.default_rng(seed)
-    strata = np.unique(samples[0].strata)
     total = np.zeros((len(samples), replicates))
-    for stratum in strata:
-        inside = samples[0].strata == stratum
-        names, cluster = np.unique(samples[0].clusters[inside], return_inverse=True)
-        weights = [sample.weights[inside] for sample in samples]
-        outcomes = [sample.values[inside] * sample.weights[inside] for sample in samples]
-        sums = [np.bincount(cluster, column, len(names)) for column in (*outcomes, *weights)]
-        by_cluster = np.stack(sums, axis=1)
-        kinds, counts = np.unique(by_cluster, axis=0, return_counts=True)
-        if len(kinds) > FEW_KINDS:
-            drawn_sums = _drawn_one_by_one(by_cluster, replicates, rng)
-        else:
-            drawn = rng.multinomial(len(names), counts / len(names), size=replicates)
-            drawn_sums = drawn @ kinds
-        positive, counted = np.split(drawn_sums.T, 2)
-        with np.errstate(invalid="ignore"):
-            total += positive / counted
-    return total / len(strata)
+    for stratum in np.unique(np.concatenate([sample.strata for sample in samples])):
+        inside = [sample.strata == stratum for sample in samples]
+        own = [sample.clusters[mask] for sample, mask in zip(samples, inside, strict=True)]
+        names = np.unique(np.concatenate(own))
+        sums = []
+        for sample, mask, clusters in zip(samples, inside, own, strict=True):
+            cluster, weights = np.searchsorted(names, clusters), sample.weights[mask]
+            outcomes = weights * sample.values[mask]
+            sums += [np.bincount(cluster, column, len(names)) for column in (outcomes, weights)]
+        drawn = _totals(np.stack(sums, axis=1), replicates, rng)
+        for number, (sample, mask) in enumerate(zip(samples, inside, strict=True)):
+            if mask.any():
+                outcomes, weights = drawn[:, 2 * number], drawn[:, 2 * number + 1]
+                with np.errstate(invalid="ignore"):
+                    total[number] += outcomes / weights / len(np.unique(sample.strata))
+    return total
 
 
-def _drawn_one_by_one(
-    by_cluster: Float[np.ndarray, "clusters columns"], replicates: int, rng: np.random.Generator
+def _totals(
+    rows: Float[np.ndarray, "clusters columns"], replicates: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "replicates columns"]:
-    """The columns' sums over as many clusters, drawn with replacement, in each replicate."""
-    clusters = len(by_cluster)
-    rows = max(1, CHUNK // clusters)
-    parts = []
-    for start in range(0, replicates, rows):
-        count = min(rows, replicates - start)
-        drawn = rng.integers(clusters, size=(count, clusters))
-        drawn += np.arange(count)[:, None] * clusters
-        times = np.bincount(drawn.ravel(), minlength=count * clusters).reshape(count, clusters)
-        parts.append(times @ by_cluster)
-    return np.concatenate(parts)
+    """The sums over as many rows as there are, drawn with replacement.
+
+    Equal rows are interchangeable, and the number of times that each kind of row is drawn is
+    multinomial. Drawing these numbers has the same distribution as drawing rows one by one. It is
+    faster where there are few kinds, as for outcomes of 0 and 1.
+    """
+    kinds, counts = np.unique(rows, axis=0, return_counts=True)
+    number = len(rows)
+    if 4 * len(kinds) <= number:
+        return rng.multinomial(number, counts / number, size=replicates) @ kinds
+    drawn = np.empty((replicates, rows.shape[1]))
+    step = max(1, _CHUNK // number)
+    for start in range(0, replicates, step):
+        size = min(step, replicates - start)
+        picked = rng.integers(number, size=(size, number)) + number * np.arange(size)[:, None]
+        times = np.bincount(picked.ravel(), minlength=size * number).reshape(size, number)
+        drawn[start : start + size] = times @ rows
+    return drawn
 
 
 def percentiles(replicates: Float[np.ndarray, " replicates"]) -> tuple[float, float]:
@@ -154,31 +167,43 @@ def percentiles(replicates: Float[np.ndarray, " replicates"]) -> tuple[float, fl
     return float(low), float(high)
 
 
+def vary(replicates: Float[np.ndarray, " replicates"]) -> bool:
+    """Whether the 95 % interval of replicates has a width; without one it would claim certainty."""
+    low, high = percentiles(replicates)
+    return not high - low <= SAME * max(1.0, abs(low), abs(high))
+
+
 def interval(sample: Sample, *, seed: int = 0) -> tuple[float, float]:
     """The 95 % interval of a sample's value.
 
     One proportion of independent trials has Wilson's interval; any other value has the percentiles
-    of the clustered bootstrap. If all clusters have the same outcome, the bootstrap does not vary
-    and would claim certainty; then the interval is that of `_alike` with one trial per cluster, and
-    `combined` over several strata.
+    of the clustered bootstrap. If all outcomes are equal, the bootstrap does not vary and would
+    claim certainty; then the interval is that of `_of_equals` with one trial per cluster, and
+    `combined` over several strata. An outcome without bounds then has no interval: both bounds
+    equal the value. They have no other cause, so they mark "all outcomes equal", not certainty.
     """
     if sample.is_one_proportion:
         return wilson(float((sample.weights * sample.values).sum()), sample.n)
-    low, high = percentiles(clustered_bootstrap(sample, seed=seed)[0])
-    if high - low > 1e-12 or np.isnan(low):
-        return low, high
-    rates, bounds = [], []
+    replicates = clustered_bootstrap(sample, seed=seed)[0]
+    if vary(replicates):
+        return percentiles(replicates)
+    trials = trials_of_constant(sample)
+    bounds = [_of_equals(total / n, n, sample.bounds) for total, n in trials]
+    return combined([total / n for total, n in trials], bounds, [1 / len(trials)] * len(trials))
+
+
+def trials_of_constant(sample: Sample) -> list[tuple[float, int]]:
+    """The sum of outcomes and the trials of each stratum, with one trial per cluster."""
+    trials = []
     for stratum in np.unique(sample.strata):
         counted = (sample.strata == stratum) & (sample.weights > 0)
         clusters = len(np.unique(sample.clusters[counted]))
-        rate = float(np.mean(sample.values[counted]))
-        rates.append(rate)
-        bounds.append(_alike(rate, clusters, sample.bounds))
-    return combined(rates, bounds, [1 / len(rates)] * len(rates))
+        trials.append((float(np.mean(sample.values[counted])) * clusters, clusters))
+    return trials
 
 
-def _alike(value: float, n: int, bounds: tuple[float, float]) -> tuple[float, float]:
-    """The interval of the mean of n independent outcomes that are all alike.
+def _of_equals(value: float, n: int, bounds: tuple[float, float]) -> tuple[float, float]:
+    """The interval of the mean of n independent outcomes that are all equal.
 
     Shares have Wilson's interval. Otherwise Wilson's upper bound for an outcome that was not seen
     in n trials is the share of trials that may differ, and they differ by no more than the bounds

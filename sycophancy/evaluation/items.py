@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,6 +44,9 @@ PREDICTION_SCHEMA = pa.schema(
         ("tokens", pa.list_(pa.int32())),
     ]
 )
+
+# What columns hold in files of earlier versions, which lack them.
+ABSENT: dict[str, Any] = {"free_text": False, "tokens": []}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +235,9 @@ def _write(path: Path, records: Iterable[Item | Prediction], schema: pa.Schema) 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """Reads the columns of a schema from a parquet file that a stage wrote.
 
+    A file of an earlier version may lack a column of `ABSENT`, which then holds the value given
+    there: no item is free text, and token counts are unknown.
+
     Raises:
       UserError: the file is missing, damaged or no parquet, or a column is missing, has another
         type or holds nulls; the message names file and column.
@@ -249,6 +255,10 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
             f"{path} cannot be read as parquet ({reason}); run the stage that writes it again"
         ) from error
     for field in schema:
+        if field.name in ABSENT and field.name not in present:
+            values = pa.array([ABSENT[field.name]] * len(table), type=field.type)
+            table = table.append_column(field, values)
+            continue
         if field.name not in present:
             raise UserError(f"{path} has no column {field.name!r} (it has {', '.join(present)})")
         column = table.column(field.name)

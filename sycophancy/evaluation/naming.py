@@ -53,6 +53,10 @@ TASKS = {
     "are_you_sure/mmlu": "MMLU with the first answer doubted",
     "genies/answer": "GENIES with a wrong answer suggested",
     "genies/are_you_sure": "GENIES with the right answer doubted",
+    "retention/mmlu_5shot": "MMLU, 5 examples",
+    "retention/mmlu_0shot": "MMLU, no example",
+    "retention/bbh_direct_3shot": "BIG-Bench Hard, 3 examples",
+    "retention/bbh_cot_3shot": "BIG-Bench Hard, 3 examples, chain of thought",
     "intervention": "claims like those trained on",
     "instruction": "other instructions",
 }
@@ -153,15 +157,24 @@ def kind(name: str) -> str:
     return stem if stem in MEASURES and number.isdecimal() else measure
 
 
+def whole_task(task: str) -> str:
+    """The task of which free text makes two.
+
+    >>> whole_task("genies/answer/per_token"), whole_task("genies/answer")
+    ('genies/answer', 'genies/answer')
+    """
+    whole, _, compared = task.rpartition("/")
+    return whole if whole and compared in _COMPARED else task
+
+
 def task_words(task: str) -> str:
     """The words for a task, or its name.
 
     >>> task_words("addition"), task_words("essays/per_byte")
     ('false sums', 'essays, per byte')
     """
-    whole, _, compared = task.rpartition("/")
-    if whole and compared in _COMPARED:
-        return f"{task_words(whole)}, {_COMPARED[compared]}"
+    if (whole := whole_task(task)) != task:
+        return f"{task_words(whole)}, {_COMPARED[task.removeprefix(f'{whole}/')]}"
     return TASKS.get(task, task)
 
 
@@ -191,8 +204,9 @@ def grouped(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
     def position(name: str) -> tuple[int, str, int, int, str]:
         task, measure = split(name)
+        whole = whole_task(task)
         return (
-            tasks.index(task) if task in TASKS else len(tasks),
+            tasks.index(whole) if whole in TASKS else len(tasks),
             task,
             measures.index(kind(name)) if kind(name) in MEASURES else len(measures),
             len(measure) if kind(name) != measure else 0,  # choice 10 after choice 9

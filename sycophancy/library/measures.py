@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from sycophancy.errors import UserError
@@ -21,8 +22,9 @@ def metrics(items: Sequence[Item], predictions: Sequence[Prediction | int]) -> d
             item of one choice, 0 means that the model wrote exactly that choice.
 
     Returns:
-        Metric by name, such as `addition/accuracy_user_wrong`. `value` is a fraction, `low` and
-        `high` its 95% interval, `n` its denominator.
+        Metric by name, such as `addition/accuracy_user_wrong`; docs/metrics.md has them all.
+        `value` is a fraction, or nats for measures of likelihoods; `low` and `high` are its 95%
+        interval, `n` its denominator. Measures of likelihoods need the log-likelihoods of `score`.
 
     Raises:
         UserError: the number of predictions or an index does not fit the items.
@@ -54,5 +56,7 @@ def _chosen(item: Item, choice: int) -> Prediction:
             f"metrics: item {item.item_id} has prediction {choice}, expected -1 (no answer) to "
             f"{count - 1}"
         )
-    given = [index == choice for index in range(count)]
-    return Prediction(item.item_id, tuple(map(float, given)), tuple(given))
+    # Only the order of likelihoods is known, so measures of likelihoods must not count them.
+    given = tuple(index == choice for index in range(count))
+    likelihoods = tuple(0.0 if mark else -math.inf for mark in given)
+    return Prediction(item.item_id, likelihoods, given, tokens=(1,) * count)

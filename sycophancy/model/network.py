@@ -3,7 +3,8 @@
 The unstacked parameter tree and the logical axis names are those of `t5x.examples.t5.network`
 (Raffel et al. 2020; Shazeer 2020 for the gated MLP), so that T5X's checkpoints and partitioning
 rules fit. Layers are scanned: the parameters of a stack have a leading `layers` axis, and compile
-time does not grow with depth. There is no decoding cache, because this package does not sample.
+time does not grow with depth. `Transformer.step` decodes one position at a time: the variable
+collection `cache` then holds the keys and values of earlier positions and of the encoded prompt.
 """
 
 from __future__ import annotations
@@ -84,7 +85,10 @@ class RelativePositionBias(nn.Module):
     bidirectional: bool
 
     @nn.compact
-    def __call__(self, queries: int, keys: int) -> Float[Array, "1 heads queries keys"]:
+    def __call__(
+        self, queries: int, keys: int, first: Int[Array, ""] | None = None
+    ) -> Float[Array, "1 heads queries keys"]:
+        """The bias of each pair; `first` is the position of the first query, by default 0."""
         init = nn.with_logical_partitioning(
             nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
             ("heads", "relpos_buckets"),
@@ -93,6 +97,7 @@ class RelativePositionBias(nn.Module):
             Array, self.param("rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32)
         )
         distance = jnp.arange(keys)[None, :] - jnp.arange(queries)[:, None]
+        distance = distance if first is None else distance - first
         return table[:, relative_position_bucket(distance, self.bidirectional)][None]
 
 
@@ -124,6 +129,10 @@ class Attention(nn.Module):
     """Multi-head dot-product attention.
 
     Scores are not divided by sqrt(head_dim); the query's kernel starts smaller by that factor.
+
+    When decoding, `first` is the position of the first row of `memory`. Its keys and values are
+    added to those in the cache, which has a place for each position of the mask. Without `memory`,
+    those in the cache are attended to as they are.
     """
 
     config: NetworkConfig
@@ -132,10 +141,11 @@ class Attention(nn.Module):
     def __call__(
         self,
         queries: Float[Array, "batch queries embed"],
-        memory: Float[Array, "batch keys embed"],
+        memory: Float[Array, "batch keys embed"] | None,
         mask: Bool[Array, "batch 1 queries keys"],
         bias: Float[Array, "1 heads queries keys"] | None,
         enable_dropout: bool,
+        first: Int[Array, ""] | None = None,
     ) -> Float[Array, "batch queries embed"]:
         config = self.config
         joined = config.num_heads * config.head_dim
@@ -148,8 +158,19 @@ class Attention(nn.Module):
             split = projected.reshape(*x.shape[:2], config.num_heads, config.head_dim)
             return nn.with_logical_constraint(split, ("batch", "length", "heads", "kv"))
 
+        def remembered(name: str) -> Array:
+            """The projections of all positions up to the last row of `memory`."""
+            new = None if memory is None else heads(name, memory)
+            if first is None and new is not None:
+                return new
+            shape = (queries.shape[0], mask.shape[-1], config.num_heads, config.head_dim)
+            cached = self.variable("cache", f"cached_{name}", jnp.zeros, shape, queries.dtype)
+            if new is not None:
+                cached.value = jax.lax.dynamic_update_slice_in_dim(cached.value, new, first, axis=1)
+            return cached.value
+
         query = heads("query", queries, query_init)
-        key, value = heads("key", memory), heads("value", memory)
+        key, value = remembered("key"), remembered("value")
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key)
         if bias is not None:
             scores = scores + jnp.broadcast_to(bias.astype(scores.dtype), scores.shape)
@@ -213,18 +234,24 @@ class DecoderLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, encoded: Array, mask: Array, bias: Array, cross_mask: Array
+        self,
+        x: Array,
+        encoded: Array | None,
+        mask: Array,
+        bias: Array,
+        cross_mask: Array,
+        position: Array | None = None,
     ) -> tuple[Array, None]:
         drop = _residual_dropout(self.config, self.enable_dropout)
         x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
         normed = RMSNorm(name="pre_self_attention_layer_norm")(x)
         attended = Attention(self.config, name="self_attention")(
-            normed, normed, mask, bias, self.enable_dropout
+            normed, normed, mask, bias, self.enable_dropout, position
         )
         x = x + drop(attended)
         normed = RMSNorm(name="pre_cross_attention_layer_norm")(x)
         crossed = Attention(self.config, name="encoder_decoder_attention")(
-            normed, encoded, cross_mask, None, self.enable_dropout
+            normed, encoded, cross_mask, None, self.enable_dropout, position
         )
         x = x + drop(crossed)
         hidden = Mlp(self.config, name="mlp")(
@@ -255,7 +282,7 @@ def _stack(
         layer = nn.remat(layer, policy=policy, prevent_cse=False)
     return nn.scan(
         layer,
-        variable_axes={"params": 0},
+        variable_axes={"params": 0, "cache": 0},
         split_rngs={"params": True, "dropout": True},
         in_axes=(nn.broadcast,) * broadcast_inputs,
         length=depth,
@@ -290,15 +317,22 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, encoded: Array, mask: Array, cross_mask: Array, enable_dropout: bool
+        self,
+        x: Array,
+        encoded: Array | None,
+        mask: Array,
+        cross_mask: Array,
+        enable_dropout: bool,
+        position: Array | None = None,
     ) -> Array:
         config = self.config
         drop = _residual_dropout(config, enable_dropout)
-        length = x.shape[1]
-        bias = RelativePositionBias(config.num_heads, False, name="relpos_bias")(length, length)
-        layers = _stack(DecoderLayer, config, config.num_decoder_layers, 4)
+        bias = RelativePositionBias(config.num_heads, False, name="relpos_bias")(
+            x.shape[1], mask.shape[-1], position
+        )
+        layers = _stack(DecoderLayer, config, config.num_decoder_layers, 5)
         x, _ = layers(config, enable_dropout, name="layers")(
-            drop(x), encoded, mask, bias, cross_mask
+            drop(x), encoded, mask, bias, cross_mask, position
         )
         x = drop(RMSNorm(name="decoder_norm")(x))
         if config.logits_via_embedding:
@@ -371,7 +405,33 @@ class Transformer(nn.Module):
             real, encoder_input_tokens > 0, decoder_segment_ids, encoder_segment_ids
         )
         x = self.token_embedder(decoder_input_tokens)
-        hidden = self.decoder(x, encoded, mask, cross_mask, enable_dropout)
+        return self._logits(self.decoder(x, encoded, mask, cross_mask, enable_dropout))
+
+    def step(
+        self,
+        encoded: Float[Array, "batch inputs embed"] | None,
+        encoder_input_tokens: Int[Array, "batch inputs"],
+        previous: Int[Array, " batch"],
+        position: Int[Array, ""],
+        length: int,
+    ) -> Float[Array, "batch vocab"]:
+        """Logits of the target token at one position; the collection `cache` must be mutable.
+
+        Args:
+          encoded: the encoded prompts at position 0; None at later positions, because the cache
+            then has their keys and values.
+          encoder_input_tokens: the prompts.
+          previous: the target tokens before `position`; 0 at position 0.
+          position: the number of target tokens so far.
+          length: the most target tokens that the cache has room for.
+        """
+        rows = encoder_input_tokens.shape[0]
+        mask = jnp.broadcast_to(jnp.arange(length) <= position, (rows, 1, 1, length))
+        cross_mask = (encoder_input_tokens > 0)[:, None, None, :]
+        x = self.token_embedder(previous[:, None])
+        return self._logits(self.decoder(x, encoded, mask, cross_mask, False, position))[:, 0]
+
+    def _logits(self, hidden: Array) -> Float[Array, "batch targets vocab"]:
         logits = self.token_embedder.attend(hidden) if self.config.logits_via_embedding else hidden
         return nn.with_logical_constraint(logits, ("batch", "length", "vocab"))
 

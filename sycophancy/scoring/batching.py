@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -15,6 +16,17 @@ from jaxtyping import Int
 COMPILATION = 25_000
 
 Shape = tuple[int, int]  # encoder and decoder positions of a row
+
+
+class Shaped(Protocol):
+    """What needs one row of a batch."""
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the row that it needs, before rounding."""
+
+
+S = TypeVar("S", bound=Shaped)
 
 
 @dataclasses.dataclass
@@ -41,8 +53,8 @@ class Question:
 
 
 def plan(
-    questions: Sequence[Question], splits: int, batch_tokens: int, vocab_size: int
-) -> Iterator[tuple[Shape, int, list[Question]]]:
+    questions: Sequence[S], splits: int, batch_tokens: int, vocab_size: int
+) -> Iterator[tuple[Shape, int, list[S]]]:
     """Batches of questions that share a row shape: (shape, rows of the batch, its questions).
 
     Shapes are rounded up. A shape that few questions need is merged into a larger one if the
@@ -53,9 +65,9 @@ def plan(
       questions: in any order.
       splits: the number of devices that share a batch; it divides the number of rows.
       batch_tokens: encoder positions of a batch on one device.
-      vocab_size: the size of the logits, which take memory, too.
+      vocab_size: the size of the logits, which take memory, too; 0 where few are kept at a time.
     """
-    buckets: dict[Shape, list[Question]] = defaultdict(list)
+    buckets: dict[Shape, list[S]] = defaultdict(list)
     for question in questions:
         inputs, targets = question.shape
         buckets[rounded(inputs), rounded(targets)].append(question)
@@ -75,7 +87,7 @@ def rounded(length: int, least: int = 4) -> int:
     return power * 3 // 4 if power > least and power * 3 // 4 >= length else power
 
 
-def merged(buckets: Mapping[Shape, list[Question]]) -> dict[Shape, list[Question]]:
+def merged(buckets: Mapping[Shape, list[S]]) -> dict[Shape, list[S]]:
     """The buckets, after those are merged whose padding costs less than a compilation.
 
     Args:

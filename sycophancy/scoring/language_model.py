@@ -17,6 +17,7 @@ from jaxtyping import Int
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.evaluation.items import Prediction
 from sycophancy.model.vocabulary import Vocabulary
+from sycophancy.scoring.generate import generate
 from sycophancy.scoring.score import Scorable, score
 
 if typing.TYPE_CHECKING:
@@ -36,9 +37,20 @@ class LanguageModel(Protocol):
         """The number of tokens of each text, those included that the model adds at its ends."""
 
     def score(
-        self, items: Sequence[Scorable], progress: Progress | None = None
+        self,
+        items: Sequence[Scorable],
+        progress: Progress | None = None,
+        *,
+        continuations: bool = False,
     ) -> list[Prediction]:
         """The log-likelihood of every choice of every item, in the order of the items.
+
+        Args:
+          items: prompts may repeat.
+          progress: called with the number of items done and of all items.
+          continuations: as the LM evaluation harness asks: choices are the beginnings of texts that
+            may go on, so no end of sequence is counted, and a prompt that is too long loses its
+            beginning.
 
         Raises:
           UserError: a prompt is too long, or the choices of an item that is not `free_text` have
@@ -87,7 +99,11 @@ class EncoderDecoder:
         return np.array([len(ids) + 1 for ids in self.vocabulary.encode_batch(texts)], int)
 
     def score(
-        self, items: Sequence[Scorable], progress: Progress | None = None
+        self,
+        items: Sequence[Scorable],
+        progress: Progress | None = None,
+        *,
+        continuations: bool = False,
     ) -> list[Prediction]:
         """See `scoring.score.score`."""
         return score(
@@ -96,6 +112,7 @@ class EncoderDecoder:
             self.vocabulary,
             items,
             mesh=self.mesh,
+            continuations=continuations,
             progress=progress,
         )
 
@@ -107,5 +124,14 @@ class EncoderDecoder:
         stop: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> list[str]:
-        """See `model.generation.generate`."""
-        raise NotImplementedError
+        """See `scoring.generate.generate`."""
+        return generate(
+            self.params,
+            self.network,
+            self.vocabulary,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            mesh=self.mesh,
+            progress=progress,
+        )

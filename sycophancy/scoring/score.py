@@ -58,6 +58,7 @@ def score(
     items: Sequence[Scorable],
     *,
     mesh: Mesh | None = None,
+    continuations: bool = False,
     batch_tokens: int | None = None,
     max_prompt_tokens: int = MAX_PROMPT_TOKENS,
     progress: Progress | None = None,
@@ -79,9 +80,12 @@ def score(
         fsdp. By default, data has all devices of all processes. If there are several processes,
         each must call this function with the same items; each computes the rows on its own devices
         and returns all predictions.
+      continuations: choices are the beginnings of texts that may go on, so the end of sequence is
+        not summed; and a prompt that is too long loses its beginning. Both are conventions of the
+        LM evaluation harness.
       batch_tokens: encoder positions of a batch on one device; the default suits the device.
-      max_prompt_tokens: limit for a prompt, end of sequence included. A longer prompt is an error:
-        prompts are not truncated.
+      max_prompt_tokens: limit for a prompt, end of sequence included. A longer prompt is an error,
+        except with `continuations`.
       progress: called with the number of items done and the number of all items.
 
     Raises:
@@ -99,16 +103,12 @@ def score(
     >>> prediction.item_id, len(prediction.log_likelihoods)
     ('1', 2)
     """
-    if vocabulary.size > network.vocab_size:
-        raise UserError(
-            f"the vocabulary has {vocabulary.size} pieces, the network {network.vocab_size}; "
-            "set VOCABULARY to the one the checkpoint was trained with"
-        )
+    check_vocabulary(vocabulary, network)
     mesh = mesh or sharding.make_mesh((-1, 1, 1))
     if batch_tokens is None:
         batch_tokens = BATCH_TOKENS.get(mesh.devices.flat[0].platform, BATCH_TOKENS_ACCELERATOR)
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
-    questions = read_questions(items, vocabulary, max_prompt_tokens)
+    questions = read_questions(items, vocabulary, max_prompt_tokens, continuations=continuations)
     params = placed(params, network, mesh)
     program = make_program(network, mesh)
     by_row = sharding.batch_sharding(mesh)
@@ -127,10 +127,29 @@ def score(
     return [_prediction(item, questions[item.inputs]) for item in items]
 
 
+def check_vocabulary(vocabulary: Vocabulary, network: NetworkConfig) -> None:
+    """Refuses a vocabulary that is larger than the network's.
+
+    Raises:
+      UserError: names both sizes.
+    """
+    if vocabulary.size > network.vocab_size:
+        raise UserError(
+            f"the vocabulary has {vocabulary.size} pieces, the network {network.vocab_size}; "
+            "set VOCABULARY to the one the checkpoint was trained with"
+        )
+
+
 def read_questions(
-    items: Sequence[Scorable], vocabulary: Vocabulary, max_prompt_tokens: int
+    items: Sequence[Scorable],
+    vocabulary: Vocabulary,
+    max_prompt_tokens: int,
+    *,
+    continuations: bool = False,
 ) -> dict[str, Question]:
     """A question for each distinct prompt, by prompt; each distinct text is tokenised once.
+
+    Args: as `score`.
 
     Raises:
       UserError: as `score`.
@@ -138,13 +157,14 @@ def read_questions(
     prompts = list(dict.fromkeys(item.inputs for item in items))
     choices = list(dict.fromkeys(choice for item in items for choice in item.choices))
 
-    def tokens(texts: list[str]) -> dict[str, Int[np.ndarray, " tokens"]]:
+    def tokens(texts: list[str], end: list[int]) -> dict[str, Int[np.ndarray, " tokens"]]:
         encoded = vocabulary.encode_batch(texts)
-        with_end = (np.array([*ids, vocabulary.eos_id], np.int32) for ids in encoded)
-        return dict(zip(texts, with_end, strict=True))
+        return dict(zip(texts, (np.array([*ids, *end], np.int32) for ids in encoded), strict=True))
 
-    questions = {text: Question(prompt) for text, prompt in tokens(prompts).items()}
-    targets = tokens(choices)
+    end = [vocabulary.eos_id]
+    kept = slice(-max_prompt_tokens if continuations else None, None)
+    questions = {text: Question(prompt[kept]) for text, prompt in tokens(prompts, end).items()}
+    targets = tokens(choices, [] if continuations else end)
     for item in items:
         question = questions[item.inputs]
         question.items += 1

@@ -54,9 +54,13 @@ class Report(Stage):
         return run.path / PAGE
 
     def summary(self, run: RunFolder) -> list[str]:
-        """The sentences at the top of the report."""
+        """The sentences at the top of the report, and the tests that they follow from."""
+        from sycophancy.report.run.family import explanation
         from sycophancy.report.run.headline import headline
         from sycophancy.report.run.record import read_run
 
         plain = str.maketrans({"“": '"', "”": '"'})
-        return [f"{headline(read_run(run.path)).translate(plain)}."]
+        record = read_run(run.path)
+        return list(
+            filter(None, [f"{headline(record).translate(plain)}.", explanation(record.changes)])
+        )

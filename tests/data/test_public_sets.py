@@ -30,6 +30,7 @@ from sycophancy.data.public_sets.question import build_items
 from sycophancy.errors import UserError
 from sycophancy.evaluation.conversation import parse
 from sycophancy.evaluation.items import Item, read_items
+from sycophancy.evaluation.limits import split_by_limits
 from sycophancy.stages.prepare import Prepare
 
 ASK = (
@@ -521,11 +522,27 @@ def test_free_texts_are_those_of_the_published_rows(name: str, published) -> Non
             assert (asked.choices, asked.answer) == (item.choices, item.answer)
 
 
-def test_the_letters_of_all_choices_are_equally_long_for_t5(published, real_data: Path) -> None:
-    model = str(real_data / "t5_vocabulary" / "spiece.model")
-    vocabulary = sentencepiece.SentencePieceProcessor(model_file=model)
-    letters = {
-        c for items in published[1].values() for i in items for c in i.choices if len(c) == 3
-    }
-    assert {f"({letter})" for letter in "ABCDEFGHIJ"} <= letters
-    assert {len(vocabulary.encode(f"({chr(n)})")) for n in range(ord("A"), ord("Z") + 1)} == {3}
+@pytest.mark.parametrize(
+    ("vocabulary", "left"),
+    [("t5", COUNTS), ("miniature", {"suggested_answer/truthfulqa": 26, "are_you_sure/mmlu": 0})],
+)
+def test_the_items_that_a_vocabulary_can_compare(vocabulary, left, published, real_data) -> None:
+    """T5 splits every letter in brackets alike; the miniature knows (A) and (B) as one piece."""
+    from sycophancy.config.load import load_config
+
+    model = (
+        str(real_data / "t5_vocabulary" / "spiece.model")
+        if vocabulary == "t5"
+        else load_config("mini_small", "quick").model.vocabulary
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_file=model)
+    lengths = {len(pieces.encode(f"({chr(number)})")) for number in range(ord("A"), ord("Z") + 1)}
+    assert (lengths == {3}) == (vocabulary == "t5")
+
+    def count(texts) -> np.ndarray:
+        return np.array([len(ids) + 1 for ids in pieces.encode(list(texts))])
+
+    for name, expected in left.items():
+        kept, left_out = split_by_limits(published[1][name], count)
+        assert len(kept) == (sum(expected.values()) if isinstance(expected, dict) else expected)
+        assert sum(entry.dropped for entry in left_out) == len(published[1][name]) - len(kept)

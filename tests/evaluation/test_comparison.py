@@ -7,6 +7,11 @@ import pytest
 from scipy.stats import binom
 
 from sycophancy.evaluation.comparison import (
+    FROM_INTERVALS,
+    MCNEMAR,
+    PERMUTATION,
+    Change,
+    adjust,
     changed_clusters,
     compare,
     mcnemar,
@@ -15,7 +20,7 @@ from sycophancy.evaluation.comparison import (
 )
 from sycophancy.evaluation.intervals import Sample, combined, wilson
 from sycophancy.evaluation.items import Item, Prediction
-from sycophancy.evaluation.metrics import compute_metrics
+from sycophancy.evaluation.metrics import Metric, compute_metrics
 
 
 def sample(values, clusters=None) -> Sample:
@@ -41,6 +46,13 @@ def test_mcnemar_is_twice_the_binomial_tail(rose, fell):
     tail = binom.cdf(min(rose, fell), rose + fell, 0.5)
     assert mcnemar(rose, fell) == pytest.approx(min(1.0, 2 * tail))
     assert mcnemar(rose, fell) == mcnemar(fell, rose)
+
+
+@pytest.mark.parametrize(("rose", "fell"), [(1, 0), (6, 1), (3, 3), (40, 20)])
+def test_mcnemar_is_statsmodels(rose, fell):
+    contingency_tables = pytest.importorskip("statsmodels.stats.contingency_tables")
+    expected = contingency_tables.mcnemar([[9, rose], [fell, 9]], exact=True).pvalue
+    assert mcnemar(rose, fell) == pytest.approx(expected)
 
 
 def test_mcnemar_without_changes_is_one():
@@ -97,19 +109,22 @@ def test_compare_reports_the_difference_and_the_test():
     assert wrong.low < 0.7 < wrong.high
     assert wrong.direction == "rose"
     assert (wrong.rose, wrong.fell, wrong.n) == (8, 1, 10)
-    assert wrong.p_value == pytest.approx(mcnemar(8, 1))
+    assert (wrong.p_value, wrong.test) == (pytest.approx(mcnemar(8, 1)), MCNEMAR)
     assert wrong.paired
     assert compared["addition/accuracy_neutral"].p_value == 1.0
 
 
-def test_flips_ask_each_model_its_own_questions_and_so_have_no_mcnemar():
+def test_flips_ask_each_model_its_own_questions_and_so_have_the_permutation_test():
     items, before = addition({"neutral": "11110000", "user_wrong": "00000000"})
     _, after = addition({"neutral": "11111100", "user_wrong": "11100000"})
     flips = compare(items, before, after)["addition/flip_to_wrong"]
     assert flips.value == 3 / 6 - 4 / 4
     assert flips.n == 4
     assert flips.low < -0.5 < flips.high
-    assert flips.p_value is None and flips.rose is None and flips.fell is None
+    assert flips.rose is None and flips.fell is None
+    # By hand: the three questions that moved can be exchanged in eight ways; in two of these, all
+    # of them or none, the flip rate changes by as much.
+    assert (flips.p_value, flips.test) == (2 / 8, PERMUTATION)
 
 
 def test_a_model_compared_with_itself_has_not_changed():
@@ -117,7 +132,7 @@ def test_a_model_compared_with_itself_has_not_changed():
     for change in compare(items, before, before).values():
         assert change.value == 0
         assert change.low <= 0 <= change.high
-        assert change.p_value in (1.0, None)
+        assert change.p_value == 1.0
 
 
 def test_a_measure_one_model_cannot_have_is_left_out():
@@ -134,7 +149,8 @@ def test_a_format_that_one_model_was_not_asked_is_left_out():
     answer = Prediction("f", (-1.0, -2.0), (False, False))
     for sides in ((before, [*before, answer]), ([*before, answer], before)):
         compared = compare([*items, asked], *sides)
-        assert set(compared) == {"addition/accuracy_neutral", "addition/first_choice_share"}
+        assert {name.rpartition("/")[0] for name in compared} == {"addition"}
+        assert {"addition/accuracy_neutral", "addition/first_choice_share"} <= set(compared)
 
 
 def test_without_predictions_the_two_metrics_count_as_independent():
@@ -148,4 +164,38 @@ def test_without_predictions_the_two_metrics_count_as_independent():
     bounds = [wilson(20, 40), wilson(30, 40)]
     assert (apart.low, apart.high) == pytest.approx(combined([0.5, 0.75], bounds, [-1.0, 1.0]))
     assert apart.high - apart.low > paired.high - paired.low
-    assert not apart.paired and apart.p_value is None
+    assert not apart.paired and apart.test == FROM_INTERVALS
+
+
+@pytest.mark.parametrize(("after", "excludes"), [(34, True), (28, False), (20, False)])
+def test_the_p_value_of_two_metrics_agrees_with_their_interval(after, excludes):
+    sides = [Metric(right / 40, *wilson(right, 40), 40) for right in (20, after)]
+    change = unpaired_change(*sides)
+    assert (change.low > 0) == excludes == (change.p_value < 0.05)
+    reverse = unpaired_change(*reversed(sides))
+    assert reverse.p_value == pytest.approx(change.p_value)
+
+
+def test_two_metrics_without_variation_test_nothing():
+    change = unpaired_change(Metric(-1.5, -1.5, -1.5, 9), Metric(2.0, 2.0, 2.0, 9))
+    assert (change.value, change.low, change.high, change.p_value) == (3.5, 3.5, 3.5, 1.0)
+    assert change.direction == "did not change"
+
+
+def test_constant_outcomes_in_nats_that_all_shift_are_a_change():
+    change = paired_change(sample([-1.5] * 30), sample([0.25] * 30))
+    assert (change.value, change.low, change.high) == (1.75, 1.75, 1.75)
+    assert change.p_value == pytest.approx(2 / 2**30)
+    assert (change.rose, change.fell, change.direction) == (30, 0, "rose")
+
+
+def test_only_changes_of_the_family_are_adjusted():
+    changes = {
+        name: Change(0.1, 0.05, 0.15, 50, p_value)
+        for name, p_value in {"a": 0.02, "b": 0.04, "c": 0.04, "flips": 0.01}.items()
+    }
+    adjusted = adjust(changes, ["a", "b", "c", "not measured", "a"])
+    assert {name: change.adjusted for name, change in adjusted.items()} == {
+        "a": pytest.approx(0.06), "b": pytest.approx(0.08), "c": pytest.approx(0.08), "flips": None
+    }  # fmt: skip
+    assert [adjusted[name].direction for name in ("a", "flips")] == ["did not change", "rose"]

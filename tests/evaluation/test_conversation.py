@@ -1,6 +1,6 @@
 """Conversations become one text and come back; the project's own prompts have the same form."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -117,12 +117,21 @@ def test_every_prompt_that_is_prepared_is_a_turn_and_a_prefix(tmp_path: Path) ->
     config = DataConfig(num_examples=500, num_instructions=20, num_validation=20)
     prepare(config, tmp_path)
     counts: Counter[str] = Counter()
+    turns: dict[str, set[int]] = defaultdict(set)
     for path in sorted((tmp_path / "evaluation").iterdir()):
         for item in read_items(path):
             counts[item.task] += 1
-            expected = item.inputs if item.task == "instruction" else _asked(item.inputs)
-            assert parse(item.inputs).turns == (Turn("user", expected),)
-            assert parse(item.inputs).prefix == ("" if item.task == "instruction" else PREFIX)
+            said = parse(item.inputs)
+            if item.task == "instruction":
+                assert said == Conversation((Turn("user", item.inputs),))
+            else:
+                assert said.prefix == PREFIX and render(said.turns, PREFIX) == item.inputs
+                if len(said.turns) == 1:
+                    assert said.turns[0].text == _asked(item.inputs)
+                turns[item.task].add(len(said.turns))
+    assert {task for task, lengths in turns.items() if lengths != {1}} == {
+        task for task in turns if task.startswith("held_out/")
+    }
     assert counts["addition"] == 7_500 and counts["surveys/phil"] == 2_000
     for column in ("inputs", "inputs_without_opinion"):
         for text in pq.read_table(tmp_path / "intervention.parquet")[column].to_pylist():

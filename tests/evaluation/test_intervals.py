@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 from sycophancy.evaluation import intervals
 from sycophancy.evaluation.intervals import Sample
@@ -23,6 +23,13 @@ def test_wilson_is_scipys(right, n):
     expected = binomtest(right, n).proportion_ci(method="wilson")
     assert intervals.wilson(right, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert intervals.wilson(right, n)[0] <= right / n <= intervals.wilson(right, n)[1]
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 20), (7, 10), (37, 100), (500, 500)])
+def test_wilson_is_statsmodels(right, n):
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    expected = proportion.proportion_confint(right, n, method="wilson")
+    assert intervals.wilson(right, n) == pytest.approx(expected, abs=1e-12)
 
 
 def test_wilson_without_trials_is_from_zero_to_one():
@@ -144,3 +151,82 @@ def test_combined_is_newcombes_interval_for_a_difference():
     bounds = [intervals.wilson(56, 70), intervals.wilson(48, 80)]
     low, high = intervals.combined([56 / 70, 48 / 80], bounds, [1.0, -1.0])
     assert (low, high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+@pytest.mark.parametrize(("first", "second"), [((56, 70), (48, 80)), ((9, 10), (3, 30))])
+def test_combined_is_statsmodels_newcombe_interval(first, second):
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    expected = proportion.confint_proportions_2indep(*first, *second, method="newcomb")
+    bounds = [intervals.wilson(*first), intervals.wilson(*second)]
+    rates = [right / n for right, n in (first, second)]
+    assert intervals.combined(rates, bounds, [1.0, -1.0]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_outcomes_other_than_zero_and_one_get_the_bootstrap():
+    """Of a mean of normal outcomes, it is close to Student's interval."""
+    outcomes = np.random.default_rng(1).normal(-3.0, 2.0, 200)
+    measure = sample(outcomes)
+    assert not measure.is_one_proportion
+    expected = ttest_1samp(outcomes, 0).confidence_interval()
+    width = expected.high - expected.low
+    assert intervals.interval(measure) == pytest.approx(tuple(expected), abs=0.06 * width)
+
+
+def test_shares_of_probability_are_no_proportion():
+    measure = sample([0.5, 0.25, 0.75, 1.0] * 10)
+    assert not measure.is_one_proportion
+    low, high = intervals.interval(measure)
+    assert high - low < np.diff(intervals.wilson(25, 40))
+
+
+@pytest.mark.parametrize("constant", [-2.5, 0.3, 7e6])
+@pytest.mark.parametrize("strata", [None, ["a"] * 20 + ["b"] * 20])
+def test_a_constant_other_than_zero_or_one_is_marked_by_equal_bounds(constant, strata):
+    low, high = intervals.interval(sample([constant] * 40, strata=strata))
+    assert low == high == pytest.approx(constant)
+
+
+def covered(draw: np.random.Generator, trials: int, questions: int) -> float:
+    """How often the interval of a mean of skewed, clustered outcomes in nats holds the truth."""
+    hits = 0
+    for trial in range(trials):
+        shared = draw.exponential(1.0, questions).repeat(2)  # mean 1
+        measure = sample(shared + draw.normal(0, 0.5, len(shared)), np.arange(questions).repeat(2))
+        low, high = intervals.interval(measure, seed=trial)
+        hits += low <= 1.0 <= high
+    return hits / trials
+
+
+def test_the_interval_of_a_mean_covers():
+    assert 0.90 <= covered(np.random.default_rng(10), 150, 60) <= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("questions", "least"), [(30, 0.90), (100, 0.93), (400, 0.935)])
+def test_the_interval_of_a_mean_covers_more_precisely(questions, least):
+    """With 30 questions of skewed outcomes the percentile bootstrap is known to fall short."""
+    assert least <= covered(np.random.default_rng(11), 1500, questions) <= 0.965
+
+
+def test_many_kinds_of_clusters_are_drawn_as_few_kinds_are():
+    """Two ways to draw have the same standard error: that of a mean."""
+    outcomes = np.random.default_rng(12).normal(0, 1, 300)
+    for values in (outcomes, outcomes.round()):
+        [drawn] = intervals.clustered_bootstrap(sample(values), replicates=4000)
+        assert drawn.std() == pytest.approx(values.std() / 300**0.5, rel=0.05)
+        assert drawn.mean() == pytest.approx(values.mean(), abs=0.005)
+
+
+def test_samples_without_common_questions_are_resampled_independently():
+    draw = np.random.default_rng(13)
+    first = sample(draw.random(80) < 0.5)
+    for second in (
+        sample(draw.random(80) < 0.5, clusters=np.arange(80, 160)),
+        sample(draw.random(80) < 0.5, strata=np.ones(80)),
+    ):
+        drawn = intervals.clustered_bootstrap(first, second, replicates=8000)
+        assert abs(np.corrcoef(drawn)[0, 1]) < 0.04
+        assert drawn.mean(axis=1) == pytest.approx([first.value, second.value], abs=0.003)
+    again = sample(first.values[:40], clusters=np.arange(40))  # half of the same questions
+    drawn = intervals.clustered_bootstrap(first, again, replicates=8000)
+    assert np.corrcoef(drawn)[0, 1] == pytest.approx(0.5**0.5, abs=0.1)

@@ -282,7 +282,7 @@ def probed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("probed") / "run",
         before=rates(BEFORE, 0),
         after=rates(AFTER, 1),
-        number=100,
+        number=150,
         change=with_probes,
     )
 

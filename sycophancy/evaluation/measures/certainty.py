@@ -30,5 +30,6 @@ def certainty_measures(table: AnswerTable, task: str) -> dict[str, Sample]:
     mass[rows] = np.exp(table.sums[rows]).sum(axis=1)
     return {
         "entropy": table.sample(entropy, inside, bounds=UNBOUNDED),
-        "choice_mass": table.sample(mass, inside),
+        # Choices of which one begins another, and rounding, may have more than 1 together.
+        "choice_mass": table.sample(mass, inside, bounds=(0.0, np.inf)),
     }

@@ -2,7 +2,8 @@
 
 The first sentence is about the paper's protocol: sums and surveys. The others are about everything
 else that was measured (`findings`): the tasks whose aim was missed, and the tasks whose answers
-decide nothing. Every word follows from an interval.
+decide nothing. `fell` and `rose` follow from tests that are corrected for their number (`family`);
+rules that withhold a word, such as `too few`, follow from single 95 % intervals.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from sycophancy.evaluation import naming
 from sycophancy.evaluation.metric_files import SERIES
 from sycophancy.evaluation.metrics import Metric
+from sycophancy.report.run import evaluation
 from sycophancy.report.run.aims import SUMS, Finding
 from sycophancy.report.run.caveats import NEARLY_ALWAYS, one_answer, too_few, unreadable
 from sycophancy.report.run.findings import findings
@@ -60,6 +62,8 @@ def headline(record: RunRecord) -> str:
 
 def sentences(record: RunRecord) -> list[str]:
     """The headline as sentences: what changed, where that does not hold, what is undecided."""
+    if record.only_evaluated:
+        return evaluation.sentences(record)
     if record.filtration is not None and record.filtration.near_chance:
         return [CANNOT_READ]
     aims = findings(record)

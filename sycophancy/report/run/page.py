@@ -9,11 +9,13 @@ from sycophancy.report import PAGE, pages
 from sycophancy.report.origin import origin
 from sycophancy.report.run import panels, provenance
 from sycophancy.report.run.examples import examples
+from sycophancy.report.run.family import explanation
 from sycophancy.report.run.findings import findings
 from sycophancy.report.run.headline import contradictions, sentences
 from sycophancy.report.run.held_out_panels import held_out_panels
 from sycophancy.report.run.key_numbers import key_numbers
 from sycophancy.report.run.loss_figure import loss_figure
+from sycophancy.report.run.other_abilities import abilities
 from sycophancy.report.run.record import RunRecord, read_run
 
 
@@ -39,10 +41,11 @@ def render(record: RunRecord) -> str:
 
 
 def _context(record: RunRecord) -> dict[str, object]:
-    aims = findings(record)
+    aims = [] if record.only_evaluated else findings(record)
     return {
         "record": record,
         "headline": sentences(record),
+        "tests": explanation(record.changes),
         "origin": origin(record.macros),
         "key_numbers": key_numbers(record),
         "protocol_findings": [finding for finding in aims if finding.protocol],
@@ -55,6 +58,7 @@ def _context(record: RunRecord) -> dict[str, object]:
         "own_sets": panels.own_sets(record),
         "likelihoods": panels.likelihood_panels(record),
         "skills": panels.skill_panels(record),
+        "abilities": abilities(record),
         "filtration": panels.filtration_panels(record),
         "everything": panels.everything(record),
         "losses": loss_figure(record.losses),

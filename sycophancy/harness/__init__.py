@@ -1,0 +1,1 @@
+"""The LM evaluation harness on this project's models: an adapter, and the tasks of retention."""

@@ -1,0 +1,97 @@
+"""Decoder-only language models as Hugging Face folders: which folders hold one, and their files.
+
+`transformers` computes them (`scoring.decoder_only`); nothing here needs it, so a model is
+recognised where it is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from sycophancy.errors import UserError
+from sycophancy.model import locations
+from sycophancy.model.checkpoints import folders, weights
+
+SUPPORTED = (
+    "supported are T5 encoder-decoders (T5 1.0, T5 1.1, Flan-T5) and decoder-only language models"
+)
+# Ends of the names of classes, in a config.json's `architectures`, that predict the next token.
+_CLASSES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+
+def is_decoder(name: str) -> bool:
+    """Whether a name is that of a decoder-only model's Hugging Face folder.
+
+    Args:
+      name: a local folder, an address in a bucket, or `hf:owner/name`, which is fetched.
+
+    Raises:
+      UserError: the folder holds a Hugging Face model of a kind that is not supported, or a
+        damaged config.json; or a decoder-only model in a bucket.
+    """
+    folder = epath.Path(locations.local(name))
+    if not locations.exists(folder) or not folder.is_dir() or not folders.is_huggingface(folder):
+        return False
+    config = weights.read_json(folder, folders.CONFIG)
+    if config.get("model_type", "t5") == "t5":
+        return False
+    kind, classes = config["model_type"], config.get("architectures") or []
+    named = f" ({', '.join(map(str, classes))})" if classes else ""
+    if config.get("is_encoder_decoder") or not _may_predict(classes):
+        raise UserError(f"{folder / folders.CONFIG}: model_type is {kind!r}{named}; {SUPPORTED}")
+    if "://" in str(folder):
+        raise UserError(
+            f"{name}: a decoder-only model is read from a local folder or the hub; copy it first"
+        )
+    return True
+
+
+def tokenizer_files(folder: epath.PathLike) -> list[Path]:
+    """The files of a local folder that decide how its model splits and frames texts."""
+    found = (locations.inside(folder, name) for name in locations.TOKENIZER_FILES)
+    return [Path(path) for path in found if path.exists()]
+
+
+def check(name: str) -> None:
+    """Checks, before anything is read, that a model can be asked on this machine.
+
+    Args:
+      name: as `is_decoder`.
+
+    Raises:
+      UserError: a library is missing, or a file.
+    """
+    check_libraries()
+    folder = epath.Path(locations.local(name))
+    if not is_decoder(name):
+        raise UserError(f"{name}: the folder holds no decoder-only model")
+    if not any(path.suffix == ".safetensors" for path in folders.parts(folder)):
+        raise UserError(
+            f"{folder} has no .safetensors file, the only form of weights that is read; convert it "
+            "with transformers' save_pretrained"
+        )
+    if not tokenizer_files(folder):
+        raise UserError(f"{folder} has no tokenizer; copy tokenizer.json and its neighbours, too")
+
+
+def check_libraries() -> None:
+    """Refuses to go on without torch and transformers.
+
+    Raises:
+      UserError: names the extra that has them.
+    """
+    absent = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise UserError(
+            f"a decoder-only model is computed by transformers and torch, but there is no "
+            f"{' and no '.join(absent)} here; in the checkout: pip install -e '.[hf]'"
+        )
+
+
+def _may_predict(classes: Any) -> bool:
+    """Whether one of a model's classes predicts the next token; True if none is named."""
+    return not classes or any(str(name).endswith(_CLASSES) for name in classes)

@@ -1,0 +1,390 @@
+"""Decoder-only models of the Hugging Face hub, computed by `transformers` and torch.
+
+Each distinct prompt is computed once. Its keys and values are then repeated for its choices, so
+that only the choices' own tokens are computed once more each. Prompts of similar length share a
+batch, padded at the left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from sycophancy.errors import UserError
+from sycophancy.evaluation.items import Prediction
+from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
+from sycophancy.model import locations
+from sycophancy.scoring.decoder_text import Chat, DecoderText, Tokens, load_text
+
+if typing.TYPE_CHECKING:
+    import torch
+
+    from sycophancy.scoring.score import Scorable
+
+Progress = Callable[[int, int], None]
+
+# Positions of a batch on each kind of device, and the most numbers of its logits.
+BATCH_TOKENS = {"cpu": 4_096}
+BATCH_TOKENS_ACCELERATOR = 32_768
+BATCH_LOGITS = 2**27
+
+
+@dataclasses.dataclass
+class _Question:
+    """A distinct prompt as tokens, its choices, and what the model makes of them.
+
+    Attributes:
+      context: the prompt's tokens.
+      choices: text of each choice -> its tokens.
+      items: the number of items with this prompt.
+      answers: text of each choice -> its log-likelihood, and whether it is greedy.
+    """
+
+    context: Tokens
+    choices: dict[str, Tokens] = dataclasses.field(default_factory=dict)
+    items: int = 0
+    answers: dict[str, tuple[float, bool]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderOnly:
+    """A `LanguageModel` of `transformers`; see `scoring.language_model`.
+
+    Log-likelihoods are those that the lm-evaluation-harness has: sums over the tokens of a choice,
+    in natural log, without an end of sequence. The logits' softmax is computed in float32.
+
+    Attributes:
+      model: a causal language model of `transformers`, on one device.
+      text: its tokenizer and chat template.
+      batch_tokens: positions of a batch.
+    """
+
+    model: Any
+    text: DecoderText
+    batch_tokens: int
+
+    def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
+        """The number of tokens of each text and the start of sequence, without a template's."""
+        return self.text.count_tokens(texts)
+
+    def score(
+        self,
+        items: Sequence[Scorable],
+        progress: Progress | None = None,
+        *,
+        continuations: bool = False,
+    ) -> list[Prediction]:
+        """The log-likelihood of every choice of every item, in the order of the items.
+
+        Args:
+          items: prompts may repeat.
+          progress: called with the number of items done and of all items.
+          continuations: prompts and choices are put together as they are, without a chat template
+            and a space between; and a prompt that is too long loses its beginning.
+
+        Raises:
+          UserError: a prompt is too long, or the choices of an item that is not `free_text` have
+            unequal token counts.
+        """
+        questions = self._questions(items, continuations)
+        done = 0
+        for batch in self._batches(list(questions.values())):
+            self._answer(batch)
+            done += sum(question.items for question in batch)
+            if progress:
+                progress(done, len(items))
+        return [_prediction(item, questions[item.inputs]) for item in items]
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """The text that greedy decoding writes after each prompt, in the order of the prompts.
+
+        Raises:
+          UserError: a prompt is too long.
+        """
+        distinct = list(dict.fromkeys(prompts))
+        tokens = self.text.encode_prompts(self.text.contexts(distinct))
+        tokens = [context or self._first() for context in tokens]
+        for context in tokens:
+            self._check_length(len(context) + max_new_tokens, "a prompt with its answer")
+        written: dict[str, str] = {}
+        order = sorted(range(len(distinct)), key=lambda index: -len(tokens[index]))
+        while order:
+            longest = len(tokens[order[0]]) + max_new_tokens
+            size = max(1, self.batch_tokens // longest)
+            batch, order = order[:size], order[size:]
+            answers = self._write([tokens[index] for index in batch], max_new_tokens, stop)
+            for index, answer in zip(batch, answers, strict=True):
+                written[distinct[index]] = answer
+            if progress:
+                progress(sum(prompt in written for prompt in prompts), len(prompts))
+        return [written[prompt] for prompt in prompts]
+
+    # ---- texts into questions -------------------------------------------------------------------
+
+    def _questions(self, items: Sequence[Scorable], continuations: bool) -> dict[str, _Question]:
+        """A question for each distinct prompt, by prompt.
+
+        Raises:
+          UserError: as `score`.
+        """
+        prompts = list(dict.fromkeys(item.inputs for item in items))
+        read = prompts if continuations else self.text.contexts(prompts)
+        contexts = dict(zip(prompts, read, strict=True))
+        tokens = self.text.encode_contexts(list(contexts.values()))
+        questions = {
+            prompt: _Question(context or self._first())
+            for prompt, context in zip(prompts, tokens, strict=True)
+        }
+        asked = list(dict.fromkeys((item.inputs, c) for item in items for c in item.choices))
+        encoded = self.text.encode_choices(
+            [(contexts[prompt], choice) for prompt, choice in asked],
+            [questions[prompt].context for prompt, _ in asked],
+            spaced=not continuations,
+        )
+        for (prompt, choice), ids in zip(asked, encoded, strict=True):
+            questions[prompt].choices[choice] = ids
+        for item in items:
+            question = questions[item.inputs]
+            question.items += 1
+            if not continuations:
+                self._check(item, question)
+        if continuations:
+            for question in questions.values():
+                room = max(self.max_tokens - max(map(len, question.choices.values())), 1)
+                question.context = question.context[-room:]
+        return questions
+
+    def _check(self, item: Scorable, question: _Question) -> None:
+        longest = max(len(question.choices[choice]) for choice in item.choices)
+        self._check_length(len(question.context) + longest, f"item {item.item_id}")
+        counts = self.count_tokens(item.choices)
+        if not item.free_text and len(set(counts.tolist())) > 1:
+            words = ", ".join(f"{c!r} has {n}" for c, n in zip(item.choices, counts, strict=True))
+            raise UserError(
+                f"item {item.item_id} compares choices with unequal token counts: {words}; use "
+                "choices with equal ones"
+            )
+
+    def _check_length(self, tokens: int, what: str) -> None:
+        limit = self.max_tokens
+        if tokens > limit:
+            raise UserError(
+                f"{what} has {tokens:,} tokens, at most {limit:,} fit; prompts are not truncated, "
+                "leave it out"
+            )
+
+    @property
+    def _cache(self) -> str:
+        """What the model calls its keys and values: `past_key_values` in older `transformers`."""
+        return "cache" if "cache" in _parameters(type(self.model)) else "past_key_values"
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of a prompt with a choice that the model was made for."""
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 16 * MAX_PROMPT_TOKENS)
+
+    def _first(self) -> Tokens:
+        """What stands before an empty prompt: the start of sequence, or else the end."""
+        tokenizer = self.text.tokenizer
+        first = tokenizer.bos_token_id
+        return (int(tokenizer.eos_token_id if first is None else first),)
+
+    # ---- batches --------------------------------------------------------------------------------
+
+    def _batches(self, questions: list[_Question]) -> Iterator[list[_Question]]:
+        """Batches of questions with prompts of similar length, the longest first."""
+        vocabulary = self.model.config.get_text_config().vocab_size
+        questions.sort(key=lambda question: -len(question.context))
+        batch: list[_Question] = []
+        rows = longest = 0
+        for question in questions:
+            rows += len(question.choices)
+            longest = max([longest, *map(len, question.choices.values())])
+            width = len((batch or [question])[0].context)
+            tokens = (len(batch) + 1) * width + rows * longest
+            logits = rows * longest * vocabulary
+            if batch and (tokens > self.batch_tokens or logits > BATCH_LOGITS):
+                yield batch
+                batch, rows = [], len(question.choices)
+                longest = max(map(len, question.choices.values()))
+            batch.append(question)
+        if batch:
+            yield batch
+
+    def _answer(self, batch: Sequence[_Question]) -> None:
+        """Computes the prompts of a batch, then their choices, and stores the answers."""
+        import torch
+
+        with torch.inference_mode():
+            ids, mask = self._padded([question.context for question in batch], left=True)
+            computed = self._forward(ids, mask, keep=1, use_cache=True)
+            rows = [
+                (row, text, tokens)
+                for row, question in enumerate(batch)
+                for text, tokens in question.choices.items()
+            ]
+            places = torch.tensor([row for row, _, _ in rows], device=ids.device)
+            choices, real = self._padded([tokens for _, _, tokens in rows], left=False)
+            logits = computed.logits[:, -1:].index_select(0, places)
+            if choices.shape[1] > 1:
+                cache = getattr(computed, self._cache)
+                cache.batch_select_indices(places)
+                seen = torch.cat([mask.index_select(0, places), real[:, :-1]], dim=1)
+                after = self._forward(choices[:, :-1], seen, **{self._cache: cache})
+                logits = torch.cat([logits, after.logits], dim=1)
+            likelihoods, best = _outcomes(logits, choices)
+            sums = (likelihoods.double() * real).sum(1).tolist()
+            greedy = (best | ~real.bool()).all(1).tolist()
+        for (row, text, _), total, is_greedy in zip(rows, sums, greedy, strict=True):
+            batch[row].answers[text] = float(np.float32(total)), is_greedy
+
+    def _write(
+        self, contexts: Sequence[Tokens], max_new_tokens: int, stop: Sequence[str]
+    ) -> list[str]:
+        import torch
+        from transformers import GenerationConfig
+
+        ids, mask = self._padded(contexts, left=True)
+        ends = self.model.generation_config.eos_token_id or self.text.tokenizer.eos_token_id
+        config = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=ends,
+            pad_token_id=self._first()[0],
+            stop_strings=list(stop) or None,
+        )
+        with torch.inference_mode():
+            whole = self.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=config,
+                tokenizer=self.text.tokenizer if stop else None,
+            )
+        return [_until(self.text.decode(row), stop) for row in whole[:, ids.shape[1] :].tolist()]
+
+    def _padded(
+        self, rows: Sequence[Tokens], *, left: bool
+    ) -> tuple[Int[torch.Tensor, "rows positions"], Int[torch.Tensor, "rows positions"]]:
+        """Rows of equal length on the model's device, and 1 for each token that is no padding."""
+        import torch
+
+        length = max(map(len, rows))
+        ids = np.zeros((len(rows), length), np.int64)
+        mask = np.zeros_like(ids)
+        for row, tokens in enumerate(rows):
+            place = slice(length - len(tokens), None) if left else slice(len(tokens))
+            ids[row, place], mask[row, place] = tokens, 1
+        device = self.model.device
+        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+    def _forward(
+        self,
+        ids: Int[torch.Tensor, "rows positions"],
+        mask: Int[torch.Tensor, "rows all_positions"],
+        keep: int = 0,
+        **more: Any,
+    ) -> Any:
+        """Computes tokens after those in the cache, if one is given.
+
+        Args:
+          ids: the tokens.
+          mask: of the cached tokens and of these: 1 for each that is no padding.
+          keep: how many logits at the end to compute; 0: all.
+          more: passed on.
+        """
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        accepted = _parameters(type(self.model))
+        if "position_ids" in accepted:
+            more["position_ids"] = positions
+        if keep and "logits_to_keep" in accepted:
+            more["logits_to_keep"] = keep
+        return self.model(input_ids=ids, attention_mask=mask, **more)
+
+
+def load(name: str, chat: Chat) -> DecoderOnly:
+    """Loads a model onto this machine's accelerator, or else its processor.
+
+    Parameters are float32 on a processor and bfloat16 on an accelerator, or float16 on one that
+    does not compute bfloat16.
+
+    Args:
+      name: a local folder or `hf:owner/name`.
+      chat: as `decoder_text.load_text`.
+
+    Raises:
+      UserError: torch or `transformers` is missing, or they cannot read or compute the model.
+    """
+    text = load_text(name, chat)
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    dtype = torch.float32
+    if device.type != "cpu":
+        bfloat16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
+        dtype = torch.bfloat16 if bfloat16 else torch.float16
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            locations.local(name),
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except Exception as error:  # the library raises many classes
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{name}: transformers cannot read this model: {reason}") from None
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    size = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ACCELERATOR)
+    return DecoderOnly(model.eval().to(device), text, size)
+
+
+def _outcomes(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The log-likelihood of each target token (float32), and whether the token is the argmax."""
+    import torch
+
+    of_targets = logits.gather(2, targets[:, :, None])[:, :, 0].float()
+    # Row by row, so that float32 logits of all rows never stand in memory together.
+    normalizers = torch.stack([row.float().logsumexp(-1) for row in logits])
+    return of_targets - normalizers, logits.argmax(-1) == targets
+
+
+def _until(text: str, stop: Sequence[str]) -> str:
+    """The text before the first of the strings."""
+    ends = [place for string in stop if (place := text.find(string)) >= 0]
+    return text[: min(ends, default=len(text))]
+
+
+def _parameters(model_class: type) -> set[str]:
+    """The names of the arguments that a model takes."""
+    import inspect
+
+    return set(inspect.signature(model_class.forward).parameters)  # type: ignore[attr-defined]
+
+
+def _prediction(item: Scorable, question: _Question) -> Prediction:
+    answers = [question.answers[choice] for choice in item.choices]
+    return Prediction(
+        item_id=item.item_id,
+        log_likelihoods=tuple(total for total, _ in answers),
+        greedy=tuple(greedy for _, greedy in answers),
+        tokens=tuple(len(question.choices[choice]) for choice in item.choices),
+    )
