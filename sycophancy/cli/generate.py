@@ -1,4 +1,4 @@
-"""The command `generate`: prints what a model writes after a prompt, before and after finetuning."""
+"""The command `generate`: what a model writes after a prompt, before and after finetuning."""
 
 from __future__ import annotations
 

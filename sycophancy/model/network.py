@@ -165,7 +165,7 @@ class Attention(nn.Module):
                 return new
             shape = (queries.shape[0], mask.shape[-1], config.num_heads, config.head_dim)
             cached = self.variable("cache", f"cached_{name}", jnp.zeros, shape, queries.dtype)
-            if new is not None:
+            if new is not None and first is not None:
                 cached.value = jax.lax.dynamic_update_slice_in_dim(cached.value, new, first, axis=1)
             return cached.value
 
