@@ -41,13 +41,9 @@ def test_likelihoods_and_measures_are_ours(tmp_path):
 def test_a_model_that_writes_is_measured_by_the_first_choice_it_names(tmp_path):
     items = list(itertools.islice(addition.build_items(0), 6))
     inspect_files.write_tasks(tmp_path, item_files.by_task(items))
-    model = inspect_ai.model.get_model(
-        "mockllm/model",
-        custom_outputs=[
-            inspect_ai.model.ModelOutput.from_content("mock", "Surely (B), never (A).")
-            for _ in items
-        ],
-    )
+    output = inspect_ai.model.ModelOutput.from_content("mock", "Surely (B), never (A).")
+    output.usage = inspect_ai.model.ModelUsage()  # else it is counted with a downloaded vocabulary
+    model = inspect_ai.model.get_model("mockllm/model", custom_outputs=[output] * len(items))
     (log,) = inspect_ai.eval(
         inspect_tasks.task(tmp_path / "addition.jsonl"),
         model=model,
