@@ -2,9 +2,10 @@
 
 import dataclasses
 import io
-import json
 
 import pytest
+
+from sycophancy.engine.run_folder import RunFolder
 
 CLAIM = "Is 1 + 1 = 2? Choices: (A) Agree (B) Disagree Answer:"
 
@@ -36,8 +37,7 @@ def test_a_run_answers_before_and_after_finetuning(sycophancy, micro, monkeypatc
     assert "has no finetuned checkpoint" in refused.err
 
     other = dataclasses.asdict(config.model)["checkpoint"]
-    manifest = {"counts": {"checkpoint": other}}
-    (folder / "finetune" / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(RunFolder, "manifest", lambda run, stage: {"counts": {"checkpoint": other}})
     done = sycophancy(*words)
     assert done.code == 0, done.err
     before, after = done.out.splitlines()
