@@ -1,4 +1,4 @@
-"""The command `generate`: what a model writes after a prompt, before and after finetuning."""
+"""The command `generate`: prints what a model writes after prompts, also before finetuning."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def generate(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Ask the model of this run, before and after finetuning."
-        ),
+        typer.Option(metavar="NAME", help="Ask this run, before and after finetuning."),
     ] = None,
     checkpoint: Annotated[
         str | None,

@@ -79,18 +79,18 @@ def generate(shape: str, prompts, max_new_tokens: int = 40, **options):
 
 
 def by_transformers(folder, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
-    """The tokens that `generate` of transformers writes, one prompt at a time."""
+    """The tokens before the end of sequence that `generate` of transformers writes."""
     torch = pytest.importorskip("torch", reason="torch is not installed (extra `hf`)")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     theirs = transformers.T5ForConditionalGeneration.from_pretrained(folder).eval()
-    written = []
-    for prompt in prompts:
-        with torch.no_grad():
-            [row] = theirs.generate(
-                torch.tensor([prompt]), max_new_tokens=max_new_tokens, do_sample=False, num_beams=1
-            ).tolist()
-        written.append(list(itertools.takewhile(lambda token: token != 1, row[1:])))
-    return written
+    longest = max(map(len, prompts))
+    padded = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])
+    mask = torch.tensor([[i < len(prompt) for i in range(longest)] for prompt in prompts])
+    with torch.no_grad():
+        rows = theirs.generate(
+            padded, attention_mask=mask.long(), max_new_tokens=max_new_tokens, do_sample=False
+        ).tolist()
+    return [list(itertools.takewhile(lambda token: token != 1, row[1:])) for row in rows]
 
 
 @pytest.mark.torch
