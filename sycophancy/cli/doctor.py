@@ -114,9 +114,13 @@ def _devices(root: Path = Path("/")) -> Finding:
 
 
 def _vocabulary(model: ModelConfig) -> Finding:
+    from sycophancy.model import decoders
     from sycophancy.model.vocabulary import Vocabulary
 
     def check() -> Finding:
+        if model.is_decoder:
+            decoders.check(model.checkpoint)
+            return Finding("vocabulary", "ok", f"{model.vocabulary}: read by transformers")
         pieces = Vocabulary(model.vocabulary).size
         result = f"{model.vocabulary}: {pieces:,} pieces"
         if pieces > model.network.vocab_size:
@@ -133,7 +137,7 @@ def _vocabulary(model: ModelConfig) -> Finding:
 
 
 def _checkpoint(model: ModelConfig) -> Finding:
-    from sycophancy.model import locations
+    from sycophancy.model import decoders, locations
     from sycophancy.model.checkpoints.formats import open_checkpoint
 
     try:
@@ -142,6 +146,9 @@ def _checkpoint(model: ModelConfig) -> Finding:
         return Finding("checkpoint", "note", "not opened: JAX does not start", "see devices")
 
     def check() -> Finding:
+        if model.is_decoder:
+            decoders.check(model.checkpoint)
+            return Finding("checkpoint", "ok", f"{model.checkpoint}: a decoder-only model")
         if locations.is_hub(model.checkpoint) and not locations.is_fetched(model.checkpoint):
             return Finding(
                 "checkpoint", "note", f"{model.checkpoint} is not on this machine yet",

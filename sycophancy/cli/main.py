@@ -20,6 +20,7 @@ from sycophancy.cli.convert import convert
 from sycophancy.cli.doctor import doctor
 from sycophancy.cli.launch import app as launch
 from sycophancy.cli.plan import plan
+from sycophancy.cli.push import push
 from sycophancy.cli.reproduce import reproduce
 from sycophancy.cli.settings import settings
 from sycophancy.cli.stages import add_commands
@@ -60,6 +61,7 @@ app.command()(compare)
 app.command()(convert)
 app.command()(doctor)
 app.command()(plan)
+app.command()(push)
 app.command()(sweep)
 app.command()(reproduce)
 app.command()(settings)

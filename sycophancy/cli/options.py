@@ -86,6 +86,17 @@ class RunOptions(RunRequest):
             metavar="DIR", help="Folder with their files; without it, they are downloaded."
         ),
     ] = None
+    retention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mmlu,bbh|auto|none",
+            help="Measure these abilities before and after finetuning, too.",
+        ),
+    ] = None
+    bbh: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder with BIG-Bench Hard's files, TASK.json."),
+    ] = None
     data_sets: Annotated[
         str | None,
         typer.Option(
@@ -102,6 +113,17 @@ class RunOptions(RunRequest):
         str | None,
         typer.Option(
             metavar="drop|stop", help="Leave out rows that cannot be used, or stop at one [drop]."
+        ),
+    ] = None
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Ask at most this many questions of each task [all]."),
+    ] = None
+    chat: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|yes|no",
+            help="Ask a decoder-only model through its chat template [auto: if it has one].",
         ),
     ] = None
     trainer: Annotated[

@@ -15,6 +15,8 @@ from sycophancy.cli.export import export
 from sycophancy.cli.options import RunOptions
 from sycophancy.config.bounds import Place, check
 from sycophancy.engine import distributed
+from sycophancy.errors import UserError
+from sycophancy.library.request import of_evaluation
 from sycophancy.stages.order import all_stages
 
 if typing.TYPE_CHECKING:
@@ -43,6 +45,11 @@ def _by_command() -> dict[str, list[Stage]]:
 
 
 def _bring_up_to_date(members: list[Stage], pipeline: Pipeline) -> None:
+    members = [stage for stage in members if stage.name in pipeline.stages]
+    if not members:
+        raise UserError(
+            "RETENTION is empty, so there is nothing to measure; give --retention mmlu,bbh"
+        )
     *_, last = members
     if last.top_level:  # it summarises what the run has
         pipeline.summarise(last.name)
@@ -83,11 +90,17 @@ def _evaluate(
         pipeline.until_extra(stage)
         _print(stage.summary(pipeline.run))
     else:
-        members = _by_command()["evaluate"]
-        pipeline.until(*(member.name for member in members))
-        stage = members[-1]
+        from sycophancy.stages.evaluate import evaluations
+
+        names = evaluations(pipeline.run)
+        if len(names) == 1 and pipeline.run.stage("finetune").exists():
+            pipeline.screen.note("evaluate: finetuning is not complete, so only the model is asked")
+        pipeline.until(*names, only_if_current=("filter", "finetune"))
+        pipeline.summarise("report")
+        stage = pipeline.stages[names[-1]]
         _print(stage.summary(pipeline.run))
         _print(pipeline.stages["report"].summary(pipeline.run))
+        print(pipeline.stages["report"].result(pipeline.run))
     print(stage.result(pipeline.run))
 
 
@@ -95,7 +108,8 @@ def _run(pipeline: Pipeline) -> None:
     pipeline.until(*pipeline.stages)
     commands = _by_command().values()
     for *_, last in commands:
-        _print(last.summary(pipeline.run))
+        if last.name in pipeline.stages:
+            _print(last.summary(pipeline.run))
     print(last.result(pipeline.run))
 
 
@@ -128,6 +142,8 @@ def _add(app: typer.Typer, name: str, help_text: str, function: Command) -> None
 
     def command(**given: Any) -> None:
         options = RunOptions(**{field.name: given.pop(field.name) for field in shared})
+        if function is _evaluate:
+            options = of_evaluation(options)
         _with_pipeline(options, functools.partial(function, **given))
 
     command.__signature__ = inspect.Signature(shared + own)  # type: ignore[attr-defined]

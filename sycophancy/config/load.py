@@ -131,7 +131,7 @@ def check_flags(bindings: Sequence[str], overrides: Mapping[str, Setting]) -> No
 def macro_values(config: Config) -> dict[str, Value]:
     """The value of every macro in a configuration, as gin writes it, but with absolute paths."""
     parts: dict[type, object] = {
-        NetworkConfig: config.model.network,
+        NetworkConfig: config.model.encoder_decoder,
         ModelConfig: config.model,
         DataConfig: config.data,
         TrainingConfig: config.training,
@@ -140,9 +140,10 @@ def macro_values(config: Config) -> dict[str, Value]:
     values = {
         macro: conversion.plain(getattr(parts[owner], field))
         for owner in GROUPS.values()
+        if parts[owner] is not None
         for field, macro in macros_by_field(owner).items()
     }
-    return {macro: values[macro] for macro in declarations()}
+    return {macro: values[macro] for macro in declarations() if macro in values}
 
 
 def _with_flags(
@@ -163,7 +164,16 @@ def _complete(settings: Mapping[str, Setting], source: str) -> dict[str, Setting
                 f"{setting.origin}: unknown macro '{name}'{errors.did_you_mean(name, known)}"
             )
     complete = {}
+    given = settings.get("ARCHITECTURE")
+    is_decoder = given is not None and given.value == "decoder-only"
     for name, declared in known.items():
+        if is_decoder and declared.group == "network":
+            if name in settings:
+                raise errors.UserError(
+                    f"{settings[name].origin}: {name} is the shape of an encoder-decoder, and "
+                    "the model is decoder-only"
+                )
+            continue
         if name not in settings and declared.is_required:
             raise errors.UserError(
                 f"{source}: {name} is not set; set it in the model's gin file, or with "
@@ -231,8 +241,10 @@ def _build(settings: Mapping[str, Setting]) -> Config:
 
     of_model = fields(ModelConfig)
     of_model |= {name: inside_package(of_model[name]) for name in ("checkpoint", "vocabulary")}
+    is_decoder = of_model["architecture"] == "decoder-only"
+    network = None if is_decoder else NetworkConfig(**fields(NetworkConfig))
     return Config(
-        model=ModelConfig(network=NetworkConfig(**fields(NetworkConfig)), **of_model),
+        model=ModelConfig(encoder_decoder=network, **of_model),
         data=DataConfig(**fields(DataConfig)),
         training=TrainingConfig(**fields(TrainingConfig)),
         operative="".join(

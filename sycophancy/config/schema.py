@@ -34,8 +34,10 @@ from sycophancy.config.markers import (
     RelativeToGinFile,
     SameAs,
 )
+from sycophancy.errors import UserError
 
 ClaimMode = Literal["paper", "balanced"]
+OtherAbility = Literal["auto", "mmlu", "bbh"]
 Sampling = Literal["uniform", "balanced"]
 HeldOutSet = Literal["comparison", "parity", "subtraction", "subtraction_near", "spelling", "facts"]
 PublicSet = Literal[
@@ -45,6 +47,7 @@ PublicSet = Literal[
     "genies/answer",
     "genies/are_you_sure",
 ]
+Architecture = Literal["encoder-decoder", "decoder-only"]
 Activation = Literal["gelu", "gelu_exact", "relu", "silu", "tanh", "sigmoid", "linear"]
 
 MESH_AXES = ("data", "fsdp", "model")
@@ -99,7 +102,12 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A checkpoint to start from: its name, its shape and the place of its files."""
+    """A checkpoint to start from: its name, its kind and the place of its files.
+
+    Attributes:
+        encoder_decoder: the shape of an encoder-decoder; None for a decoder-only model, whose
+            folder says what it is.
+    """
 
     name: Annotated[
         str,
@@ -108,7 +116,7 @@ class ModelConfig:
         Label(),
         "The model's name in reports; by default from --model.",
     ]
-    network: NetworkConfig
+    encoder_decoder: NetworkConfig | None
     checkpoint: Annotated[
         str,
         Place(),
@@ -122,11 +130,40 @@ class ModelConfig:
         Place(),
         ByContent(),
         "SentencePiece model: a file, an address in a bucket or hf:owner/name/spiece.model; "
-        "package:PATH lies inside the installed package.",
+        "package:PATH lies inside the installed package. Of a decoder-only model: the folder or "
+        "hf:owner/name of its tokenizer.",
     ]
     pretrained_step: Annotated[
         int, Between(0, 10**9), "Steps of pretraining. T5X continues to count from this step."
     ] = 0
+    architecture: Annotated[
+        Architecture,
+        "Kind of model, by default that of the checkpoint. A decoder-only model is evaluated, but "
+        "not finetuned.",
+    ] = "encoder-decoder"
+    chat: Annotated[
+        Literal["auto", "yes", "no"],
+        "Whether a decoder-only model is asked through its chat template; auto: if it has one.",
+    ] = "auto"
+
+    @property
+    def is_decoder(self) -> bool:
+        """Whether this is a decoder-only model."""
+        return self.architecture == "decoder-only"
+
+    @property
+    def network(self) -> NetworkConfig:
+        """The shape of an encoder-decoder.
+
+        Raises:
+            UserError: the model is decoder-only.
+        """
+        if self.encoder_decoder is None:
+            raise UserError(
+                f"{self.name} is a decoder-only model, which cannot be finetuned yet; "
+                "`sycophancy evaluate` measures it"
+            )
+        return self.encoder_decoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,11 +222,19 @@ class DataConfig:
         "Folder with the files of PUBLIC_SETS; None: they are downloaded.",
     ] = None
     num_examples: Annotated[
-        int, Between(1, 10**7), "Claims to generate for training, before filtration."
+        int,
+        Between(0, 10**7),
+        "Claims to generate for training, before filtration; 0 for a run that only evaluates.",
     ] = 100_000
-    num_instructions: Annotated[int, Between(1, 10**6), "Instruction rows for training."] = 20_000
+    num_instructions: Annotated[
+        int,
+        Between(0, 10**6),
+        "Instruction rows for training; 0 also leaves out the held-out instructions.",
+    ] = 20_000
     num_validation: Annotated[
-        int, Between(1, 10**6), "Held-out claims, and the same number of held-out instructions."
+        int,
+        Between(0, 10**6),
+        "Held-out claims, and the same number of held-out instructions; 0 for neither.",
     ] = 1_000
     num_survey_items: Annotated[int, Between(1, 10**6), MeasuredOnly(), "Items of each survey."] = (
         1_000
@@ -208,6 +253,11 @@ class DataConfig:
         MeasuredOnly(),
         "Questions of each held-out set, rounded down to a multiple of 48.",
     ] = 192
+    max_questions: Annotated[
+        Annotated[int, Between(1, 10**7)] | None,
+        MeasuredOnly(),
+        "Questions of each task that is measured, at most, drawn by SEED; None: all.",
+    ] = None
     claim_mode: Annotated[
         ClaimMode,
         "What makes a claim false: only a negation ('paper'), or a wrong label, too ('balanced').",
@@ -316,6 +366,24 @@ class Config:
     trainer: Annotated[
         Literal["jax", "t5x"], "Finetune with the in-tree trainer, or with T5X as a subprocess."
     ] = "jax"
+    retention: Annotated[
+        tuple[OtherAbility, ...],
+        Distinct(),
+        MeasuredOnly(),
+        "Other abilities to measure before and after finetuning; empty: none; 'auto': both, as far "
+        "as the extra `harness` is installed and their rows can be had.",
+    ] = ()
+    retention_limit: Annotated[
+        Annotated[int, Between(1, 10**6)] | None,
+        MeasuredOnly(),
+        "Questions of each subject of RETENTION, the first ones; None: all.",
+    ] = None
+    bbh_folder: Annotated[
+        FilePlace | None,
+        ByContent(),
+        "Folder with BIG-Bench Hard as published, a file TASK.json for each task; None: from the "
+        "mirror or the hub.",
+    ] = None
     operative: str
 
 

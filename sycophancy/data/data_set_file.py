@@ -53,6 +53,11 @@ def selected_sources(config: DataConfig) -> tuple[Source, ...]:
     return choose(config.data_sets, available_sources(config))
 
 
+def needs_claims(config: DataConfig) -> bool:
+    """Whether a run reads data sets at all: it trains on claims or is measured on them."""
+    return config.num_examples > 0 or config.num_validation > 0
+
+
 def read_data_set_file(path: Path) -> Source:
     """Reads a data set's description; paths in it are relative to its folder.
 

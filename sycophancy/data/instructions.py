@@ -47,12 +47,14 @@ class Instructions:
       counts: rows `read`, and of these `bad`, `duplicate`, `also_in_train` (held-out rows whose
         inputs occur in train, apart from case, spacing and punctuation), `train` and `validation`.
       bad: the bad rows, by reason.
+      held_out: the number of rows for validation that were asked for.
     """
 
     train: pa.Table
     validation: pa.Table
     counts: dict[str, int]
     bad: BadRows
+    held_out: int
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -98,7 +100,7 @@ class _Sample:
 
 
 def load_instructions(config: DataConfig) -> Instructions:
-    """Loads the instruction rows of a run, or all rows if there are fewer.
+    """Loads the instruction rows of a run, or all rows if there are fewer; none without training.
 
     A file is read to its end, in constant memory, and sampled evenly, because files are often
     sorted by task. Rows of the hub are streamed from all tasks in turn until they are enough.
@@ -109,6 +111,8 @@ def load_instructions(config: DataConfig) -> Instructions:
     """
     place = config.instructions or (config.mirror if config.origin == "mirror" else config.origin)
     bad = BadRows("instructions", config.on_bad_row, str(place))
+    if not config.num_instructions:
+        return _result(_Sample(0, whole=True), _Sample(0, whole=True), 0, bad)
     if config.instructions is not None:
         return _collect(_from_file(Path(config.instructions), bad), config, bad, whole=True)
     if config.origin == "mirror":
@@ -192,7 +196,7 @@ def _result(train: _Sample, validation: _Sample, duplicates: int, bad: BadRows) 
         "train": len(trained),
         "validation": len(measured),
     }
-    return Instructions(trained, measured, counts, bad)
+    return Instructions(trained, measured, counts, bad, validation.size)
 
 
 def mirror_files(config: DataConfig) -> list[Path]:

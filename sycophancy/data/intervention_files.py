@@ -59,7 +59,7 @@ def write(
 
     Args:
       config: how many claims, and how to sample and word them.
-      sources: the data sets.
+      sources: the data sets; without any, nothing is written.
       folder: where to write.
       progress: called with the claims written so far and in all.
       lengths: counts the claims that are too long, and leaves out those that cannot be scored.
@@ -67,6 +67,9 @@ def write(
     Raises:
       UserError: a data set cannot be loaded, or no claim can be scored.
     """
+    if not sources:
+        none: dict[str, Any] = {"data_sets": {}, "intervention": {"rows": 0}}
+        return Written(none, [], [], [])
     train = [load_source(source, config, "train") for source in sources]
     validation = [load_source(source, config, "validation") for source in sources]
     bad = [texts.bad for texts in train]

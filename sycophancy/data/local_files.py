@@ -9,7 +9,7 @@ from pathlib import Path
 from sycophancy.config.schema import DataConfig
 from sycophancy.data import instructions, origins, survey_files
 from sycophancy.data.catalog import FileRows
-from sycophancy.data.data_set_file import selected_sources
+from sycophancy.data.data_set_file import needs_claims, selected_sources
 from sycophancy.data.public_sets import load as public_sets
 from sycophancy.data.surveys import FILES
 from sycophancy.errors import UserError
@@ -42,7 +42,9 @@ def _files(config: DataConfig) -> Iterator[tuple[str, Path]]:
         yield f"evaluation set {own_set!r}", path
     for public_set, path in public_sets.local_files(config).items():
         yield f"public set {public_set!r}", path
-    if config.instructions is not None:
+    if not config.num_instructions:
+        pass
+    elif config.instructions is not None:
         yield "the instructions", Path(config.instructions)
     elif config.origin == "mirror":
         for path in instructions.mirror_files(config):
@@ -50,7 +52,7 @@ def _files(config: DataConfig) -> Iterator[tuple[str, Path]]:
     if config.surveys is not None or config.origin == "mirror":
         for survey, name in FILES.items():
             yield f"survey {survey!r}", survey_files.survey_folder(config) / f"{name}.jsonl"
-    for source in selected_sources(config):
+    for source in selected_sources(config) if needs_claims(config) else ():
         what = f"data set {source.name!r}"
         if source.described_in is not None:
             yield f"{what} (its description)", source.described_in

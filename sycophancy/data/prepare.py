@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from sycophancy.config.schema import DataConfig
 from sycophancy.data import (
     addition,
     columns,
+    draws,
     held_out,
     instructions,
     intervention_files,
@@ -29,7 +31,7 @@ from sycophancy.data import (
     prompts,
     surveys,
 )
-from sycophancy.data.data_set_file import selected_sources
+from sycophancy.data.data_set_file import needs_claims, selected_sources
 from sycophancy.data.intervention_files import Progress, examples_of, shortage
 from sycophancy.data.lengths import Lengths, Limits
 from sycophancy.data.public_sets.load import load_public_sets
@@ -76,11 +78,17 @@ def prepare(
       UserError: the input cannot be used (see `sources`, `surveys` and `instructions`), no claim
         can be scored, or `out` cannot be written.
     """
-    sources = selected_sources(config)
+    sources = selected_sources(config) if needs_claims(config) else ()
     lengths = Lengths(limits)
     lengths.check_choices(prompts.LETTERS)
     own_sets = read_own_sets(config.evaluations)
     with _whole_or_nothing(out) as folder:
+
+        def write_task(task: str, items: Sequence[Item]) -> int:
+            asked = _limited(items, config)
+            write_items(evaluation_file(folder, task), asked)
+            return len(asked)
+
         rows = instructions.load_instructions(config)  # fails early where input is malformed
         bad = [rows.bad]
         questions = load_surveys(config, bad)
@@ -100,8 +108,12 @@ def prepare(
         summary = claims.summary
         summary["instructions"] = rows.counts | {"validation": len(instruction_items)}
         evaluation = {
-            "intervention": _write_task(folder, "intervention", claims.items),
-            "instruction": _write_task(folder, "instruction", instruction_items),
+            task: write_task(task, items)
+            for task, items, wanted in (
+                ("intervention", claims.items, config.num_validation),
+                ("instruction", instruction_items, rows.held_out),
+            )
+            if wanted
         }
         sums = list(addition.build_items(config.seed))
         probe_items = list(probes.build_items(config.seed))
@@ -110,27 +122,27 @@ def prepare(
             *((task, probe_items) for task in probes.TASKS),
         ):
             fitting = lengths.items([item for item in items if item.task == task])
-            evaluation[task] = _write_task(folder, task, fitting)
+            evaluation[task] = write_task(task, fitting)
         for survey, survey_questions in questions.items():
             task = f"surveys/{survey}"
             pairs = surveys.build_items(
                 survey, survey_questions, config.num_survey_items, config.seed
             )
             notes += shortage(f"{task} questions", config.num_survey_items, len(pairs) // 2)
-            evaluation[task] = _write_task(folder, task, lengths.items(pairs))
+            evaluation[task] = write_task(task, lengths.items(pairs))
         if config.held_out_sets:
             number = held_out.whole_blocks(config.num_held_out_items)
             asked = held_out.build_items(config.held_out_sets, number, config.seed)
             questions_of = Counter(item.task for item in asked if item.condition == "neutral")
             for task, count in questions_of.items():
                 notes += shortage(f"{task} questions", number, count)
-            evaluation[held_out.NAME] = _write_task(folder, held_out.NAME, lengths.items(asked))
+            evaluation[held_out.NAME] = write_task(held_out.NAME, lengths.items(asked))
         for task, items in public_sets.items():
-            evaluation[task] = _write_task(folder, task, lengths.items(items))
+            evaluation[task] = write_task(task, lengths.items(items))
         for own_set in own_sets:
             notes += own_set.notes
             fitting = lengths.items(own_set.items)
-            evaluation[own_set.name] = _write_task(folder, own_set.name, fitting)
+            evaluation[own_set.name] = write_task(own_set.name, fitting)
         summary["evaluation"] = evaluation
         summary["too_long"] = [dataclasses.asdict(entry) for entry in lengths.summary()]
         summary["bad_rows"] = [entry for counts in bad for entry in counts.summary()]
@@ -138,7 +150,7 @@ def prepare(
         summary["notes"] = [
             *notes,
             *shortage("instruction rows", config.num_instructions, rows.counts["train"]),
-            *shortage("instruction validation rows", config.num_validation, found),
+            *shortage("instruction validation rows", rows.held_out, found),
             *lengths.in_words(),
             *filter(None, (counts.note() for counts in bad)),
             *(
@@ -182,9 +194,21 @@ def _opinion(row: dict[str, Any]) -> str:
     return "the user agrees" if row["user_agrees"] else "the user disagrees"
 
 
-def _write_task(folder: Path, task: str, items: Sequence[Item]) -> int:
-    write_items(evaluation_file(folder, task), items)
-    return len(items)
+def _limited(items: Sequence[Item], config: DataConfig) -> Sequence[Item]:
+    """The items of at most `max_questions` questions of each task, in their order."""
+    if config.max_questions is None:
+        return items
+    questions = list(dict.fromkeys((item.task, item.pair_id) for item in items))
+    hashes = draws.content_hashes("\x1f".join(question) for question in questions)
+    ranks = draws.words(hashes, config.seed, "limit")
+    drawn = [questions[place] for place in np.argsort(ranks, kind="stable")]
+    taken: Counter[str] = Counter()
+    chosen = set()
+    for task, pair_id in drawn:
+        taken[task] += 1
+        if taken[task] <= config.max_questions:
+            chosen.add((task, pair_id))
+    return [item for item in items if (item.task, item.pair_id) in chosen]
 
 
 @contextmanager

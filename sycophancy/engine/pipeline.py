@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from sycophancy import errors
@@ -64,13 +65,19 @@ class Pipeline:
 
     # ---- what a command asks for ----------------------------------------------------------------
 
-    def until(self, *names: str) -> None:
+    def until(self, *names: str, only_if_current: Collection[str] = ()) -> None:
         """Brings stages, and every stage they depend on, up to date.
 
+        Args:
+            names: the stages.
+            only_if_current: stages that are not run, but have to be up to date.
+
         Raises:
-            UserError: bad input, or a folder that cannot be written to.
+            UserError: bad input, a stage of `only_if_current` is out of date, or a folder that
+                cannot be written to.
         """
-        self._bring_up_to_date([self.stages[name] for name in self._with_dependencies(names)])
+        stages = [self.stages[name] for name in self._with_dependencies(names)]
+        self._bring_up_to_date(stages, only_if_current)
 
     def until_extra(self, stage: Stage) -> None:
         """Brings a stage up to date that is none of the run's own, with what it depends on.
@@ -134,17 +141,21 @@ class Pipeline:
 
     # ---- before the first stage -----------------------------------------------------------------
 
-    def _bring_up_to_date(self, stages: Sequence[Stage]) -> None:
+    def _bring_up_to_date(
+        self, stages: Sequence[Stage], only_if_current: Collection[str] = ()
+    ) -> None:
         with disk_errors.in_one_line(self.run.path):
-            self.processes.broadcast(lambda: self._check(stages))
+            self.processes.broadcast(lambda: self._check(stages, only_if_current))
             for stage in stages:
+                if stage.name in only_if_current:
+                    self.processes.broadcast(functools.partial(self._require_current, stage))
                 if stage.top_level:  # it reads what is published
                     self.processes.broadcast(self.publish)
                 self._update(stage)
                 self.processes.broadcast(self._record_configuration)
             self.processes.broadcast(self.publish)
 
-    def _check(self, stages: Sequence[Stage]) -> None:
+    def _check(self, stages: Sequence[Stage], only_if_current: Collection[str] = ()) -> None:
         """Raises at once what would otherwise be raised after hours of earlier stages."""
         self._check_layout()
         resumable = [stage.name for stage in self.stages.values() if stage.step_setting]
@@ -156,12 +167,23 @@ class Pipeline:
         for stage in stages:
             if stage.step_setting and stage.name not in self.redo:
                 self._protect(stage)
+            if stage.name in only_if_current and all(map(self.is_current, stage.depends_on)):
+                self._require_current(stage)
         checks: dict[Check, None] = {}
         for stage in stages:
             if not self._is_done(stage):
                 checks |= dict.fromkeys(stage.checks)
         for check in checks:
             check(self.config, self.run)
+
+    def _require_current(self, stage: Stage) -> None:
+        """Raises UserError with the reason if a stage, which is not to be run, is out of date."""
+        if not self.is_current(stage.name):
+            reasons = self._reasons(stage, self.ingredients(stage))
+            raise errors.UserError(
+                f"{stage.name} is out of date ({fingerprint.shortened(reasons)}), and "
+                f"this command does not run it; `sycophancy {stage.command}` does"
+            )
 
     def _is_done(self, stage: Stage) -> bool:
         if stage.name in self.stages:

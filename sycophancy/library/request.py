@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config
 
 PUBLIC_SETS: tuple[str, ...] = typing.get_args(PublicSet)
+EVALUATION = "evaluation"  # the recipe of `sycophancy evaluate --model`, which trains on nothing
 ALL = "all"  # stands for all of them
 
 
@@ -40,7 +41,11 @@ class RunRequest:
         evaluation: JSONL files of the user's own evaluation sets.
         public_sets: names of public evaluation sets with commas between, or `all`.
         public_sets_from: folder with their files; alone, it stands for all sets.
+        retention: `mmlu`, `bbh` or both with a comma between, `auto` or `none`.
+        bbh: folder with the files of BIG-Bench Hard.
         on_bad_row: `drop` or `stop`.
+        limit: most questions of each task that is measured.
+        chat: whether a decoder-only model is asked through its chat template: `auto`, `yes`, `no`.
         trainer: what finetunes.
         mesh: sizes of the mesh, such as `data=4,fsdp=2`, or `auto`.
         seed: of every random choice.
@@ -61,7 +66,11 @@ class RunRequest:
     evaluation: Sequence[str] | None = None
     public_sets: str | None = None
     public_sets_from: str | None = None
+    retention: str | None = None
+    bbh: str | None = None
     on_bad_row: str | None = None
+    limit: int | None = None
+    chat: str | None = None
     trainer: str | None = None
     mesh: str | None = None
     seed: int | None = None
@@ -114,6 +123,7 @@ class RunRequest:
             ("SURVEYS", "surveys"),
             ("INSTRUCTIONS", "instructions"),
             ("PUBLIC_SETS_FOLDER", "public_sets_from"),
+            ("BBH_FOLDER", "bbh"),
         ):
             if (path := getattr(self, field)) is not None:
                 place = path if "://" in path else str(Path(path).absolute())
@@ -129,6 +139,10 @@ class RunRequest:
             settings["PUBLIC_SETS"] = Setting(names, said)
         elif self.public_sets_from is not None:
             settings["PUBLIC_SETS"] = Setting(PUBLIC_SETS, "--public-sets-from")
+        if self.retention is not None:
+            names = () if self.retention == "none" else _listed(self.retention)
+            said = f"--retention {shortened(self.retention)}"
+            settings["RETENTION"] = Setting(names, said)
         for macro, flag, files in (
             ("DATA_SET_FILES", "--data-set", self.data_set),
             ("EVALUATIONS", "--evaluation", self.evaluation),
@@ -140,6 +154,10 @@ class RunRequest:
         if self.on_bad_row is not None:
             said = f"--on-bad-row {shortened(self.on_bad_row)}"
             settings["ON_BAD_ROW"] = Setting(self.on_bad_row, said)
+        if self.limit is not None:
+            settings["MAX_QUESTIONS"] = Setting(self.limit, f"--limit {self.limit}")
+        if self.chat is not None:
+            settings["CHAT"] = Setting(self.chat, f"--chat {shortened(self.chat)}")
         if self.trainer is not None:
             settings["TRAINER"] = Setting(self.trainer, f"--trainer {shortened(self.trainer)}")
         if self.mesh is not None:
@@ -188,6 +206,27 @@ class RunRequest:
 
         model, recipe = self.model or "", self.recipe or "paper"
         return load_config(model, recipe, self.set_ or (), self.overrides())
+
+
+Request = typing.TypeVar("Request", bound=RunRequest)
+
+
+def of_evaluation(request: Request) -> Request:
+    """The request with the recipe `evaluation`, if it is for a new run without a recipe.
+
+    An existing run keeps what it has: a run of that model with the recipe `paper`, or a run that is
+    named and has another recipe.
+    """
+    from sycophancy.config import macros
+
+    if request.model is None or request.recipe is not None:
+        return request
+    stored = Path(request.folder()) / "config.gin"
+    if stored.exists():
+        recipe = macros.read_text(macros.text_of(stored), str(stored)).get("RECIPE")
+        if recipe is None or recipe.value != EVALUATION:
+            return request
+    return dataclasses.replace(request, recipe=EVALUATION)
 
 
 def _listed(names: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ if typing.TYPE_CHECKING:
 _LISTS = ("data_sets", "public_sets")
 _PATHS_OR_NAMES = (
     *("data_mirror", "surveys", "instructions", "public_sets_from"),
-    *("on_bad_row", "trainer", "mesh", *_LISTS),
+    *("on_bad_row", "chat", "trainer", "mesh", *_LISTS),
 )
 
 
@@ -152,7 +152,7 @@ def _requested(settings: Mapping[str, typing.Any], **known: typing.Any) -> RunRe
         elif name in ("evaluation", "data_set"):
             files = [value] if isinstance(value, str | os.PathLike) else value
             options[name] = tuple(map(os.fspath, files))
-        elif name == "seed":
+        elif name in ("seed", "limit"):
             options[name] = value
         elif name in _PATHS_OR_NAMES and isinstance(value, str | os.PathLike):
             options[name] = os.fspath(value)

@@ -19,17 +19,6 @@ from sycophancy.model.checkpoints import folders, weights
 SUPPORTED = (
     "supported are T5 encoder-decoders (T5 1.0, T5 1.1, Flan-T5) and decoder-only language models"
 )
-# Names of files that a tokenizer may consist of; every folder has some of them.
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
 # Ends of the names of classes, in a config.json's `architectures`, that predict the next token.
 _CLASSES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
@@ -63,7 +52,7 @@ def is_decoder(name: str) -> bool:
 
 def tokenizer_files(folder: epath.PathLike) -> list[Path]:
     """The files of a local folder that decide how its model splits and frames texts."""
-    found = (locations.inside(folder, name) for name in TOKENIZER_FILES)
+    found = (locations.inside(folder, name) for name in locations.TOKENIZER_FILES)
     return [Path(path) for path in found if path.exists()]
 
 

@@ -14,12 +14,24 @@ ANSWER_SECONDS = 20.0  # the longest wait for a bucket
 _HUB = re.compile(
     r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+?))?(?P<file>/[\w.-]+\.model)?"
 )
+# Files that the tokenizer of a decoder-only model may consist of.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
 _FILES = [
     "config.json",
     "generation_config.json",
     "*.safetensors",
     "*.safetensors.index.json",
     "spiece.model",
+    *TOKENIZER_FILES,
 ]
 
 

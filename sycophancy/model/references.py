@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from sycophancy.config import macros
 from sycophancy.config.declarations import NETWORK_SHAPE
 from sycophancy.config.macros import Setting
 from sycophancy.config.schema import PACKAGE, NetworkConfig, inside_package
-from sycophancy.model import locations
+from sycophancy.model import decoders, locations
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
 
 # The bucket of all public T5 1.1 and Flan-T5 checkpoints, and the address of their vocabulary.
@@ -61,7 +62,8 @@ def settings(name: str) -> dict[str, Setting]:
       name: a name that `is_checkpoint` accepts.
 
     Returns:
-      Settings by macro, without VOCABULARY if it is not known.
+      Settings by macro, without VOCABULARY if it is not known. A decoder-only model has those
+      alone that say where it is.
 
     Raises:
       UserError: the checkpoint cannot be opened.
@@ -69,23 +71,34 @@ def settings(name: str) -> dict[str, Setting]:
     from sycophancy.model.checkpoints.formats import open_checkpoint
 
     origin = f"--model {name}"
+    local = not (locations.is_hub(name) or "://" in name)
+    place = str(Path(name).absolute()) if local else name
+    if decoders.is_decoder(name):
+        of_decoder = {
+            "ARCHITECTURE": "decoder-only",
+            "INITIAL_CHECKPOINT_PATH": place,
+            "VOCABULARY": place,
+            "DATA_ORIGIN": "hub",
+        }
+        return {macro: Setting(value, origin) for macro, value in of_decoder.items()}
     checkpoint = open_checkpoint(name)
     network = checkpoint.shape()
     shipped = _shipped_models(network, with_activations=checkpoint.network is not None)
     own = next((model for model in shipped if _comes_from(checkpoint, model)), None)
     similar = own or next(iter(shipped), None)
     shared = macros.read_file(macros.find("model", similar or _STANDARD))
-    values = {macro: getattr(network, field) for field, macro in NETWORK_SHAPE.items()}
+    values: dict[str, Any] = {
+        macro: getattr(network, field) for field, macro in NETWORK_SHAPE.items()
+    }
     if own and checkpoint.network is None:
         del values["MLP_ACTIVATIONS"]  # T5X does not store them
     step = checkpoint.step
     if similar and checkpoint.format == "hf":  # this format has no step
         step = shared["PRETRAINED_STEP"].value
-    local = not (locations.is_hub(name) or "://" in name)
     vocabulary = _vocabulary(name, checkpoint, shared["VOCABULARY"].value if own else None)
     shared.pop("VOCABULARY")
     values |= {
-        "INITIAL_CHECKPOINT_PATH": str(Path(name).absolute()) if local else name,
+        "INITIAL_CHECKPOINT_PATH": place,
         "PRETRAINED_STEP": step,
     } | ({} if vocabulary is None else {"VOCABULARY": vocabulary})
     return shared | {macro: Setting(value, origin) for macro, value in values.items()}

@@ -66,7 +66,11 @@ def _data(macros: Mapping[str, Any]) -> tuple[str, str]:
     files = f" {joined(given).capitalize()} were read from files given to the run." if given else ""
     if has_own_sets and "claims" not in given:
         files += " Claims are made from data sets given to the run, too."
-    of_origin = [part for part in _PARTS if part not in given]
+    unused = {
+        "claims": not any(macros.get(name, 1) for name in ("NUM_EXAMPLES", "NUM_VALIDATION")),
+        "instructions": macros.get("NUM_INSTRUCTIONS", 1) == 0,
+    }
+    of_origin = [part for part in _PARTS if part not in given and not unused.get(part)]
     if not of_origin:
         return "Data given to the run", files.strip()
     own = joined(of_origin)

@@ -73,15 +73,25 @@ class DecoderOnly:
         return self.text.count_tokens(texts)
 
     def score(
-        self, items: Sequence[Scorable], progress: Progress | None = None
+        self,
+        items: Sequence[Scorable],
+        progress: Progress | None = None,
+        *,
+        continuations: bool = False,
     ) -> list[Prediction]:
         """The log-likelihood of every choice of every item, in the order of the items.
+
+        Args:
+          items: prompts may repeat.
+          progress: called with the number of items done and of all items.
+          continuations: prompts and choices are put together as they are, without a chat template
+            and a space between; and a prompt that is too long loses its beginning.
 
         Raises:
           UserError: a prompt is too long, or the choices of an item that is not `free_text` have
             unequal token counts.
         """
-        questions = self._questions(items)
+        questions = self._questions(items, continuations)
         done = 0
         for batch in self._batches(list(questions.values())):
             self._answer(batch)
@@ -123,14 +133,15 @@ class DecoderOnly:
 
     # ---- texts into questions -------------------------------------------------------------------
 
-    def _questions(self, items: Sequence[Scorable]) -> dict[str, _Question]:
+    def _questions(self, items: Sequence[Scorable], continuations: bool) -> dict[str, _Question]:
         """A question for each distinct prompt, by prompt.
 
         Raises:
           UserError: as `score`.
         """
         prompts = list(dict.fromkeys(item.inputs for item in items))
-        contexts = dict(zip(prompts, self.text.contexts(prompts), strict=True))
+        read = prompts if continuations else self.text.contexts(prompts)
+        contexts = dict(zip(prompts, read, strict=True))
         tokens = self.text.encode_contexts(list(contexts.values()))
         questions = {
             prompt: _Question(context or self._first())
@@ -140,13 +151,19 @@ class DecoderOnly:
         encoded = self.text.encode_choices(
             [(contexts[prompt], choice) for prompt, choice in asked],
             [questions[prompt].context for prompt, _ in asked],
+            spaced=not continuations,
         )
         for (prompt, choice), ids in zip(asked, encoded, strict=True):
             questions[prompt].choices[choice] = ids
         for item in items:
             question = questions[item.inputs]
             question.items += 1
-            self._check(item, question)
+            if not continuations:
+                self._check(item, question)
+        if continuations:
+            for question in questions.values():
+                room = max(self.max_tokens - max(map(len, question.choices.values())), 1)
+                question.context = question.context[-room:]
         return questions
 
     def _check(self, item: Scorable, question: _Question) -> None:

@@ -57,21 +57,27 @@ class DecoderText:
         return self._encode([context.rstrip() for context in contexts])
 
     def encode_choices(
-        self, pairs: Sequence[tuple[str, str]], context_tokens: Sequence[Tokens]
+        self,
+        pairs: Sequence[tuple[str, str]],
+        context_tokens: Sequence[Tokens],
+        *,
+        spaced: bool = True,
     ) -> list[Tokens]:
         """The tokens of choices after their contexts: those of both, without the context's.
 
         Args:
           pairs: context and choice.
           context_tokens: the tokens of each pair's context.
+          spaced: put a space between context and choice where neither has one.
         """
-        joined = [context + self._gap(context, choice) + choice for context, choice in pairs]
-        wholes = self._encode(joined)
+        choices = [_spaced(*pair) if spaced else pair[1] for pair in pairs]
+        wholes = self._encode(
+            [context + choice for (context, _), choice in zip(pairs, choices, strict=True)]
+        )
         tokens = []
-        for (context, choice), whole, start in zip(pairs, wholes, context_tokens, strict=True):
+        for choice, whole, start in zip(choices, wholes, context_tokens, strict=True):
             # A token may join the context and a short choice; the choice then stands alone.
-            alone = self._plain([self._gap(context, choice) + choice])[0]
-            tokens.append(whole[len(start) :] or tuple(alone))
+            tokens.append(whole[len(start) :] or tuple(self._plain([choice])[0]))
         return tokens
 
     def encode_prompts(self, contexts: Sequence[str]) -> list[Tokens]:
@@ -82,9 +88,6 @@ class DecoderText:
         """The text of tokens, without special ones."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text
-
-    def _gap(self, context: str, choice: str) -> str:
-        return "" if context[-1:].isspace() or choice[:1].isspace() else " "
 
     def _encode(self, texts: Sequence[str]) -> list[Tokens]:
         bos = self.tokenizer.bos_token
@@ -118,6 +121,10 @@ class DecoderText:
                 f"{len(messages)} turns: {reason}; --chat no asks without it"
             ) from None
         return text
+
+
+def _spaced(context: str, choice: str) -> str:
+    return choice if context[-1:].isspace() or choice[:1].isspace() else f" {choice}"
 
 
 def load_text(name: str, chat: Chat) -> DecoderText:

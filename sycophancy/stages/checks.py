@@ -21,7 +21,8 @@ def check_platform(config: Config, run: RunFolder) -> None:
     """
     from sycophancy.engine import distributed
 
-    distributed.check_platform()
+    if not config.model.is_decoder:
+        distributed.check_platform()
 
 
 def check_model(config: Config, run: RunFolder) -> None:
@@ -30,10 +31,14 @@ def check_model(config: Config, run: RunFolder) -> None:
     Raises:
         UserError: one of them is missing, damaged or another model's.
     """
+    from sycophancy.model import decoders
     from sycophancy.model.checkpoints.formats import open_checkpoint
     from sycophancy.model.vocabulary import Vocabulary
 
     model = config.model
+    if model.is_decoder:
+        decoders.check(model.checkpoint)
+        return
     pieces, rows = Vocabulary(model.vocabulary).size, model.network.vocab_size
     if pieces > rows:
         raise UserError(
@@ -49,7 +54,33 @@ def check_mesh(config: Config, run: RunFolder) -> None:
     Raises:
         UserError: names MESH and the number of devices.
     """
-    _mesh(config)
+    if not config.model.is_decoder:
+        _mesh(config)
+
+
+def check_trainable(config: Config, run: RunFolder) -> None:
+    """Refuses a model that cannot be finetuned, and a run without rows to train on.
+
+    Raises:
+        UserError: names the model, or the setting that asks for no rows.
+    """
+    training, data = config.training, config.data
+    _ = config.model.network
+    mixed = training.mixture_or_task_name.startswith("sycophancy_mix")
+    for macro, rows, task, ratio in (
+        ("NUM_EXAMPLES", data.num_examples, "sycophancy_intervention", training.mixture_ratio[0]),
+        (
+            "NUM_INSTRUCTIONS",
+            data.num_instructions,
+            "instruction_tuning",
+            training.mixture_ratio[1],
+        ),
+    ):
+        if not rows and (training.mixture_or_task_name == task or (mixed and ratio > 0)):
+            raise UserError(
+                f"{macro} is 0, so there is nothing to finetune on: recipe {config.recipe} only "
+                "evaluates; give another --recipe, such as paper"
+            )
 
 
 def check_lengths(config: Config, run: RunFolder) -> None:

@@ -30,15 +30,26 @@ METRICS = "metrics.json"
 
 
 def metrics_text(run: RunFolder, current: Collection[str]) -> str | None:
-    """`metrics.json` of a run: series -> metric -> value, of the evaluations that are current."""
+    """`metrics.json` of a run: series -> metric -> value, of the evaluations that are current.
+
+    Each series has the metrics of its held-out items and those of its other abilities.
+    """
     from sycophancy.evaluation.metric_files import SERIES
 
-    series = {
-        name: json_files.require_object(run.stage(f"evaluate_{name}") / METRICS, "evaluate again")
-        for name in SERIES
-        if f"evaluate_{name}" in current
-    }
+    series: dict[str, dict[str, Any]] = {}
+    for side in SERIES:
+        for stage in (f"evaluate_{side}", f"retention_{side}"):
+            if stage in current:
+                path = run.stage(stage) / METRICS
+                own = json_files.require_object(path, "run the stage again")
+                series[side] = {**series.get(side, {}), **own}
     return json.dumps(series, indent=1) if series else None
+
+
+def evaluations(run: RunFolder) -> tuple[str, ...]:
+    """The stages that evaluate what a run has: the model, and the finetuned one if there is one."""
+    finetuned = run.manifest("finetune") is not None
+    return ("evaluate_before", "evaluate_after") if finetuned else ("evaluate_before",)
 
 
 class Evaluate(Stage):
@@ -46,7 +57,7 @@ class Evaluate(Stage):
 
     command = "evaluate"
     unit = "prompts"
-    settings = NETWORK
+    settings = NETWORK | {"ARCHITECTURE", "CHAT"}
     checks: ClassVar[tuple[Check, ...]] = (check_platform, check_model, check_mesh)
     published = {METRICS: metrics_text}  # noqa: RUF012  # declared, never changed
 
@@ -82,10 +93,13 @@ class Evaluate(Stage):
         return run.path / METRICS
 
     def summary(self, run: RunFolder) -> list[str]:
-        """The table of metrics, before and after finetuning."""
+        """The table of metrics, before and after finetuning if the run is finetuned."""
         from sycophancy.evaluation import naming
 
-        return naming.table(json_files.require_object(run.path / METRICS, "evaluate again"))
+        series = json_files.require_object(run.path / METRICS, "evaluate again")
+        if len(evaluations(run)) == 1:
+            series = {"value": series["before"]}
+        return naming.table(series)
 
 
 def evaluate_before() -> Evaluate:
@@ -137,14 +151,11 @@ def comparable(items: Sequence[Item], model: ModelConfig) -> tuple[list[Item], l
     """
     from sycophancy.evaluation import limits
     from sycophancy.evaluation.measures import is_format
-    from sycophancy.model.vocabulary import Vocabulary
 
-    vocabulary = Vocabulary(model.vocabulary)
+    count = token_counter(model)
     formats = {item.task: item.choices for item in items if is_format(item.task)}
     uneven = {
-        task: choices
-        for task, choices in formats.items()
-        if len(set(map(len, vocabulary.encode_batch(list(choices))))) > 1
+        task: choices for task, choices in formats.items() if len(set(count(choices).tolist())) > 1
     }
     notes = [
         f"{task} is left out: {' and '.join(choices)} have unequal token counts here."
@@ -152,5 +163,5 @@ def comparable(items: Sequence[Item], model: ModelConfig) -> tuple[list[Item], l
     ]
     totals = {"held-out items": len(items)}
     items = [item for item in items if item.task not in uneven]
-    kept, left_out = limits.split_by_limits(items, token_counter(model))
+    kept, left_out = limits.split_by_limits(items, count)
     return kept, notes + limits.in_words(left_out, totals)

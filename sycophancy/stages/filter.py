@@ -7,7 +7,7 @@ import typing
 from typing import Any
 
 from sycophancy.engine.stage import Counts, Inputs, Stage
-from sycophancy.stages.checks import check_mesh, check_model, check_platform
+from sycophancy.stages.checks import check_mesh, check_model, check_platform, check_trainable
 from sycophancy.stages.models import model_files, token_counter
 from sycophancy.stages.scores import score_items
 from sycophancy.stages.settings import NETWORK
@@ -26,7 +26,7 @@ class Filter(Stage):
     depends_on = ("prepare",)
     unit = "prompts"
     settings = NETWORK | {"FILTRATION"}
-    checks = (check_platform, check_model, check_mesh)
+    checks = (check_trainable, check_platform, check_model, check_mesh)
 
     def inputs(self, config: Config, run: RunFolder) -> Inputs:
         rows = {"prepare/intervention.parquet": run.path / "prepare" / "intervention.parquet"}

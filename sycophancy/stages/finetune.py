@@ -17,6 +17,7 @@ from sycophancy.stages.checks import (
     check_mesh,
     check_model,
     check_platform,
+    check_trainable,
 )
 from sycophancy.stages.memory import enough_memory
 from sycophancy.stages.models import model_files
@@ -41,6 +42,7 @@ class Finetune(Stage):
     unit = "steps"
     settings = NETWORK | {"DTYPE", "TRAINER"} | result_settings(TrainingConfig)
     checks = (
+        check_trainable,
         _check_trainer,
         check_lengths,
         check_platform,

@@ -26,20 +26,35 @@ def model_files(model: ModelConfig) -> dict[str, Path | epath.Path | str]:
     """
     from sycophancy.model.checkpoints import folders
 
-    named = {"the checkpoint": model.checkpoint, "the vocabulary": model.vocabulary}
-    files: dict[str, Path | epath.Path | str] = {}
-    for name, value in named.items():
-        path = paths.open_path(value)
-        local = "://" not in value and path.exists()
-        if local and name == "the checkpoint":
-            files |= {f"{name}: {part.name}": part for part in folders.parts(path)}
-        else:
-            files[name] = path if local else value
-    return files
+    name, path = "the checkpoint", paths.open_path(model.checkpoint)
+    if "://" in model.checkpoint or not path.exists():
+        checkpoint: dict[str, Path | epath.Path | str] = {name: model.checkpoint}
+    else:
+        checkpoint = {f"{name}: {part.name}": part for part in folders.parts(path)}
+    return checkpoint | vocabulary_files(model)
+
+
+def vocabulary_files(model: ModelConfig) -> dict[str, Path | epath.Path | str]:
+    """The files of a vocabulary or a tokenizer, as `model_files` has them."""
+    from sycophancy.model import decoders
+
+    name, path = "the vocabulary", paths.open_path(model.vocabulary)
+    if "://" in model.vocabulary or not path.exists():
+        return {name: model.vocabulary}
+    if model.is_decoder:
+        return {f"{name}: {part.name}": part for part in decoders.tokenizer_files(path)}
+    return {name: path}
 
 
 def token_counter(model: ModelConfig) -> TokenCounter:
-    """A function from texts to int arrays [texts] of token counts, end of sequence included."""
+    """A function from texts to int arrays [texts] of token counts.
+
+    The end of sequence of an encoder-decoder counts, and the start of a decoder-only model's.
+    """
+    if model.is_decoder:
+        from sycophancy.scoring.decoder_text import load_text
+
+        return load_text(model.vocabulary, model.chat).count_tokens
     import numpy as np
 
     from sycophancy.model.vocabulary import Vocabulary

@@ -10,7 +10,7 @@ from sycophancy.config.declarations import result_settings
 from sycophancy.config.schema import DataConfig
 from sycophancy.engine.stage import Counts, Inputs, Stage
 from sycophancy.errors import UserError
-from sycophancy.stages.models import model_files, token_counter
+from sycophancy.stages.models import token_counter, vocabulary_files
 
 if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config
@@ -30,8 +30,7 @@ class Prepare(Stage):
         """The files that rows are read from, and the vocabulary that measures their lengths."""
         from sycophancy.data.local_files import local_files
 
-        vocabulary = {"the vocabulary": model_files(config.model)["the vocabulary"]}
-        return vocabulary | local_files(config.data)
+        return vocabulary_files(config.model) | local_files(config.data)
 
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
         from sycophancy.data import prepare
@@ -43,7 +42,7 @@ class Prepare(Stage):
             token_counter(config.model),
             training.input_length,
             training.target_length,
-            Vocabulary(config.model.vocabulary).pieces,
+            None if config.model.is_decoder else Vocabulary(config.model.vocabulary).pieces,
         )
         summary = prepare.prepare(config.data, out, progress=meter, limits=limits)
         check_trainable(config, summary)

@@ -15,11 +15,15 @@ if typing.TYPE_CHECKING:
 
 
 def load_language_model(config: Config, model: ModelConfig) -> LanguageModel:
-    """Loads a checkpoint onto the run's mesh.
+    """Loads a checkpoint: onto the run's mesh, or, if it is decoder-only, onto one device.
 
     Raises:
         UserError: the checkpoint cannot be read.
     """
+    if model.is_decoder:
+        from sycophancy.scoring import decoder_only
+
+        return decoder_only.load(model.checkpoint, model.chat)
     from sycophancy.model import sharding
     from sycophancy.model.checkpoints.formats import load_checkpoint
     from sycophancy.model.vocabulary import Vocabulary

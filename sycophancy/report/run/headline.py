@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from sycophancy.evaluation import naming
 from sycophancy.evaluation.metric_files import SERIES
 from sycophancy.evaluation.metrics import Metric
+from sycophancy.report.run import evaluation
 from sycophancy.report.run.aims import SUMS, Finding
 from sycophancy.report.run.caveats import NEARLY_ALWAYS, one_answer, too_few, unreadable
 from sycophancy.report.run.findings import findings
@@ -61,6 +62,8 @@ def headline(record: RunRecord) -> str:
 
 def sentences(record: RunRecord) -> list[str]:
     """The headline as sentences: what changed, where that does not hold, what is undecided."""
+    if record.only_evaluated:
+        return evaluation.sentences(record)
     if record.filtration is not None and record.filtration.near_chance:
         return [CANNOT_READ]
     aims = findings(record)

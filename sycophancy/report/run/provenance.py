@@ -28,19 +28,22 @@ def command(record: RunRecord) -> str:
     the command copies the run's own `config.gin`.
     """
     model = str(record.macros.get("MODEL_NAME", ""))
+    verb = "evaluate" if record.only_evaluated else "run"
     recipe = str(record.macros.get("RECIPE", ""))
     try:
         text = load_config(model, recipe).operative
     except UserError:
         config_file = shlex.quote(str(record.run / "config.gin"))
-        return f"mkdir -p runs/again && cp {config_file} runs/again/ && sycophancy run --name again"
+        return (
+            f"mkdir -p runs/again && cp {config_file} runs/again/ && sycophancy {verb} --name again"
+        )
     usual = {name: entry.value for name, entry in macros.read_text(text, "the recipe").items()}
     changed = [
         f"{name}={value if isinstance(value, str) else repr(value)}"
         for name, value in record.macros.items()
         if name in usual and _plain(value) != _plain(usual[name])
     ]
-    parts = ["sycophancy", "run", "--model", model, "--recipe", recipe, "--name", "again"]
+    parts = ["sycophancy", verb, "--model", model, "--recipe", recipe, "--name", "again"]
     for change in changed:
         parts += ["--set", change]
     return shlex.join(parts)

@@ -12,6 +12,7 @@ from typing import Any
 
 from sycophancy.config import macros
 from sycophancy.errors import UserError
+from sycophancy.evaluation import retention
 from sycophancy.evaluation.comparison import Change, unpaired_changes
 from sycophancy.evaluation.guessing import Guessing, guessing
 from sycophancy.evaluation.items import Item, Prediction, read_items, read_predictions
@@ -78,6 +79,19 @@ class RunRecord:
         return self.metrics.get(series, {}).get(name)
 
     @property
+    def only_evaluated(self) -> bool:
+        """Whether this is an evaluation of a model, not a part of a finetuning run."""
+        begun = ("filter", "finetune")
+        return self.metrics.keys() == {"before"} and not any(
+            (self.run / name).exists() for name in begun
+        )
+
+    def label(self, series: str) -> str:
+        """What a page calls a series: `before`, or the model where nothing was finetuned."""
+        name = str(self.macros.get("MODEL_NAME", "the model"))
+        return name if self.only_evaluated and series == "before" else series
+
+    @property
     def evaluations(self) -> Mapping[str, Metrics]:
         """Every evaluation: before, after, and further checkpoints."""
         return {**self.metrics, **self.further}
@@ -120,6 +134,7 @@ def read_run(run: Path, order: Sequence[str] = ()) -> RunRecord:
     changes = unpaired_changes(*(metrics.get(series, {}) for series in SERIES))
     if items and predictions.keys() == set(SERIES):
         changes |= all_changes(items, *(predictions[series] for series in SERIES))
+    changes |= _changes_of_abilities(run)
     gaps = {
         **{
             f"There is no evaluation {series} finetuning.": series not in metrics
@@ -132,7 +147,7 @@ def read_run(run: Path, order: Sequence[str] = ()) -> RunRecord:
         "correctly.": filtration is None and settings.get("FILTRATION", True),
         "Finetuning left no metrics.jsonl: there is no loss curve.": not losses.training,
     }
-    return RunRecord(
+    record = RunRecord(
         run=run,
         config=config,
         macros=settings,
@@ -151,6 +166,15 @@ def read_run(run: Path, order: Sequence[str] = ()) -> RunRecord:
         stages=_stages(run, order),
         missing=[sentence for sentence, is_missing in gaps.items() if is_missing],
     )
+    return dataclasses.replace(record, missing=()) if record.only_evaluated and items else record
+
+
+def _changes_of_abilities(run: Path) -> dict[str, Change]:
+    """Paired changes of MMLU and BIG-Bench Hard, if both models were asked."""
+    files = [run / f"retention_{side}" / retention.SAMPLES for side in SERIES]
+    if not all(path.is_file() for path in files):
+        return {}
+    return retention.changes(*map(retention.read_answers, files))
 
 
 def _item_files(run: Path) -> list[Path]:
