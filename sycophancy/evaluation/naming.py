@@ -236,7 +236,7 @@ def table(series: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
         for name in group
     }
     # A space before the longest cell, so that it does not touch the words.
-    column = max(21, *(len(cell) + 1 for row in cells.values() for cell in row))
+    column = max([21, *(len(cell) + 1 for row in cells.values() for cell in row)])
     lines = [" " * width + "".join(f"  {name:>{column}}" for name in series) + "       n"]
     for task, group in shown:
         lines.append(task_words(task))
