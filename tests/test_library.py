@@ -73,7 +73,7 @@ def test_a_run_has_the_metrics_of_the_command(documented, sycophancy, monkeypatc
     assert done.code == 0, done.err
     stored = json.loads(Path("runs/command/metrics.json").read_text())
     assert stored == {
-        series: {name: dataclasses.asdict(metric) for name, metric in metrics.items()}
+        series: {name: metric.as_json() for name, metric in metrics.items()}
         for series, metrics in documented.run.metrics.items()
     }
     assert Path(documented.run.report).read_text().count("<html") == 1

@@ -46,7 +46,7 @@ PREDICTION_SCHEMA = pa.schema(
 )
 
 # What columns hold in files of earlier versions, which lack them.
-ABSENT: dict[str, Any] = {"free_text": False, "tokens": []}
+ABSENT: dict[str, Any] = {"free_text": False, "groups": [], "tokens": []}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +236,7 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """Reads the columns of a schema from a parquet file that a stage wrote.
 
     A file of an earlier version may lack a column of `ABSENT`, which then holds the value given
-    there: no item is free text, and token counts are unknown.
+    there: no item is free text or in a group, and token counts are unknown.
 
     Raises:
       UserError: the file is missing, damaged or no parquet, or a column is missing, has another

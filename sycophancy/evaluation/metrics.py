@@ -36,7 +36,8 @@ class Metric:
     def as_json(self) -> dict[str, Any]:
         """The fields as `metrics.json` has them: without `quantiles` if there are none."""
         fields = dataclasses.asdict(self)
-        return {name: value for name, value in fields.items() if value is not None}
+        quantiles = fields.pop("quantiles")
+        return fields | ({} if quantiles is None else {"quantiles": list(quantiles)})
 
 
 def metric(sample: Sample, *, seed: int = 0) -> Metric:

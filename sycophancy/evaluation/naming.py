@@ -228,7 +228,16 @@ def table(series: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     names = {name for metrics in series.values() for name in metrics}
     shown = list(grouped(name for name in names if kind(name) not in COMPONENTS))
     width = max((len(_row_words(name)) for _, group in shown for name in group), default=0) + 2
-    lines = [" " * width + "".join(f"  {name:>21}" for name in series) + "       n"]
+    cells = {
+        name: [
+            _cell(metrics[name], name) if name in metrics else "-" for metrics in series.values()
+        ]
+        for _, group in shown
+        for name in group
+    }
+    # A space before the longest cell, so that it does not touch the words.
+    column = max([21, *(len(cell) + 1 for row in cells.values() for cell in row)])
+    lines = [" " * width + "".join(f"  {name:>{column}}" for name in series) + "       n"]
     for task, group in shown:
         lines.append(task_words(task))
         for name in group:
@@ -236,7 +245,7 @@ def table(series: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
             counts = " and ".join(dict.fromkeys(f"{m['n']:,}" for m in row if m))
             lines.append(
                 f"  {_row_words(name):<{width - 2}}"
-                + "".join(f"  {_cell(m, name) if m else '-':>21}" for m in row)
+                + "".join(f"  {cell:>{column}}" for cell in cells[name])
                 + f"  {counts:>6}"
             )
     return lines

@@ -68,7 +68,8 @@ def rows(lines: list[str]) -> set[str]:
 
 
 def row_of(name: str) -> str:
-    return f"{naming.task_words(naming.split(name)[0])}: {naming.measure_words(name)}"
+    unit = {"share": "", "difference": " (points)", "nats": " (nats)"}[unit_of(name)]
+    return f"{naming.task_words(naming.split(name)[0])}: {naming.measure_words(name)}{unit}"
 
 
 def test_the_page_shows_every_metric(metrics, page):
