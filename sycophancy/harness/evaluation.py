@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
@@ -90,11 +92,15 @@ def write(out: Path, results: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps all but the harness's errors off the terminal."""
+    """Keeps all but the harness's errors off the terminal, and the harness in this process.
+
+    It would bootstrap in forked processes, and a fork of a process that uses JAX may hang.
+    """
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with mock.patch.dict(os.environ, DISABLE_MULTIPROC="1"):
+            yield
     finally:
         logger.setLevel(level)
