@@ -32,7 +32,7 @@ def test_an_evaluation_asks_writes_its_page_and_trains_nothing(sycophancy, micro
     assert len({item.pair_id for item in items}) == 2
     assert len(items) == 6  # every condition of both questions
     page = (run / "report.html").read_text()
-    text = re.sub(r"<[^>]+>", "", page)
+    text = re.sub(r"<style>.*?</style>|<[^>]+>", "", page, flags=re.DOTALL)
     for clutter in ("not complete", "not measured", "Findings", "Filtration", "aim:", "undecided"):
         assert clutter not in text, clutter
     assert re.search(r"<h1>The model [^<]*(follows|picks|says)", page)
