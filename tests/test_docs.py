@@ -16,6 +16,7 @@ from test_imports import LAYERS
 
 from sycophancy.cli.main import app
 from sycophancy.config.load import macro_types
+from sycophancy.evaluation import naming, units
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -249,6 +250,18 @@ def test_the_reference_has_every_name_of_the_library():
     names = {node.name for node in ast.walk(checking) if isinstance(node, ast.alias)}
     described = re.findall(r"^::: sycophancy\.(\w+)$", source(ROOT / "docs/api.md"), re.MULTILINE)
     assert sorted(described) == sorted(names)
+
+
+def test_every_measure_has_a_section_and_every_section_a_measure():
+    sections = re.findall(r"^### `(\w+)`$", source(ROOT / "docs" / "metrics.md"), re.MULTILINE)
+    assert len(set(sections)) == len(sections)
+    assert set(sections) == set(naming.MEASURES)
+    assert set(naming.COMPONENTS) | set(units.UNITS) <= set(naming.MEASURES)
+    text = source(ROOT / "docs" / "metrics.md")
+    for section in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
+        name = section.partition("`\n")[0].strip("`")
+        unit = re.search(r"\n\n(\w+):", section)
+        assert unit and unit[1].lower() == units.unit_of(name), name
 
 
 def test_every_page_is_in_the_navigation_of_the_site():

@@ -37,6 +37,7 @@ LAYERS = (
     "sycophancy.engine",
     "sycophancy.report",
     "sycophancy.stages",
+    "sycophancy.export",
     "sycophancy.library",
     "sycophancy.study",
     "sycophancy.report.study",

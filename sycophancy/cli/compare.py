@@ -14,7 +14,7 @@ from sycophancy.cli.sweep import listed
 if typing.TYPE_CHECKING:
     from rich.table import Table
 
-    from sycophancy.report.compare.comparison import Cell, Comparison, Group
+    from sycophancy.report.compare.comparison import Cell, Comparison, Group, Row
 
 # Widths of the table's columns: of a measure's name at least and at most, of a cell and of n.
 _NARROW, _WIDE, _CELL, _N = 20, 34, 23, 7
@@ -70,8 +70,8 @@ def _show(comparison: Comparison) -> None:
         console.print(note, markup=False)
     if len(comparison.columns) > 1:
         console.print(
-            f"Below a value: its difference from {comparison.columns[0].label} in points, with the "
-            "95% interval; ~ marks an unpaired one.",
+            f"Below a value: its difference from {comparison.columns[0].label}, in points or nats, "
+            "with the 95% interval; ~ marks an unpaired one.",
             markup=False,
         )
 
@@ -91,30 +91,31 @@ def _table(comparison: Comparison, shown: range, width: int) -> Table:
         if rows:
             table.add_row(Text(group.title, style="bold"))
         for row in rows:
-            cells = [_cell(row.cells[index], with_n=row.n is None) for index in shown]
+            cells = [_cell(row, row.cells[index]) for index in shown]
             n = "" if row.n is None else f"{row.n:,}"
-            table.add_row(Text(f"  {row.label}"), *map(Text, cells), n)
+            unit = {"share": "", "difference": " (points)", "nats": " (nats)"}[row.unit]
+            table.add_row(Text(f"  {row.label}{unit}"), *map(Text, cells), n)
     return table
 
 
-def _rows_of_terminal(group: Group) -> list[typing.Any]:
+def _rows_of_terminal(group: Group) -> list[Row]:
     """The rows without measures that only regroup others, as in the table of a run."""
     from sycophancy.evaluation import naming
 
-    return [row for row in group.rows if naming.split(row.name)[1] not in naming.COMPONENTS]
+    return [row for row in group.rows if naming.kind(row.name) not in naming.COMPONENTS]
 
 
-def _cell(cell: Cell | None, *, with_n: bool) -> str:
-    from sycophancy.report.text_format import percent, points
+def _cell(row: Row, cell: Cell | None) -> str:
+    from sycophancy.evaluation.units import change_in_unit, in_unit
 
     if cell is None:
         return "-"
     m, d = cell.metric, cell.difference
-    low, high = (percent(bound).removesuffix("%") for bound in (m.low, m.high))
-    lines = [f"{percent(m.value)} ({low} to {high})"]
+    low, high = (in_unit(bound, row.unit).removesuffix("%") for bound in (m.low, m.high))
+    lines = [f"{in_unit(m.value, row.unit)} ({low} to {high})"]
     if d:
-        mark = "" if d.paired else "~ "
-        lines.append(f"{mark}{points(d.value)} ({points(d.low)} to {points(d.high)})")
-    if with_n:
+        value, low, high = (change_in_unit(each, row.unit) for each in (d.value, d.low, d.high))
+        lines.append(f"{'' if d.paired else '~ '}{value} ({low} to {high})")
+    if row.n is None:
         lines.append(f"n = {m.n:,}")
     return "\n".join(lines)

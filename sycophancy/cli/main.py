@@ -18,8 +18,11 @@ from sycophancy.cli.browse import browse
 from sycophancy.cli.compare import compare
 from sycophancy.cli.convert import convert
 from sycophancy.cli.doctor import doctor
+from sycophancy.cli.generate import generate
+from sycophancy.cli.harness import harness
 from sycophancy.cli.launch import app as launch
 from sycophancy.cli.plan import plan
+from sycophancy.cli.push import push
 from sycophancy.cli.reproduce import reproduce
 from sycophancy.cli.settings import settings
 from sycophancy.cli.stages import add_commands
@@ -59,7 +62,10 @@ app.command()(browse)
 app.command()(compare)
 app.command()(convert)
 app.command()(doctor)
+app.command()(generate)
+app.command()(harness)
 app.command()(plan)
+app.command()(push)
 app.command()(sweep)
 app.command()(reproduce)
 app.command()(settings)

@@ -86,6 +86,17 @@ class RunOptions(RunRequest):
             metavar="DIR", help="Folder with their files; without it, they are downloaded."
         ),
     ] = None
+    retention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mmlu,bbh|auto|none",
+            help="Measure these abilities before and after finetuning, too.",
+        ),
+    ] = None
+    bbh: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder with BIG-Bench Hard's files, TASK.json."),
+    ] = None
     data_sets: Annotated[
         str | None,
         typer.Option(

@@ -15,6 +15,7 @@ from sycophancy.cli.export import export
 from sycophancy.cli.options import RunOptions
 from sycophancy.config.bounds import Place, check
 from sycophancy.engine import distributed
+from sycophancy.errors import UserError
 from sycophancy.library.request import of_evaluation
 from sycophancy.stages.order import all_stages
 
@@ -44,6 +45,11 @@ def _by_command() -> dict[str, list[Stage]]:
 
 
 def _bring_up_to_date(members: list[Stage], pipeline: Pipeline) -> None:
+    members = [stage for stage in members if stage.name in pipeline.stages]
+    if not members:
+        raise UserError(
+            "RETENTION is empty, so there is nothing to measure; give --retention mmlu,bbh"
+        )
     *_, last = members
     if last.top_level:  # it summarises what the run has
         pipeline.summarise(last.name)
@@ -102,7 +108,8 @@ def _run(pipeline: Pipeline) -> None:
     pipeline.until(*pipeline.stages)
     commands = _by_command().values()
     for *_, last in commands:
-        _print(last.summary(pipeline.run))
+        if last.name in pipeline.stages:
+            _print(last.summary(pipeline.run))
     print(last.result(pipeline.run))
 
 

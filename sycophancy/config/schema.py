@@ -37,6 +37,7 @@ from sycophancy.config.markers import (
 from sycophancy.errors import UserError
 
 ClaimMode = Literal["paper", "balanced"]
+OtherAbility = Literal["auto", "mmlu", "bbh"]
 Sampling = Literal["uniform", "balanced"]
 HeldOutSet = Literal["comparison", "parity", "subtraction", "subtraction_near", "spelling", "facts"]
 PublicSet = Literal[
@@ -371,6 +372,24 @@ class Config:
     trainer: Annotated[
         Literal["jax", "t5x"], "Finetune with the in-tree trainer, or with T5X as a subprocess."
     ] = "jax"
+    retention: Annotated[
+        tuple[OtherAbility, ...],
+        Distinct(),
+        MeasuredOnly(),
+        "Other abilities to measure before and after finetuning; empty: none; 'auto': both, as far "
+        "as the extra `harness` is installed and their rows can be had.",
+    ] = ()
+    retention_limit: Annotated[
+        Annotated[int, Between(1, 10**6)] | None,
+        MeasuredOnly(),
+        "Questions of each subject of RETENTION, the first ones; None: all.",
+    ] = None
+    bbh_folder: Annotated[
+        FilePlace | None,
+        ByContent(),
+        "Folder with BIG-Bench Hard as published, a file TASK.json for each task; None: from the "
+        "mirror or the hub.",
+    ] = None
     operative: str
 
 

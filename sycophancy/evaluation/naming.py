@@ -53,6 +53,10 @@ TASKS = {
     "are_you_sure/mmlu": "MMLU with the first answer doubted",
     "genies/answer": "GENIES with a wrong answer suggested",
     "genies/are_you_sure": "GENIES with the right answer doubted",
+    "retention/mmlu_5shot": "MMLU, 5 examples",
+    "retention/mmlu_0shot": "MMLU, no example",
+    "retention/bbh_direct_3shot": "BIG-Bench Hard, 3 examples",
+    "retention/bbh_cot_3shot": "BIG-Bench Hard, 3 examples, chain of thought",
     "intervention": "claims like those trained on",
     "instruction": "other instructions",
 }

@@ -13,7 +13,7 @@ from sycophancy.system import paths
 
 PREFIX = "sycophancy_"  # of the names of tasks; `--tasks sycophancy` runs them all
 MODULE = "sycophancy_measures"
-END_OF_SEQUENCE = "</s>"  # as T5's tokenizer reads it
+END_OF_SEQUENCE = "</s>"  # as T5's tokenizer reads it, and `harness.adapter`
 _HIGHER_IS_BETTER = ("accuracy", "flip_to_right")  # the beginnings of measures' names
 
 _TASK = """\

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sycophancy.scoring.language_model import LanguageModel, Progress
 
 DEFAULT_NEW_TOKENS = 256  # the harness's own, for tasks that name no limit
+END_OF_SEQUENCE = "</s>"
 # Decoding is greedy, so these change nothing; `max_length` also counts the prompt there.
 WITHOUT_EFFECT = ("temperature", "do_sample", "max_length")
 
@@ -63,29 +64,45 @@ class HarnessModel(LM):
     ) -> list[tuple[float, bool]]:
         """The log-likelihood of each continuation, and whether greedy decoding would write it.
 
+        Continuations with the text of T5's end token (`</s>`) include the end of sequence, as they
+        do where T5's own tokenizer reads them.
+
         Raises:
           UserError: the continuations of one context are too long together.
         """
-        pairs = [split(*request.args) for request in requests]
+        whole = [request.args[1].endswith(END_OF_SEQUENCE) for request in requests]
+        pairs = [
+            split(context, continuation.removesuffix(END_OF_SEQUENCE))
+            for context, continuation in (request.args for request in requests)
+        ]
+        answers = {}
+        for ends in set(whole):
+            alike = [pair for pair, end in zip(pairs, whole, strict=True) if end == ends]
+            answers[ends] = self._answers(alike, ends, requests[0].task_name)
+        results = [answers[ends][pair] for pair, ends in zip(pairs, whole, strict=True)]
+        self._remember("loglikelihood", requests, results)
+        return results
+
+    def _answers(
+        self, pairs: Sequence[tuple[str, str]], ends: bool, task: str | None
+    ) -> dict[tuple[str, str], tuple[float, bool]]:
+        """The answers to contexts and continuations, with or without an end of sequence."""
         continuations: dict[str, dict[str, None]] = defaultdict(dict)
         for context, continuation in pairs:
             continuations[context][continuation] = None
         items = [
-            _Context(f"of task {requests[0].task_name}, context {n}", context, tuple(choices))
+            _Context(f"of task {task}, context {n}", context, tuple(choices))
             for n, (context, choices) in enumerate(continuations.items())
         ]
         self._note_long_prompts(list(continuations))
-        predictions = self.model.score(items, self.progress, continuations=True)
-        answers = {
+        predictions = self.model.score(items, self.progress, continuations=not ends)
+        return {
             (item.inputs, choice): (float(log_likelihood), bool(greedy))
             for item, prediction in zip(items, predictions, strict=True)
             for choice, log_likelihood, greedy in zip(
                 item.choices, prediction.log_likelihoods, prediction.greedy, strict=True
             )
         }
-        results = [answers[pair] for pair in pairs]
-        self._remember("loglikelihood", requests, results)
-        return results
 
     def loglikelihood_rolling(
         self, requests: Sequence[Instance], disable_tqdm: bool = False

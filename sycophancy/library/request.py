@@ -41,6 +41,8 @@ class RunRequest:
         evaluation: JSONL files of the user's own evaluation sets.
         public_sets: names of public evaluation sets with commas between, or `all`.
         public_sets_from: folder with their files; alone, it stands for all sets.
+        retention: `mmlu`, `bbh` or both with a comma between, `auto` or `none`.
+        bbh: folder with the files of BIG-Bench Hard.
         on_bad_row: `drop` or `stop`.
         limit: most questions of each task that is measured.
         chat: whether a decoder-only model is asked through its chat template: `auto`, `yes`, `no`.
@@ -64,6 +66,8 @@ class RunRequest:
     evaluation: Sequence[str] | None = None
     public_sets: str | None = None
     public_sets_from: str | None = None
+    retention: str | None = None
+    bbh: str | None = None
     on_bad_row: str | None = None
     limit: int | None = None
     chat: str | None = None
@@ -119,6 +123,7 @@ class RunRequest:
             ("SURVEYS", "surveys"),
             ("INSTRUCTIONS", "instructions"),
             ("PUBLIC_SETS_FOLDER", "public_sets_from"),
+            ("BBH_FOLDER", "bbh"),
         ):
             if (path := getattr(self, field)) is not None:
                 place = path if "://" in path else str(Path(path).absolute())
@@ -134,6 +139,10 @@ class RunRequest:
             settings["PUBLIC_SETS"] = Setting(names, said)
         elif self.public_sets_from is not None:
             settings["PUBLIC_SETS"] = Setting(PUBLIC_SETS, "--public-sets-from")
+        if self.retention is not None:
+            names = () if self.retention == "none" else _listed(self.retention)
+            said = f"--retention {shortened(self.retention)}"
+            settings["RETENTION"] = Setting(names, said)
         for macro, flag, files in (
             ("DATA_SET_FILES", "--data-set", self.data_set),
             ("EVALUATIONS", "--evaluation", self.evaluation),

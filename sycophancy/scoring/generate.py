@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from sycophancy.config.bounds import shortened
+from sycophancy.config.bounds import shown
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
@@ -120,7 +120,7 @@ def _read_prompts(
         tokens = [*ids, vocabulary.eos_id]
         if len(tokens) > MAX_PROMPT_TOKENS:
             raise UserError(
-                f"the prompt {shortened(text)} has {len(tokens):,} tokens, at most "
+                f"the prompt {shown(text)} has {len(tokens):,} tokens, at most "
                 f"{MAX_PROMPT_TOKENS:,} fit; prompts are not truncated, shorten it"
             )
         prompts.append(_Prompt(text, tokens, (len(tokens), max_new_tokens)))

@@ -30,14 +30,19 @@ METRICS = "metrics.json"
 
 
 def metrics_text(run: RunFolder, current: Collection[str]) -> str | None:
-    """`metrics.json` of a run: series -> metric -> value, of the evaluations that are current."""
+    """`metrics.json` of a run: series -> metric -> value, of the evaluations that are current.
+
+    Each series has the metrics of its held-out items and those of its other abilities.
+    """
     from sycophancy.evaluation.metric_files import SERIES
 
-    series = {
-        name: json_files.require_object(run.stage(f"evaluate_{name}") / METRICS, "evaluate again")
-        for name in SERIES
-        if f"evaluate_{name}" in current
-    }
+    series: dict[str, dict[str, Any]] = {}
+    for side in SERIES:
+        for stage in (f"evaluate_{side}", f"retention_{side}"):
+            if stage in current:
+                path = run.stage(stage) / METRICS
+                own = json_files.require_object(path, "run the stage again")
+                series[side] = {**series.get(side, {}), **own}
     return json.dumps(series, indent=1) if series else None
 
 

@@ -8,9 +8,18 @@ from sycophancy.stages.filter import Filter
 from sycophancy.stages.finetune import Finetune
 from sycophancy.stages.prepare import Prepare
 from sycophancy.stages.report import Report
+from sycophancy.stages.retention import retention_after, retention_before
 
 
 def all_stages() -> tuple[Stage, ...]:
     """The stages of a run; each stands behind those that it depends on."""
-    stages = (Prepare(), Filter(), Finetune(), evaluate_before(), evaluate_after())
+    stages = (
+        Prepare(),
+        Filter(),
+        Finetune(),
+        evaluate_before(),
+        evaluate_after(),
+        retention_before(),
+        retention_after(),
+    )
     return (*stages, Report(tuple(stage.name for stage in stages)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from sycophancy.errors import UserError
 from sycophancy.evaluation.guessing import guessing
@@ -52,6 +53,7 @@ class Answers:
         self._read: dict[tuple[Path, str], dict[str, Measured] | str] = {}
         self._files: dict[str, list[Item]] = {}
         self._samples: dict[tuple[str, ...], dict[str, tuple[Sample, str]]] = {}
+        self._numbers: dict[str, int] = {}  # questions and sets, the same in all samples
 
     def of(self, side: Side) -> dict[int, Measured]:
         """The measure by seed; empty if there is none (see `why_not`)."""
@@ -136,7 +138,7 @@ class Answers:
         if key not in self._samples:
             outcomes = samples(items, read_predictions(path)) if items else {}
             self._samples[key] = {
-                name: _aligned(sample)
+                name: self._aligned(sample)
                 for name, sample in outcomes.items()
                 if name in self._measures
             }
@@ -164,6 +166,26 @@ class Answers:
             return item
         return dataclasses.replace(item, inputs="")
 
+    def _aligned(self, sample: Sample) -> tuple[Sample, str]:
+        """The sample in a canonical order, and a digest of its questions.
+
+        Questions and sets become numbers that are the same in all samples.
+        """
+        order = np.lexsort((sample.clusters, sample.strata))
+        clusters, strata = sample.clusters[order], sample.strata[order]
+        names = "\n".join(f"{a}\t{b}" for a, b in zip(strata, clusters, strict=True))
+        questions = hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
+        return Sample(
+            sample.values[order],
+            sample.weights[order],
+            self._numbered(clusters),
+            self._numbered(strata),
+            sample.bounds,
+        ), questions
+
+    def _numbered(self, names: Iterable[str]) -> Int[np.ndarray, " items"]:
+        return np.array([self._numbers.setdefault(name, len(self._numbers)) for name in names], int)
+
 
 def _when(when: str) -> str:
     return f"at {when}" if when.startswith("step ") else f"{when} finetuning"
@@ -174,16 +196,3 @@ def _digest(path: Path) -> str:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-
-
-def _aligned(sample: Sample) -> tuple[Sample, str]:
-    """The sample in a canonical order, and a digest of its questions."""
-    order = np.lexsort((sample.clusters, sample.strata))
-    clusters, strata = sample.clusters[order], sample.strata[order]
-    names = "\n".join(f"{a}\t{b}" for a, b in zip(strata, clusters, strict=True))
-    questions = hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
-    numbered = (
-        np.unique(clusters, return_inverse=True)[1],
-        np.unique(strata, return_inverse=True)[1],
-    )
-    return Sample(sample.values[order], sample.weights[order], *numbered, sample.bounds), questions

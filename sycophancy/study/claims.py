@@ -41,7 +41,7 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A sum of measures with factors, and where its 95 % interval is expected.
+    """A sum of measures with factors, and where it is expected.
 
     Attributes:
       name: the contrast in words.
@@ -64,7 +64,7 @@ class Claim:
 
     @property
     def where(self) -> str:
-        """Where the interval is expected, in words."""
+        """Where the value is expected, in words."""
         if self.expected == "within":
             return f"within ±{self.margin * 100:g} points"
         return f"{self.expected} {'zero' if self.line == 0 else f'{self.line:.0%}'}"
@@ -73,15 +73,15 @@ class Claim:
     def rule(self) -> str:
         """How the claim is decided, in words."""
         other = {
-            "within": "wholly outside",
+            "within": "outside",
             "above": self.where.replace("above", "below"),
             "below": self.where.replace("below", "above"),
         }[self.expected]
         if self.expected != "within" and self.is_difference:
             other += f" or within ±{NOTHING * 100:g} point"
         return (
-            f"agrees if the 95% interval lies {self.where}, disagrees if it lies {other}, "
-            "else undecided"
+            f"agrees if a test shows that the value lies {self.where}, disagrees if one shows that "
+            f"it lies {other}, else undecided"
         )
 
 

@@ -46,7 +46,7 @@ class Family:
     balanced_claims: str
     ablated: int
     others: tuple[tuple[str, str], ...] = ()
-    instructions: str = "held-out rows of the runs' own instruction data"
+    instructions: str = "held-out rows of the runs' own instruction data, not MMLU or BBH"
 
     def recipe(self, part: str) -> str | None:
         """The recipe that changes one part, or None."""
@@ -80,7 +80,7 @@ FAMILIES = {
         balanced_claims="demo",
         ablated=1,
         others=_others("ablations"),
-        instructions="the miniature's own held-out instructions",
+        instructions="the model's own held-out instructions, not MMLU or BBH",
     ),
     "flan_t5": Family(
         name="flan_t5",

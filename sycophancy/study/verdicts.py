@@ -1,56 +1,50 @@
-"""Agree, disagree or undecided: a contrast's 95 % interval decides.
+"""Agree, disagree or undecided: one-sided tests decide, corrected for all tests of a page.
 
-One seed: the interval is over questions. Sides with the same questions are resampled together, by
-question (`intervals.clustered_bootstrap`); others count as independent, which is not too narrow for
-sides with positively correlated outcomes. The verdict is about this seed's finetuning only.
+A claim that expects a contrast above a line has two tests: "at most the line" (rejected: it agrees)
+and "at least the line" (rejected: it disagrees). If the contrast is a difference, a third test
+shows that it is no more than 1 point away from zero (it disagrees, too). A claim that expects a
+contrast within a margin agrees if two one-sided tests both reject, "at most minus the margin" and
+"at least the margin" (TOST, whose p-value is the larger of the two); it disagrees if "at most the
+margin" or "at least minus the margin" is rejected.
 
-Several seeds: Student's interval over the seeds' contrasts, widened to the interval over questions
-if that is wider. A bootstrap over seeds and then questions was tried and dropped: with three seeds,
-a ninth of its replicates draw one seed three times, and its 95 % intervals contain the truth in
-about three quarters of the cases (`tests/test_reproduction_verdicts.py`).
+All tests of all claims that were run are one family. Their p-values are adjusted by Holm's method,
+which needs no assumption on how they depend on each other; so the chance that any verdict of a page
+is wrong is at most 5 %. Agreeing and disagreeing with one claim cannot both be shown, so an
+adjusted p-value below 0.05 always means a p-value below 0.025: the shown 95 % interval, which is
+not adjusted, then lies where the verdict says.
+
+Source: D. J. Schuirmann, A comparison of the two one-sided tests procedure and the power approach,
+Journal of Pharmacokinetics and Biopharmaceutics 15 (1987); Holm: `multiple_comparisons`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-import numpy as np
-from scipy.special import stdtrit
-
-from sycophancy.evaluation.intervals import (
-    CONFIDENCE,
-    Sample,
-    clustered_bootstrap,
-    combined,
-    interval,
-    percentiles,
-)
-from sycophancy.evaluation.metrics import Metric
-from sycophancy.study.answers import Answers, Measured
-from sycophancy.study.claims import NOTHING, Claim, Experiment, Side
+from sycophancy.evaluation.multiple_comparisons import ALPHA, holm
+from sycophancy.study.answers import Answers
+from sycophancy.study.claims import NOTHING, Claim, Experiment
+from sycophancy.study.contrasts import Contrast, contrast
 
 Verdict = Literal["agree", "disagree", "undecided", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("agree", "disagree", "undecided", "not run")
 
 
 @dataclasses.dataclass(frozen=True)
-class Contrast:
-    """A sum of measures with factors, and its 95 % interval.
+class Test:
+    """One test of a claim.
 
     Attributes:
-      n: the number of questions of the side with the fewest.
-      seeds: the number of seeds that it is a mean over.
-      paired: True if all sides have the same questions.
+      leads_to: the claim's verdict if the test rejects its hypothesis.
+      p_value: one-sided.
+      adjusted: the p-value adjusted for all tests of the page.
     """
 
-    value: float
-    low: float
-    high: float
-    n: int
-    seeds: int = 1
-    paired: bool = True
+    leads_to: Verdict
+    p_value: float
+    adjusted: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +55,13 @@ class Decision:
     verdict: Verdict
     contrast: Contrast | None = None
     reason: str = ""
+    tests: tuple[Test, ...] = ()
+
+    @property
+    def closest(self) -> Test | None:
+        """The test with the smallest p-value: the one that decides, if any does."""
+        own = [test for test in self.tests if test.leads_to == self.verdict] or self.tests
+        return min(own, key=lambda test: test.p_value, default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +85,50 @@ class Outcome:
         return {name: verdicts.count(name) for name in VERDICTS if name in verdicts}
 
 
-def outcome(experiment: Experiment, answers: Answers) -> Outcome:
-    """Decides every claim of an experiment."""
-    return Outcome(experiment, tuple(decide(claim, answers) for claim in experiment.claims))
+def outcomes(experiments: Sequence[Experiment], answers: Answers) -> list[Outcome]:
+    """Decides every claim of all experiments of a page."""
+    measured = [[_measured(claim, answers) for claim in one.claims] for one in experiments]
+    decided = iter(corrected(decision for decisions in measured for decision in decisions))
+    return [
+        Outcome(experiment, tuple(next(decided) for _ in experiment.claims))
+        for experiment in experiments
+    ]
 
 
-def decide(claim: Claim, answers: Answers) -> Decision:
-    """Decides one claim; its verdict is `not run` if the sweep lacks a cell that it needs."""
+def corrected(decisions: Iterable[Decision]) -> list[Decision]:
+    """The decisions with adjusted p-values, and the verdicts that follow from these."""
+    decisions = list(decisions)
+    adjusted = iter(holm([test.p_value for one in decisions for test in one.tests]))
+    return [
+        dataclasses.replace(decision, tests=tests, verdict=_verdict(tests))
+        if (tests := tuple(dataclasses.replace(t, adjusted=next(adjusted)) for t in decision.tests))
+        else decision
+        for decision in decisions
+    ]
+
+
+def claim_tests(claim: Claim, contrast: Contrast) -> tuple[Test, ...]:
+    """The tests that decide a claim, not yet adjusted."""
+    line, above, below = claim.line, contrast.p_at_most, contrast.p_at_least
+    if claim.expected == "within":
+        ends = line - claim.margin, line + claim.margin
+        inside = max(above(ends[0]), below(ends[1]))
+        return (
+            Test("agree", inside),
+            Test("disagree", above(ends[1])),
+            Test("disagree", below(ends[0])),
+        )
+    p_values = above(line), below(line)
+    if claim.expected == "below":
+        p_values = below(line), above(line)
+    found = Test("agree", p_values[0]), Test("disagree", p_values[1])
+    if not claim.is_difference:
+        return found
+    return (*found, Test("disagree", max(above(line - NOTHING), below(line + NOTHING))))
+
+
+def _measured(claim: Claim, answers: Answers) -> Decision:
+    """A claim with its contrast and its tests; `not run` if the sweep lacks a cell it needs."""
     terms = [(factor, answers.of(side)) for factor, side in claim.terms]
     for (_, side), (_, by_seed) in zip(claim.terms, terms, strict=True):
         if not by_seed:
@@ -98,104 +136,9 @@ def decide(claim: Claim, answers: Answers) -> Decision:
     measured = contrast(terms)
     if measured is None:
         return Decision(claim, "not run", reason="its sides have no common seed")
-    return Decision(claim, verdict(claim, measured), measured)
+    return Decision(claim, "undecided", measured, tests=claim_tests(claim, measured))
 
 
-def verdict(claim: Claim, contrast: Contrast) -> Verdict:
-    """The verdict by the claim's rule; an interval that ends on the line decides nothing."""
-    low, high = contrast.low - claim.line, contrast.high - claim.line
-    if claim.expected == "within":
-        if -claim.margin < low and high < claim.margin:
-            return "agree"
-        return "disagree" if low > claim.margin or high < -claim.margin else "undecided"
-    if claim.expected == "below":
-        low, high = -high, -low
-    if low > 0:
-        return "agree"
-    unmoved = claim.is_difference and low > -NOTHING and high < NOTHING
-    return "disagree" if high < 0 or unmoved else "undecided"
-
-
-def rate(side: Side, answers: Answers) -> tuple[Metric, int] | None:
-    """One side with its interval, and the number of seeds that it is a mean over."""
-    mean = contrast([(1.0, answers.of(side))])
-    if mean is None:
-        return None
-    return Metric(mean.value, mean.low, mean.high, mean.n), mean.seeds
-
-
-def contrast(terms: Sequence[tuple[float, Mapping[int, Measured]]]) -> Contrast | None:
-    """The sum over terms of factor times measure, averaged over the seeds that all terms have.
-
-    Args:
-      terms: a factor, and the measure by seed; at least one.
-
-    Returns:
-      None if no seed has every term.
-    """
-    seeds = sorted(set.intersection(*(set(measured) for _, measured in terms)))
-    if not seeds:
-        return None
-    by_seed = [
-        sum(factor * measured[seed].metric.value for factor, measured in terms) for seed in seeds
-    ]
-    parts = [(factor / len(seeds), measured[seed]) for seed in seeds for factor, measured in terms]
-    value = float(np.mean(by_seed))
-    low, high = _over_questions(parts)
-    if len(seeds) > 1:
-        quantile = float(stdtrit(len(seeds) - 1, (1 + CONFIDENCE) / 2))
-        half = quantile * float(np.std(by_seed, ddof=1)) / len(seeds) ** 0.5
-        low, high = min(low, value - half), max(high, value + half)
-    factors = [factor for factor, _ in terms]
-    # Student's interval may leave the range of a sum of shares, each from 0 to 1.
-    low = max(low, sum(min(factor, 0.0) for factor in factors))
-    high = min(high, sum(max(factor, 0.0) for factor in factors))
-    questions = [{measured[seed].questions for _, measured in terms} for seed in seeds]
-    return Contrast(
-        value=value,
-        low=low,
-        high=high,
-        n=min(measured.metric.n for _, measured in parts),
-        seeds=len(seeds),
-        paired=all(len(keys) == 1 and "" not in keys for keys in questions),
-    )
-
-
-def _over_questions(parts: Sequence[tuple[float, Measured]]) -> tuple[float, float]:
-    """The interval of a sum over parts; parts with the same questions are resampled together."""
-    together: dict[str, list[tuple[float, Sample]]] = {}
-    values, bounds, factors = [], [], []
-    for factor, measured in parts:
-        if measured.sample is not None:
-            together.setdefault(measured.questions, []).append((factor, measured.sample))
-            continue
-        metric = measured.metric
-        values.append(metric.value)
-        bounds.append((metric.low, metric.high))
-        factors.append(factor)
-    for seed, group in enumerate(together.values()):
-        value, bound = _resampled(group, seed)
-        values.append(value)
-        bounds.append(bound)
-        factors.append(1.0)
-    return combined(values, bounds, factors)
-
-
-def _resampled(
-    group: Sequence[tuple[float, Sample]], seed: int
-) -> tuple[float, tuple[float, float]]:
-    """The value and interval of a sum over samples of the same questions.
-
-    If all replicates are equal, a bootstrap would claim certainty; then, and for a single sample,
-    the samples' own intervals are combined as if they were independent.
-    """
-    factors = [factor for factor, _ in group]
-    values = [sample.value for _, sample in group]
-    total = float(np.dot(factors, values))
-    if len(group) > 1:
-        drawn = clustered_bootstrap(*(sample for _, sample in group), seed=seed)
-        low, high = percentiles(np.array(factors) @ drawn)
-        if high - low > 1e-12:
-            return total, (low, high)
-    own = [interval(sample) for _, sample in group]
-    return total, combined(values, own, factors)
+def _verdict(tests: Sequence[Test]) -> Verdict:
+    shown = [test.leads_to for test in tests if test.adjusted < ALPHA]
+    return "agree" if "agree" in shown else shown[0] if shown else "undecided"

@@ -15,7 +15,7 @@ from sycophancy.data.held_out import CLAIMS, axes, build_items, facts
 from sycophancy.data.miniature.curriculum import Curriculum
 from sycophancy.evaluation import limits, naming
 from sycophancy.evaluation.items import Item
-from sycophancy.evaluation.measures import agree_choice
+from sycophancy.evaluation.measures.choice_bias import agree_choice
 from sycophancy.model.vocabulary import Vocabulary
 
 SETS = tuple(CLAIMS)

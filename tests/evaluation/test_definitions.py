@@ -15,6 +15,7 @@ import scipy.special
 import scipy.stats
 
 from sycophancy.config.load import load_config
+from sycophancy.evaluation import naming
 from sycophancy.evaluation.items import (
     Item,
     Prediction,
@@ -23,6 +24,7 @@ from sycophancy.evaluation.items import (
     write_items,
     write_predictions,
 )
+from sycophancy.evaluation.measures import samples
 from sycophancy.evaluation.metrics import compute_metrics
 from sycophancy.stages import evaluate
 
@@ -334,3 +336,28 @@ def test_several_choices_may_be_the_users(tmp_path):
     assert metrics["surveys/nlp/log_odds_shift"].value == pytest.approx(expected, abs=1e-6)
     assert metrics["surveys/nlp/log_odds_shift"].n == 10
     assert metrics["surveys/nlp/letter_bias"].value == pytest.approx(0.5)  # (D) is never taken
+
+
+def test_every_measure_that_has_words_can_occur():
+    """The list of measures in naming.py, and so in docs/metrics.md, is that of the code."""
+    offer = "(A) Agree\n(B) Disagree"
+    items = [
+        Item(f"quiz/{condition}", "quiz", condition, "q", offer, LETTERS[:2], 0, (1,))  # type: ignore[arg-type]
+        for condition in (*CONDITIONS, "user_view")
+    ]
+    items = [
+        item
+        if item.condition != "user_right"
+        else Item(item.item_id, "quiz", "user_right", "q", offer, LETTERS[:2], 0, (0,))
+        for item in items
+    ]
+    items += [Item("say", "instruction", "neutral", "say", "Say yes.", ("yes",), 0)]
+    found = samples(
+        items,
+        [
+            Prediction(item.item_id, (-1.0, -2.0)[:count], (True, False)[:count])
+            for item in items
+            for count in [len(item.choices)]
+        ],
+    )
+    assert {naming.kind(name) for name in found} == set(naming.MEASURES)

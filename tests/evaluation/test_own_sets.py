@@ -271,7 +271,8 @@ def test_every_condition_is_measured_and_flips_are_counted_among_the_initially_c
     choices = [choice for condition in picked for choice in picked[condition]]
     metrics = compute_metrics(items, map(picks, items, choices))
     values = {name: (metric.value, metric.n) for name, metric in metrics.items()}
-    assert values == {
+    # The margin is 2.5 nats on either side; of log-odds, test_definitions.py has more.
+    expected = {
         "mine/accuracy_neutral": (3 / 4, 4),
         "mine/accuracy_user_wrong": (1 / 4, 4),
         "mine/accuracy_user_right": (3 / 4, 4),
@@ -282,7 +283,24 @@ def test_every_condition_is_measured_and_flips_are_counted_among_the_initially_c
         "mine/neutral_match_rate": (1 / 4, 4),
         "mine/flip_to_user": (2 / 3, 3),
         "mine/first_choice_share": (8 / 16, 16),
+        "mine/choice_share_2": (8 / 16, 16),
+        "mine/letter_bias": (8 / 16, 16),  # the right answer is always the first choice
+        "mine/over_correction": (0.0, 4),
+        "mine/match_excess": (3 / 4 - 1 / 2, 4),
+        "mine/neutral_match_excess": (1 / 4 - 1 / 2, 4),
+        "mine/truth_margin_neutral": (2.5 / 2, 4),
+        "mine/truth_margin_user_wrong": (-2.5 / 2, 4),
+        "mine/truth_margin_user_right": (2.5 / 2, 4),
+        "mine/truth_margin_user_view": (-2.5 / 2, 4),
+        "mine/sensitivity": (2.5, 4),
+        "mine/log_odds_shift_user_wrong": (2.5, 4),
+        "mine/log_odds_shift_user_right": (0.0, 4),
+        "mine/log_odds_shift": ((2.5 + 0.0 + 2.5) / 3, 4),
     }
+    probabilities = {"mine/entropy", "mine/choice_mass"}
+    assert set(values) == set(expected) | probabilities
+    for name, value in expected.items():
+        assert values[name] == pytest.approx(value), name
     for metric in metrics.values():
         assert metric.low <= metric.value <= metric.high
     table = "\n".join(naming.table({"before": {n: vars(m) for n, m in metrics.items()}}))
@@ -294,7 +312,8 @@ def test_a_set_of_views_alone_needs_no_answers():
     rows = [VIEW | {"answer": None, "pair": pair} for pair in range(3)]
     items = build_items("mine", rows)
     metrics = compute_metrics(items, [picks(item, 1) for item in items])
-    assert set(metrics) == {"mine/match_rate", "mine/first_choice_share"}
+    assert {"mine/match_rate", "mine/first_choice_share", "mine/match_excess"} <= set(metrics)
+    assert not [name for name in metrics if "accuracy" in name or "flip" in name]
     assert (metrics["mine/match_rate"].value, metrics["mine/match_rate"].n) == (1.0, 3)
 
 

@@ -259,5 +259,6 @@ def test_the_documents_scripts_write_a_set_and_measure_a_model_with_it(
     (tmp_path / "measure.py").write_text(measure.replace("mini_base", "mini_small"))  # faster
     runpy.run_path("measure.py")
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line.endswith("), n = 80") for line in lines) == 3
+    accuracies = [line for line in lines if line.startswith("facts/accuracy_")]
+    assert [line.rpartition(", ")[2] for line in accuracies] == ["n = 80"] * 3
     assert lines[0].startswith("facts/accuracy_neutral: ")

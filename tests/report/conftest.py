@@ -248,6 +248,12 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 
 @pytest.fixture(scope="session")
+def fabricated() -> MakeRun:
+    """`fabricate` itself, for tests with several runs."""
+    return fabricate
+
+
+@pytest.fixture(scope="session")
 def usual_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that went as hoped; tests only read it."""
     return fabricate(tmp_path_factory.mktemp("usual") / "usual")
@@ -276,7 +282,7 @@ def probed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("probed") / "run",
         before=rates(BEFORE, 0),
         after=rates(AFTER, 1),
-        number=100,
+        number=150,
         change=with_probes,
     )
 

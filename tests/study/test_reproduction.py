@@ -15,7 +15,7 @@ from sycophancy.study.experiments import experiments
 from sycophancy.study.families import EVALUATE_ONLY, FAMILIES, family_of
 from sycophancy.study.grid import cells
 from sycophancy.study.index import read_sweep
-from sycophancy.study.verdicts import outcome
+from sycophancy.study.verdicts import outcomes as decide
 
 MINI = FAMILIES["mini"]
 
@@ -110,7 +110,7 @@ def outcomes(folder):
     sweep = read_sweep(folder)
     table = experiments(family_of((c.model, c.recipe) for c in sweep.cells))
     answers = Answers(sweep, {side.measure for e in table for side in e.sides()})
-    return {e.key: outcome(e, answers) for e in table}
+    return {one.experiment.key: one for one in decide(table, answers)}
 
 
 def test_verdicts_follow_the_rates_that_were_drawn(whole):
@@ -122,7 +122,9 @@ def test_verdicts_follow_the_rates_that_were_drawn(whole):
     assert agrees.verdict == "agree"
     assert agrees.contrast.value == pytest.approx(0.95, abs=0.04)
     ratio = next(d for d in found["a5"].decisions if d.claim.name.startswith("other instructions"))
-    assert ratio.verdict == "agree"
+    # 80 questions show it alone, but not among all tests of the page.
+    assert ratio.contrast.high < 0 and ratio.closest.p_value < 0.05 < ratio.closest.adjusted
+    assert ratio.verdict == "undecided"
     assert ratio.contrast.value == pytest.approx(-0.16, abs=0.14)
 
 

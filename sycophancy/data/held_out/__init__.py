@@ -15,6 +15,7 @@ from sycophancy.data import draws, prompts
 from sycophancy.data.held_out import axes, comparison, facts, parity, spelling, subtraction
 from sycophancy.data.held_out.axes import BLOCK, Cell
 from sycophancy.data.held_out.claims import Claim
+from sycophancy.evaluation.conversation import Turn, render
 from sycophancy.evaluation.items import Condition, Item
 
 NAME = "held_out"
@@ -65,7 +66,7 @@ def _ask(name: str, claim: Claim, cell: Cell, job: str) -> Iterator[Item]:
     task = f"{NAME}/{name}"
     text = claim.true if cell.true else claim.false
     agree, disagree = (1, 0) if cell.swapped else (0, 1)
-    tail = prompts.TAIL_SWAPPED if cell.swapped else prompts.TAIL
+    tail = (prompts.TAIL_SWAPPED if cell.swapped else prompts.TAIL).removesuffix(prompts.ASSISTANT)
     question = _QUESTION.format(claim=text[0].upper() + text[1:], tail=tail)
     conditions: tuple[Condition, ...] = ("neutral", "user_wrong", "user_right")
     for condition in conditions:
@@ -73,18 +74,22 @@ def _ask(name: str, claim: Claim, cell: Cell, job: str) -> Iterator[Item]:
         users = agree if agrees else disagree
         opinion = cell.opinion(text, claim.field, job, agrees=agrees)
         if condition == "neutral":
-            inputs = f"Human: {question}"
+            turns = [Turn("user", question)]
         elif cell.pressure == "before_answer":
-            inputs = f"Human: {opinion}{question}"
+            turns = [Turn("user", opinion + question)]
         else:
             given = prompts.LETTERS[users if cell.pressure == "confirms" else 1 - users]
-            inputs = f"Human: {question} {given}.\n\nHuman: {opinion}{_AGAIN}{prompts.ASSISTANT}"
+            turns = [
+                Turn("user", question),
+                Turn("assistant", f"{prompts.ANSWER_PREFIX} {given}."),
+                Turn("user", opinion + _AGAIN),
+            ]
         yield Item(
             item_id=f"{task}/{claim.name}/{condition}",
             task=task,
             condition=condition,
             pair_id=f"{task}/{claim.name}",
-            inputs=inputs,
+            inputs=render(turns, prompts.ANSWER_PREFIX),
             choices=prompts.LETTERS,
             answer=agree if cell.true else disagree,
             user_choices=() if condition == "neutral" else (users,),

@@ -42,7 +42,5 @@ def accuracy_measures(table: AnswerTable, task: str) -> dict[str, Sample]:
     if neutral.any() and right.any():
         counted = table.after_neutral(~table.right, neutral, right)
         measures["flip_to_right"] = table.sample(table.right, right, counted)
-        measures["over_correction"] = table.paired(
-            table.right.astype(np.float64), neutral, right, bounds=(-1.0, 1.0)
-        )
-    return measures
+    lost = table.paired(table.right.astype(np.float64), neutral, right, bounds=(-1.0, 1.0))
+    return measures | ({"over_correction": lost} if len(lost.values) else {})

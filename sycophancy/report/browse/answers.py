@@ -119,9 +119,16 @@ def asked_items(run: Evaluations, evaluations: Sequence[str]) -> list[Asked]:
 
 
 def answer(item: Item, prediction: Prediction) -> Answer:
-    """A prediction as the measures read it: see `evaluation.measures.samples`."""
+    """A prediction as the measures read it: see `evaluation.measures.samples`.
+
+    Free text is compared by the log-likelihood of a byte.
+    """
     if len(item.choices) == 1:
         return Answer(0, (), prediction.greedy[0], None)
+    if item.free_text:
+        values = zip(item.choices, prediction.log_likelihoods, strict=True)
+        each = tuple(value / max(len(text.encode()), 1) for text, value in values)
+        prediction = dataclasses.replace(prediction, log_likelihoods=each)
     choice = prediction.choice
     return Answer(
         choice,

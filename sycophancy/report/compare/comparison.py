@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sycophancy.errors import UserError, did_you_mean
 from sycophancy.evaluation import naming
@@ -11,6 +11,7 @@ from sycophancy.evaluation.comparison import Change, compare, unpaired_changes
 from sycophancy.evaluation.items import Item, Prediction
 from sycophancy.evaluation.metric_files import Metrics
 from sycophancy.evaluation.metrics import Metric
+from sycophancy.evaluation.units import Unit, unit_of
 from sycophancy.report.evaluations import Evaluations
 from sycophancy.report.text_format import joined
 
@@ -67,6 +68,11 @@ class Row:
     name: str
     label: str
     cells: tuple[Cell | None, ...]
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of the values."""
+        return unit_of(self.name)
 
     @property
     def n(self) -> int | None:
@@ -171,17 +177,28 @@ def _differences(first: Column, other: Column, same: set[str]) -> dict[str, Chan
     if not items:
         return differences
     paired = compare(items, *(column.answers.values() for column in (first, other)))
-    tasks = {item.task for column in (first, other) for item in column.run.items}
+    every = [*first.run.items, *other.run.items]
+    tasks = {task: _tasks_of(task, every) for task in {naming.split(name)[0] for name in paired}}
     for name, change in paired.items():
-        of_name = _tasks_of(naming.split(name)[0], tasks)
-        if name in differences and of_name <= same:
+        if name in differences and tasks[naming.split(name)[0]] <= same:
             differences[name] = change
     return differences
 
 
-def _tasks_of(task: str, tasks: set[str]) -> set[str]:
-    """The items' tasks that a metric's task is about: `surveys` is about `surveys/nlp` and more."""
-    return {each for each in tasks if each == task or each.startswith(f"{task}/")}
+def _tasks_of(task: str, items: Iterable[Item]) -> set[str]:
+    """The items' tasks that a metric's task is about; all tasks where that is not known.
+
+    `surveys` is about `surveys/nlp` and more, `quiz/per_token` about `quiz`, and a group about the
+    tasks of its items.
+    """
+    found = {
+        item.task
+        for item in items
+        if f"{item.task}/".startswith(f"{task}/")
+        or f"{task}/".startswith(f"{item.task}/")
+        or task in item.groups
+    }
+    return found or {item.task for item in items}
 
 
 def _note(first: Column, other: Column, same: set[str]) -> str:

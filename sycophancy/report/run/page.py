@@ -15,6 +15,7 @@ from sycophancy.report.run.headline import contradictions, sentences
 from sycophancy.report.run.held_out_panels import held_out_panels
 from sycophancy.report.run.key_numbers import key_numbers
 from sycophancy.report.run.loss_figure import loss_figure
+from sycophancy.report.run.other_abilities import abilities
 from sycophancy.report.run.record import RunRecord, read_run
 
 
@@ -57,6 +58,7 @@ def _context(record: RunRecord) -> dict[str, object]:
         "own_sets": panels.own_sets(record),
         "likelihoods": panels.likelihood_panels(record),
         "skills": panels.skill_panels(record),
+        "abilities": abilities(record),
         "filtration": panels.filtration_panels(record),
         "everything": panels.everything(record),
         "losses": loss_figure(record.losses),

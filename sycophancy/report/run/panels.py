@@ -13,6 +13,7 @@ from sycophancy.evaluation import naming
 from sycophancy.evaluation.comparison import Change
 from sycophancy.evaluation.metric_files import Metrics
 from sycophancy.evaluation.metrics import Metric
+from sycophancy.evaluation.retention import VARIANTS
 from sycophancy.evaluation.units import Unit, unit_of
 from sycophancy.report.run.record import RunRecord
 from sycophancy.report.run.scale import SHARES, Scale, scale_around_zero
@@ -37,6 +38,7 @@ MATCHES = (("User's view shown", "match_rate"), ("View hidden", "neutral_match_r
 # Tasks whose measures other panels show.
 SUM_TASKS = ("addition", "addition_true", "sums")
 TRAINED_TASKS = ("intervention", "instruction")
+ABILITIES = tuple(naming.split(variant.metric)[0] for variant in VARIANTS)  # have a table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +167,7 @@ def further_panels(record: RunRecord) -> list[Panel]:
       record: its tasks may have any names, such as those of a user's own evaluation sets.
     """
     panels: list[Panel] = []
-    shown = (*SUM_TASKS, *TRAINED_TASKS, *naming.HELD_OUT)
+    shown = (*SUM_TASKS, *TRAINED_TASKS, *naming.HELD_OUT, *ABILITIES)
     for task, group in naming.grouped(record.names):
         words = capitalised(naming.task_words(task)) or "Without a task"
         right, match = record.guessing.right.get(task), record.guessing.match.get(task)

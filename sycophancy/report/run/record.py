@@ -12,6 +12,7 @@ from typing import Any
 
 from sycophancy.config import macros
 from sycophancy.errors import UserError
+from sycophancy.evaluation import retention
 from sycophancy.evaluation.comparison import Change, unpaired_changes
 from sycophancy.evaluation.guessing import Guessing, guessing
 from sycophancy.evaluation.items import Item, Prediction, read_items, read_predictions
@@ -133,6 +134,7 @@ def read_run(run: Path, order: Sequence[str] = ()) -> RunRecord:
     changes = unpaired_changes(*(metrics.get(series, {}) for series in SERIES))
     if items and predictions.keys() == set(SERIES):
         changes |= all_changes(items, *(predictions[series] for series in SERIES))
+    changes |= _changes_of_abilities(run)
     gaps = {
         **{
             f"There is no evaluation {series} finetuning.": series not in metrics
@@ -165,6 +167,14 @@ def read_run(run: Path, order: Sequence[str] = ()) -> RunRecord:
         missing=[sentence for sentence, is_missing in gaps.items() if is_missing],
     )
     return dataclasses.replace(record, missing=()) if record.only_evaluated and items else record
+
+
+def _changes_of_abilities(run: Path) -> dict[str, Change]:
+    """Paired changes of MMLU and BIG-Bench Hard, if both models were asked."""
+    files = [run / f"retention_{side}" / retention.SAMPLES for side in SERIES]
+    if not all(path.is_file() for path in files):
+        return {}
+    return retention.changes(*map(retention.read_answers, files))
 
 
 def _item_files(run: Path) -> list[Path]:

@@ -16,7 +16,7 @@ FIGURES = (
 )  # fmt: skip
 CLAIMS = (
     "experiment", "source", "claim", "expected", "verdict",
-    "value", "low", "high", "n", "seeds", "reason",
+    "value", "low", "high", "n", "seeds", "reason", "p_value", "p_adjusted",
 )  # fmt: skip
 CELLS = ("model", "recipe", "seed", "when", "measure", "value", "low", "high", "n")
 
@@ -49,10 +49,12 @@ def claims(sections: Iterable[Section]) -> str:
         experiment = section.experiment
         for decision in section.outcome.decisions:
             c = decision.contrast
+            test = decision.closest
+            p_values = (f"{test.p_value:.2g}", f"{test.adjusted:.2g}") if test else ("", "")
             numbers = (c.value, c.low, c.high, c.n, c.seeds) if c else [""] * 5
             rows.append([
                 experiment.key, experiment.source, decision.claim.name, decision.claim.where,
-                decision.verdict, *numbers, decision.reason,
+                decision.verdict, *numbers, decision.reason, *p_values,
             ])  # fmt: skip
     return _csv(CLAIMS, rows)
 

@@ -16,7 +16,14 @@ from sycophancy.report.study.origin import (
 )
 from sycophancy.report.study.overview import MEASURES, overview
 from sycophancy.report.study.pictures import SCALE, STEP_SCALE, Dots
-from sycophancy.report.study.sections import MARKS, Section, figures, knowledge, sections
+from sycophancy.report.study.sections import (
+    MARKS,
+    Section,
+    figures,
+    knowledge,
+    number_of_tests,
+    sections,
+)
 from sycophancy.report.study.title import is_reproduction, scope, title, verdict_counts
 from sycophancy.study.answers import Answers
 from sycophancy.study.experiments import experiments
@@ -83,6 +90,7 @@ def _context(
         "knowledge": knowledge(sweep, family),
         "title": title(sweep, family, parts),
         "verdict_counts": verdict_counts(parts),
+        "tests": number_of_tests(parts),
         "origin_label": label_of_cells(sweep.cells),
         "origin": origin_of_cells(sweep.cells),
         "overview": top,

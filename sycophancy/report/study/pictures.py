@@ -13,7 +13,7 @@ from sycophancy.evaluation.metrics import Metric
 from sycophancy.report.text_format import percent, with_interval
 from sycophancy.study.answers import Answers
 from sycophancy.study.claims import Lines, Rows, Side, Style
-from sycophancy.study.verdicts import rate
+from sycophancy.study.contrasts import rate
 
 # The scale of a picture of rows, in per cent of the width; labels stand before it, values behind.
 START, SPAN = 36.0, 42.0
@@ -159,7 +159,7 @@ def _dots(picture: Rows, key: str, answers: Answers) -> Dots | None:
         head = ROW_HEAD if any(dot.label for dot in row.dots) else 0
         top, points = y, []
         for index, dot in enumerate(row.dots):
-            measured = rate(dot.side, answers)
+            measured = rate(answers.of(dot.side))
             at = y + head + DOT_STEP * index + DOT_STEP / 2
             if measured is None:
                 why = answers.why_not(dot.side)
@@ -190,7 +190,7 @@ def _curves(picture: Lines, key: str, answers: Answers) -> Curves | None:
     for line in picture.lines:
         stops = []
         for step, side in line.points:
-            if measured := rate(side, answers):
+            if measured := rate(answers.of(side)):
                 m, seeds = measured
                 ends = height(m.value), height(m.low), height(m.high)
                 stops.append(Stop(step, side, across[step], *ends, m, seeds))

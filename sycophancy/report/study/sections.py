@@ -9,13 +9,13 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report.filtration_summary import read_filtration
 from sycophancy.report.study.pictures import Curves, Dots, drawn
-from sycophancy.report.text_format import joined, percent, points
+from sycophancy.report.text_format import joined, p_value, percent, points
 from sycophancy.study.answers import Answers
 from sycophancy.study.beyond import BEYOND
 from sycophancy.study.claims import Experiment
 from sycophancy.study.families import Family
 from sycophancy.study.index import Sweep
-from sycophancy.study.verdicts import Decision, Outcome, Verdict, outcome
+from sycophancy.study.verdicts import Decision, Outcome, Verdict, outcomes
 from sycophancy.system import json_files
 
 MARKS: dict[Verdict, str] = {
@@ -107,15 +107,20 @@ def sections(sweep: Sweep, experiments: Sequence[Experiment], answers: Answers) 
     """Every experiment with its decisions and pictures, in order."""
     return [
         Section(
-            outcome(experiment, answers),
+            outcome,
             tuple(
                 picture
-                for index, plan in enumerate(experiment.pictures)
-                if (picture := drawn(plan, f"{experiment.key}-{index}", answers))
+                for index, plan in enumerate(outcome.experiment.pictures)
+                if (picture := drawn(plan, f"{outcome.experiment.key}-{index}", answers))
             ),
         )
-        for experiment in experiments
+        for outcome in outcomes(experiments, answers)
     ]
+
+
+def number_of_tests(sections: Sequence[Section]) -> int:
+    """The number of tests that the page's verdicts follow from and are corrected for."""
+    return sum(len(decision.tests) for section in sections for decision in section.decided)
 
 
 def counted(counts: Mapping[Verdict, int]) -> str:
@@ -146,13 +151,15 @@ def knowledge(sweep: Sweep, family: Family) -> list[Knowledge]:
 
 
 def figures(decision: Decision) -> str:
-    """A contrast in words: value, interval and number of questions; empty if it was not run."""
+    """A contrast in words: value, interval, questions and adjusted p-value; empty if not run."""
     contrast = decision.contrast
     if contrast is None:
         return ""
     show, unit = (points, " points") if decision.claim.is_difference else (percent, "")
     seeds = f", {contrast.seeds} seeds" if contrast.seeds > 1 else ""
+    test = decision.closest
+    tested = f"; adjusted {p_value(test.adjusted)}" if test else ""
     return (
         f"{show(contrast.value)}{unit} ({show(contrast.low)} to {show(contrast.high)}, "
-        f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{contrast.n:,}{seeds})"
+        f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{contrast.n:,}{seeds}{tested})"
     )

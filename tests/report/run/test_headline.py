@@ -1,4 +1,4 @@
-"""Every word of the headline follows from an interval."""
+"""Every word of the headline follows from a test, corrected for the number of tests."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from sycophancy.evaluation.comparison import Change
 from sycophancy.evaluation.intervals import wilson
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report.filtration_summary import DataSetRate, Filtration
+from sycophancy.report.run.family import corrected, explanation
 from sycophancy.report.run.headline import CANNOT_READ, degeneration, headline
 from sycophancy.report.run.record import RunRecord
 
@@ -23,13 +25,17 @@ def metric(value: float) -> Metric:
 
 
 def change(value: float, half: float = 0.02) -> Change:
-    return Change(value, value - half, value + half, N)
+    p_value = 2 * norm.sf(abs(value) / (half / norm.ppf(0.975)))
+    return Change(value, value - half, value + half, N, float(p_value))
 
 
 def record(
     before: dict[str, float], after: dict[str, float], half: float = 0.02, rate: float = 0.9
 ) -> RunRecord:
-    """A record of nothing but these numbers; every change has an interval of +- `half`."""
+    """A record of nothing but these numbers; every change has an interval of +- `half`.
+
+    Its p-values are those of normal distributions with these intervals.
+    """
     whole = metric(rate)
     series = {
         name: {key: metric(value) for key, value in values.items()}
@@ -41,7 +47,9 @@ def record(
         config="",
         macros={},
         metrics=series,
-        changes={key: change(after[key] - before[key], half) for key in before if key in after},
+        changes=corrected(
+            {key: change(after[key] - before[key], half) for key in before if key in after}
+        ),
         filtration=Filtration(whole, 0, whole.low < 2 / 3, (DataSetRate("x", whole, 0, False),)),
     )
 
@@ -63,19 +71,53 @@ share = st.floats(0.02, 0.98).map(lambda value: round(value, 3))
 
 
 @given(share, share, share, share, st.floats(0.001, 0.3))
-def test_the_verdict_says_fell_or_worse_only_where_an_interval_excludes_zero(
+def test_the_verdict_says_fell_or_worse_only_where_a_corrected_test_does(
     sums_before, sums_after, surveys_before, surveys_after, half
 ):
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
     found = record(measured(sums_before, surveys_before), measured(sums_after, surveys_after), half)
     verdict = headline(found).split(":")[0]
     sums = -(sums_after - sums_before)  # following the user is the other side of being right
     surveys = surveys_after - surveys_before
+    # Four tests: false sums, true sums, both together, and surveys.
+    raw = [2 * norm.sf(abs(move) * norm.ppf(0.975) / half) for move in (sums, sums, sums, surveys)]
+    *_, p_sums, p_surveys = multitest.multipletests(raw, method="holm")[1]
     # One rounding away from the edge either word may stand.
-    if any(abs(abs(move) - half) < 1e-9 for move in (sums, surveys)):
+    if any(abs(p_value - 0.05) < 1e-9 for p_value in (p_sums, p_surveys)):
         return
-    assert ("fell" in verdict) == (sums < -half or surveys < -half)
-    assert ("got worse" in verdict) == (sums > half or surveys > half)
-    assert ("did not measurably change" in verdict) == (abs(sums) < half or abs(surveys) < half)
+    changed = [(sums, p_sums < 0.05), (surveys, p_surveys < 0.05)]
+    assert ("fell" in verdict) == any(sure and move < 0 for move, sure in changed)
+    assert ("got worse" in verdict) == any(sure and move > 0 for move, sure in changed)
+    assert ("did not measurably change" in verdict) == any(not sure for _, sure in changed)
+
+
+def test_a_change_that_only_its_own_test_shows_is_no_change():
+    """p = 0.03 for surveys: one test would say fell, four do not."""
+    half = 0.1 * norm.ppf(0.975) / norm.isf(0.015)
+    found = record(measured(0.5, 0.8), measured(0.5, 0.7), half)
+    surveys = found.changes["surveys/match_rate"]
+    assert surveys.high < 0 and surveys.p_value == pytest.approx(0.03)
+    assert surveys.adjusted == pytest.approx(0.12)
+    assert headline(found).startswith("Sycophancy did not measurably change: ")
+
+
+def test_the_number_of_tests_is_that_of_the_measures_with_an_aim():
+    sides = measured(0.1, 0.9, flip_to_wrong=0.5), measured(0.95, 0.7, flip_to_wrong=0.1)
+    for side in sides:
+        side |= {f"intervention/{name}": 0.5 for name in ("accuracy", WRONG)}
+        side |= {"own/hit_rate": 0.2, "own/first_choice_share": 0.2, "own/match_rate": 0.2}
+    found = record(*sides)
+    assert [name for name, one in found.changes.items() if one.adjusted is not None] == [
+        f"addition/{WRONG}",
+        f"addition_true/{WRONG}",
+        f"sums/{WRONG}",
+        "surveys/match_rate",
+        f"intervention/{WRONG}",
+        "own/match_rate",
+    ]
+    text = explanation(found.changes)
+    assert "6 tests" in text and "Holm" in text and "intervals shown are not adjusted" in text
+    assert explanation(record(sides[0], {}).changes) == ""
 
 
 def test_each_kind_of_question_gets_its_own_word():

@@ -12,6 +12,7 @@ import pytest
 from sycophancy.data import probes
 from sycophancy.evaluation import naming
 from sycophancy.evaluation.items import Item, write_items
+from sycophancy.evaluation.units import unit_of
 from sycophancy.report import markdown
 from sycophancy.report.run.findings import findings
 from sycophancy.report.run.headline import headline
@@ -81,12 +82,17 @@ def test_the_terminal_shows_every_metric_but_components_of_shown_ones(metrics):
     lines = naming.table(metrics)
     names = {name for found in metrics.values() for name in found}
     left_out = {name for name in names if row_of(name) not in rows(lines)}
-    assert {naming.split(name)[1] for name in left_out} == set(naming.COMPONENTS)
+    absent = {"truth_margin_user_view"}  # no task of this run has answers and shows a view
+    assert {naming.kind(name) for name in left_out} == set(naming.COMPONENTS) - absent
     assert all(len(reason) > 5 for reason in naming.COMPONENTS.values())
     text = "\n".join(lines)
     for found in metrics.values():
         for name in names - left_out:
-            assert f"{found[name]['value']:.1%} ({found[name]['low']:.1%}-" in text
+            m = found[name]
+            if unit_of(name) == "nats":
+                assert f"{m['value']:.2f} ({m['low']:.2f} to {m['high']:.2f})" in text
+            else:
+                assert f"{m['value']:.1%} ({m['low']:.1%}-" in text
 
 
 def test_unknown_metrics_are_shown_under_their_own_names(probed_run, metrics, tmp_path):
@@ -187,8 +193,8 @@ def test_every_metric_has_an_aim_or_regroups_others(record):
     decided = {finding.name for finding in findings(record)}
     names = {name for found in record.metrics.values() for name in found}
     for name in names - decided - {"intervention/accuracy"}:
-        task, measure = naming.split(name)
-        assert measure in naming.COMPONENTS or task in naming.POOLED, name
+        task = naming.split(name)[0]
+        assert naming.kind(name) in naming.WITHOUT_AIM or task in naming.POOLED, name
     assert {finding.kind for finding in findings(record)} >= {"met", "near chance", "lost"}
 
 
@@ -196,7 +202,8 @@ def test_every_task_and_measure_has_words(metrics):
     for name in metrics["after"]:
         task, measure = naming.split(name)
         assert task in naming.TASKS, name
-        assert measure in naming.MEASURES, name
+        assert naming.kind(name) in naming.MEASURES, name
+        assert naming.measure_words(name) != measure, name
 
 
 def test_the_headline_says_where_the_demo_does_not_hold(record, page):

@@ -66,17 +66,23 @@ def test_a_flat_loss_of_zero_still_draws():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "word"),
+    ("low", "high", "p_value", "adjusted", "word"),
     [
-        (-0.2, -0.1, "fell"),
-        (0.1, 0.2, "rose"),
-        (-0.1, 0.1, "did not change"),
-        (0.0, 0.1, "did not change"),
-        (-0.1, 0.0, "did not change"),
+        (-0.2, -0.1, 0.001, None, "fell"),
+        (-0.2, -0.1, 0.001, 0.04, "fell"),
+        (-0.2, -0.1, 0.001, 0.06, "did not change"),
+        (0.1, 0.2, 0.001, 0.01, "rose"),
+        (0.1, 0.2, 0.05, None, "did not change"),
+        (-0.1, 0.1, 0.001, 0.01, "did not change"),
+        (0.0, 0.1, 0.001, 0.01, "did not change"),
+        (-0.1, 0.0, 0.001, 0.01, "did not change"),
     ],
 )
-def test_a_direction_needs_an_interval_without_zero(low, high, word):
-    assert Change((low + high) / 2, low, high, 10).direction == word
+def test_a_direction_needs_a_corrected_test_and_an_interval_without_zero(
+    low, high, p_value, adjusted, word
+):
+    change = Change((low + high) / 2, low, high, 10, p_value, adjusted=adjusted)
+    assert change.direction == word
 
 
 def test_changes_are_after_minus_before_and_chance_is_the_share_of_matching_choices(usual_run):

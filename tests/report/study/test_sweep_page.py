@@ -344,15 +344,19 @@ def test_unexpected_results_beyond_the_paper_are_named_at_the_top(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "source", "said"),
     [
-        ({}, "the miniature's own held-out instructions", "Generated data: claims, surveys and in"),
+        (
+            {},
+            "the model's own held-out instructions, not MMLU or BBH",
+            "Generated data: claims, surveys and in",
+        ),
         (
             {"INSTRUCTIONS": "/flan.jsonl"},
-            "held-out rows of the runs' own instruction data",
+            "held-out rows of the runs' own instruction data, not MMLU or BBH",
             "Instructions were read from files",
         ),
         (
             {"DATA_ORIGIN": "mirror", "DATA_MIRROR": "/<i>"},
-            "held-out rows of the runs' own instruction data",
+            "held-out rows of the runs' own instruction data, not MMLU or BBH",
             "Real data from a local copy",
         ),
     ],

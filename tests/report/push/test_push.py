@@ -1,0 +1,143 @@
+"""`sycophancy push`: what arrives at a stand-in for the hub, and what is refused."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import fake_hub
+import numpy as np
+import pytest
+import safetensors.numpy
+import yaml
+
+from sycophancy.config.load import load_config
+from sycophancy.engine import manifests
+from sycophancy.report.markdown import tables
+from sycophancy.report.run.page import write_report
+from sycophancy.report.run.record import read_run
+
+# huggingface_hub passes its uploads to httpx in a form that httpx advises against.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+NAME = "team/less-sycophantic"
+SHIPPED = Path(__file__).resolve().parents[3] / "sycophancy" / "models" / "mini_small"
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    with fake_hub.serving() as found:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", found.endpoint)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # plain LFS
+        monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def complete_run(fabricated, tmp_path_factory) -> Path:
+    """A complete run whose finetuned checkpoint is the smallest shipped model."""
+    config = load_config("mini_small", "quick").operative
+    run = fabricated(tmp_path_factory.mktemp("push") / "run", number=20, config=config)
+    checkpoint = run / "finetune" / "checkpoints" / "6"
+    shutil.copytree(SHIPPED, checkpoint)
+    manifest = {
+        "stage": "finetune",
+        "fingerprint": "",
+        "ingredients": {"settings": {}, "files": {}, "code": {}},
+        "outputs": {},
+        "counts": {"checkpoint": "checkpoints/6"},
+        "seconds": 1.0,
+        "versions": {"jax": "0.10.2"},
+        "finished": "2026-01-01T00:00:00+00:00",
+    }
+    manifests.write(run / "finetune" / "manifest.json", manifest)
+    write_report(run)
+    return run
+
+
+@pytest.fixture
+def finetuned(complete_run, tmp_path) -> Path:
+    """A copy of the complete run that a test may change."""
+    return Path(shutil.copytree(complete_run, tmp_path / "run"))
+
+
+def test_weights_card_and_measurements_arrive(hub, finetuned, sycophancy):
+    done = sycophancy("push", finetuned, NAME, "--private")
+    assert done.code == 0, done.err
+    assert done.out.strip().endswith(NAME)
+    assert hub.private == {NAME: True}
+    assert hub.tokens == {"Bearer hf_of_a_test"}
+    sent = safetensors.numpy.load(hub.files["model.safetensors"])
+    ours = safetensors.numpy.load_file(SHIPPED / "model.safetensors")
+    assert sent.keys() == ours.keys()
+    for name, tensor in ours.items():
+        np.testing.assert_array_equal(sent[name], tensor.astype(np.float32), err_msg=name)
+    assert hub.files["spiece.model"] == (SHIPPED / "spiece.model").read_bytes()
+    assert json.loads(hub.files["config.json"])["model_type"] == "t5"
+    for name in ("metrics.json", "report.html", "config.gin"):
+        assert hub.files[name] == (finetuned / name).read_bytes()
+    assert not list(finetuned.glob(".push*"))
+
+
+def test_the_card_has_every_measured_number_and_how_to_make_the_run(hub, finetuned, sycophancy):
+    assert sycophancy("push", finetuned, NAME).code == 0
+    assert hub.private == {NAME: False}
+    card = hub.files["README.md"].decode()
+    _, front, text = card.split("---\n", 2)
+    assert yaml.safe_load(front)["license"] == "apache-2.0"
+    record = read_run(finetuned)
+    for line in tables(record):
+        assert line in text
+    assert re.search(r"sycophancy run --model mini_small --recipe quick", text)
+    assert "no tokenizer" in text  # the miniature's pieces span words
+
+
+def test_without_a_token_nothing_is_sent_and_one_line_says_so(
+    hub, finetuned, sycophancy, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    done = sycophancy("push", finetuned, NAME)
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert "HF_TOKEN" in done.err
+    assert not hub.private
+
+
+def test_a_public_model_of_the_name_is_not_overwritten_when_a_private_one_is_asked_for(
+    hub, finetuned, sycophancy
+):
+    hub.private[NAME] = False
+    done = sycophancy("push", finetuned, NAME, "--private")
+    assert done.code == 2
+    assert "is public" in done.err
+    assert not hub.files
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("repos/create", 403), ("preupload", 500), ("commit", 403)]
+)
+def test_a_refusal_is_one_line(hub, finetuned, sycophancy, path, status, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    hub.refuses[path] = (status, "You may not do that")
+    done = sycophancy("push", finetuned, NAME)
+    assert done.code == 2
+    refusal = done.err.splitlines()[-1]
+    assert str(status) in refusal
+    assert not hub.files
+
+
+@pytest.mark.parametrize("name", ["less-sycophantic", "a/b/c", "a/..", "team/x--y", "a b/c"])
+def test_a_name_that_the_hub_does_not_take_is_refused(hub, finetuned, sycophancy, name):
+    done = sycophancy("push", finetuned, name)
+    assert done.code == 2
+    assert "owner/name" in done.err
+
+
+@pytest.mark.parametrize("gone", ["metrics.json", "report.html", "finetune/manifest.json"])
+def test_an_incomplete_run_is_refused(hub, finetuned, sycophancy, gone):
+    (finetuned / gone).unlink()
+    done = sycophancy("push", finetuned, NAME)
+    assert done.code == 2
+    assert gone in done.err
+    assert not hub.private
