@@ -205,8 +205,10 @@ def test_bad_input_is_one_line(folders):
         model.score([long])
     (prediction,) = model.score([long], continuations=True)  # loses its beginning
     assert np.isfinite(prediction.log_likelihoods).all()
-    model.text.tokenizer.chat_template = "{{ raise_exception('no such role') }}"
-    with pytest.raises(UserError, match=r"no such role.*--chat no"):
+    model.text.tokenizer.chat_template = (
+        "{{ raise_exception('no such ' + messages[0]['role']) }}{{ messages[0]['content'] }}"
+    )
+    with pytest.raises(UserError, match=r"no such user.*--chat no"):
         DecoderOnly(model.model, load_with_chat(model), 64).score(items())
 
 

@@ -32,7 +32,7 @@ def test_an_evaluation_asks_writes_its_page_and_trains_nothing(sycophancy, micro
     assert len({item.pair_id for item in items}) == 2
     assert len(items) == 6  # every condition of both questions
     page = (run / "report.html").read_text()
-    text = re.sub(r"<[^>]+>", "", page)
+    text = re.sub(r"<style>.*?</style>|<[^>]+>", "", page, flags=re.DOTALL)
     for clutter in ("not complete", "not measured", "Findings", "Filtration", "aim:", "undecided"):
         assert clutter not in text, clutter
     assert re.search(r"<h1>The model [^<]*(follows|picks|says)", page)
@@ -76,7 +76,7 @@ def test_a_decoder_only_model_has_a_configuration_without_a_t5_shape(tmp_path):
 @pytest.mark.parametrize("command", ["run", "filter", "finetune", "plan"])
 def test_only_evaluation_takes_a_decoder_only_model(sycophancy, tmp_path, command):
     folder = folder_of(tmp_path, model_type="llama")
-    out = () if command == "plan" else ("--out", tmp_path / "run")
+    out = ("--topology", "v4-8") if command == "plan" else ("--out", tmp_path / "run")
     refused = sycophancy(command, "--model", folder, *out)
     assert refused.code == 2
     assert "is a decoder-only model, which cannot be finetuned yet" in refused.err
