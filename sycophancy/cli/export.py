@@ -60,4 +60,5 @@ def _write(pipeline: Pipeline, folder: Path, to: str) -> list[str]:
     tasks = item_files.by_task(item for path in files for item in read_items(Path(path)))
     if to == "inspect":
         return inspect_files.write_tasks(folder, tasks)
-    return harness.write_tasks(folder, tasks, end=harness.END_OF_SEQUENCE)
+    end = "" if pipeline.config.model.is_decoder else harness.END_OF_SEQUENCE
+    return harness.write_tasks(folder, tasks, end)

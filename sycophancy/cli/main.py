@@ -18,6 +18,8 @@ from sycophancy.cli.browse import browse
 from sycophancy.cli.compare import compare
 from sycophancy.cli.convert import convert
 from sycophancy.cli.doctor import doctor
+from sycophancy.cli.generate import generate
+from sycophancy.cli.harness import harness
 from sycophancy.cli.launch import app as launch
 from sycophancy.cli.plan import plan
 from sycophancy.cli.push import push
@@ -60,6 +62,8 @@ app.command()(browse)
 app.command()(compare)
 app.command()(convert)
 app.command()(doctor)
+app.command()(generate)
+app.command()(harness)
 app.command()(plan)
 app.command()(push)
 app.command()(sweep)

@@ -48,6 +48,7 @@ PublicSet = Literal[
     "genies/are_you_sure",
 ]
 Architecture = Literal["encoder-decoder", "decoder-only"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Activation = Literal["gelu", "gelu_exact", "relu", "silu", "tanh", "sigmoid", "linear"]
 
 MESH_AXES = ("data", "fsdp", "model")
@@ -144,6 +145,11 @@ class ModelConfig:
     chat: Annotated[
         Literal["auto", "yes", "no"],
         "Whether a decoder-only model is asked through its chat template; auto: if it has one.",
+    ] = "auto"
+    precision: Annotated[
+        Precision,
+        "Type of a decoder-only model's parameters; auto: float32 on a processor, bfloat16 on an "
+        "accelerator.",
     ] = "auto"
 
     @property

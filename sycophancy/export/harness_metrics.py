@@ -14,6 +14,7 @@ from typing import Any
 
 from sycophancy.evaluation.items import Item, Prediction
 from sycophancy.evaluation.measures import samples
+from sycophancy.evaluation.measures.answer_table import PER_TOKEN
 from sycophancy.export import item_files
 
 Outcome = Mapping[str, Any]  # the fields of a prediction, and the name of the item's file
@@ -66,7 +67,7 @@ def aggregation(folder: Path, measure: str) -> Callable[[Sequence[Outcome]], flo
 
     def aggregate(outcomes: Sequence[Outcome]) -> float:
         predictions = [
-            Prediction(o["item_id"], o["log_likelihoods"], o["greedy"]) for o in outcomes
+            _prediction(o["item_id"], o["log_likelihoods"], o["greedy"]) for o in outcomes
         ]
         asked = {prediction.item_id for prediction in predictions}  # `--limit` asks only some
         items = [i for i in _items(folder / outcomes[0]["file"]) if i.item_id in asked]
@@ -78,14 +79,24 @@ def aggregation(folder: Path, measure: str) -> Callable[[Sequence[Outcome]], flo
 
 @functools.lru_cache(maxsize=64)
 def measures(items: tuple[Item, ...]) -> tuple[str, ...]:
-    """The names of the measures of one task's items, without the task."""
+    """The names of the measures of one task's items, without the task.
+
+    Those per token are left out: the harness does not say how many tokens a choice has.
+    """
     unknown = [
-        Prediction(i.item_id, (0.0,) * len(i.choices), (False,) * len(i.choices)) for i in items
+        _prediction(item.item_id, (0.0,) * len(item.choices), (False,) * len(item.choices))
+        for item in items
     ]
     task = f"{items[0].task}/"
-    return tuple(
-        name.removeprefix(task) for name in samples(items, unknown) if name.startswith(task)
-    )
+    names = (name.removeprefix(task) for name in samples(items, unknown) if name.startswith(task))
+    return tuple(name for name in names if not name.startswith(f"{PER_TOKEN}/"))
+
+
+def _prediction(
+    item_id: str, log_likelihoods: Sequence[float], greedy: Sequence[bool]
+) -> Prediction:
+    """A prediction with one token a choice, because a count is required and not known."""
+    return Prediction(item_id, tuple(log_likelihoods), tuple(greedy), (1,) * len(greedy))
 
 
 @functools.lru_cache(maxsize=64)

@@ -130,6 +130,7 @@ def _upload(folder: Path, repository: str, private: bool, token: str, endpoint: 
         code = error.response.status_code
         raise UserError(f"the hub refused {repository} ({code}): {reason}") from error
     except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        cause = error.__cause__ or error  # the uploads of single files wrap what went wrong
+        reason = " ".join(str(cause).split()) or type(cause).__name__
         raise UserError(f"cannot upload to {repository}: {reason[:300]}") from error
     return str(address)

@@ -63,14 +63,15 @@ def make_programs(network: NetworkConfig, mesh: Mesh, targets: int, end: int) ->
     """
     network_and_rules = Transformer(network), sharding.logical_rules(network, mesh)
     whole = sharding.replicated(mesh)
-    shardings = State(whole, whole, whole, None)
+    shardings: Any = (whole, whole, whole, None)
     return Programs(
         jax.jit(
-            functools.partial(_start, *network_and_rules, targets, end), out_shardings=shardings
+            functools.partial(_start, *network_and_rules, targets, end),
+            out_shardings=State(*shardings),
         ),
         jax.jit(
             functools.partial(_go_on, *network_and_rules, end),
-            out_shardings=shardings,
+            out_shardings=State(*shardings),
             donate_argnames="state",
         ),
     )
@@ -86,7 +87,7 @@ def _start(
 ) -> State:
     # By default, accelerators multiply float32 matrices with less precision.
     with jax.default_matmul_precision("float32"), nn.logical_axis_rules(rules):
-        encoded = model.apply({"params": params}, prompts, method=model.encode)
+        encoded: Any = model.apply({"params": params}, prompts, method=model.encode)
         return _step(
             model,
             end,

@@ -160,13 +160,13 @@ class Attention(nn.Module):
 
         def remembered(name: str) -> Array:
             """The projections of all positions up to the last row of `memory`."""
-            if first is None:
-                return heads(name, memory)
+            new = None if memory is None else heads(name, memory)
+            if first is None and new is not None:
+                return new
             shape = (queries.shape[0], mask.shape[-1], config.num_heads, config.head_dim)
             cached = self.variable("cache", f"cached_{name}", jnp.zeros, shape, queries.dtype)
-            if memory is not None:
-                at = (0, first, 0, 0)
-                cached.value = jax.lax.dynamic_update_slice(cached.value, heads(name, memory), at)
+            if new is not None and first is not None:
+                cached.value = jax.lax.dynamic_update_slice_in_dim(cached.value, new, first, axis=1)
             return cached.value
 
         query = heads("query", queries, query_init)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from sycophancy.config.schema import Precision
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Prediction
 from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
@@ -314,15 +315,14 @@ class DecoderOnly:
         return self.model(input_ids=ids, attention_mask=mask, **more)
 
 
-def load(name: str, chat: Chat) -> DecoderOnly:
+def load(name: str, chat: Chat, precision: Precision = "auto") -> DecoderOnly:
     """Loads a model onto this machine's accelerator, or else its processor.
-
-    Parameters are float32 on a processor and bfloat16 on an accelerator, or float16 on one that
-    does not compute bfloat16.
 
     Args:
       name: a local folder or `hf:owner/name`.
       chat: as `decoder_text.load_text`.
+      precision: the type of the parameters. `auto` is float32 on a processor and bfloat16 on an
+        accelerator, or float16 on one that does not compute bfloat16.
 
     Raises:
       UserError: torch or `transformers` is missing, or they cannot read or compute the model.
@@ -333,16 +333,15 @@ def load(name: str, chat: Chat) -> DecoderOnly:
     from transformers.utils import logging
 
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    dtype = torch.float32
-    if device.type != "cpu":
+    if precision == "auto":
         bfloat16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
-        dtype = torch.bfloat16 if bfloat16 else torch.float16
+        precision = "float32" if device.type == "cpu" else "bfloat16" if bfloat16 else "float16"
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             locations.local(name),
-            dtype=dtype,
+            dtype=getattr(torch, precision),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,

@@ -17,12 +17,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from sycophancy.config.bounds import shortened
+from sycophancy.config.bounds import shown
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
 from sycophancy.model import sharding
-from sycophancy.model.generation import Programs, make_programs
+from sycophancy.model.generation import Programs, State, make_programs
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.scoring.batching import Shape, plan
 from sycophancy.scoring.score import check_vocabulary, placed
@@ -120,7 +120,7 @@ def _read_prompts(
         tokens = [*ids, vocabulary.eos_id]
         if len(tokens) > MAX_PROMPT_TOKENS:
             raise UserError(
-                f"the prompt {shortened(text)} has {len(tokens):,} tokens, at most "
+                f"the prompt {shown(text)} has {len(tokens):,} tokens, at most "
                 f"{MAX_PROMPT_TOKENS:,} fit; prompts are not truncated, shorten it"
             )
         prompts.append(_Prompt(text, tokens, (len(tokens), max_new_tokens)))
@@ -149,18 +149,18 @@ def _write(
                 params, on_devices, state, sharding.put(stopped, by_row), np.int32(limit)
             )
             if stop:
-                texts = _texts(np.asarray(state.tokens), vocabulary)
+                texts = _texts(state, vocabulary)
                 stopped = np.array([cut(text, stop) != text for text in texts])
-    return [cut(text, stop) for text in _texts(np.asarray(state.tokens), vocabulary)]
+    return [cut(text, stop) for text in _texts(state, vocabulary)]
 
 
-def _texts(tokens: Int[np.ndarray, "rows targets"], vocabulary: Vocabulary) -> list[str]:
+def _texts(state: State, vocabulary: Vocabulary) -> list[str]:
     """The text of each row up to its end of sequence.
 
     The network's vocabulary may be larger than the pieces: tokens without a piece have no text.
     """
     texts = []
-    for row in tokens.tolist():
+    for row in np.asarray(state.tokens)[:, : int(state.position)].tolist():
         before_end = itertools.takewhile(lambda token: token != vocabulary.eos_id, row)
         texts.append(vocabulary.decode([t for t in before_end if t < vocabulary.size]))
     return texts

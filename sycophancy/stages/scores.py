@@ -23,7 +23,7 @@ def load_language_model(config: Config, model: ModelConfig) -> LanguageModel:
     if model.is_decoder:
         from sycophancy.scoring import decoder_only
 
-        return decoder_only.load(model.checkpoint, model.chat)
+        return decoder_only.load(model.checkpoint, model.chat, model.precision)
     from sycophancy.model import sharding
     from sycophancy.model.checkpoints.formats import load_checkpoint
     from sycophancy.model.vocabulary import Vocabulary

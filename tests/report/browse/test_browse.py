@@ -14,9 +14,7 @@ from sycophancy.report.browse.page import render
 from sycophancy.report.browse.selection import Selection
 from sycophancy.report.evaluations import Evaluations, read_evaluations
 
-NASTY = (
-    "</script><script>alert(1)</script> <!-- \" ' & \\ \u2028 \x00\x1b[31m \ud83d\ude00 \N{SNOWMAN}"
-)
+NASTY = "</script><script>alert(1)</script> <!-- \" ' & \\ \u2028 \x00\x1b[31m \U0001f600"
 SERIES = ("before", "after")
 
 

@@ -17,6 +17,9 @@ from sycophancy.report.markdown import tables
 from sycophancy.report.run.page import write_report
 from sycophancy.report.run.record import read_run
 
+# huggingface_hub passes its uploads to httpx in a form that httpx advises against.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
 NAME = "team/less-sycophantic"
 SHIPPED = Path(__file__).resolve().parents[3] / "sycophancy" / "models" / "mini_small"
 
@@ -26,6 +29,7 @@ def hub(monkeypatch):
     with fake_hub.serving() as found:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", found.endpoint)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # plain LFS
         monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
         yield found
 
