@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 REPLICATES = 2_000
 SAME = 1e-12  # replicates that differ by less, relative to their size, do not vary
 
-_CHUNK = 4_000_000  # draws of clusters that are held in memory at once
+_CHUNK = 50_000  # draws of clusters at once: few enough for a processor's cache
 
 NORMAL_QUANTILE = float(ndtri((1 + CONFIDENCE) / 2))  # 1.96
 
