@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sycophancy.evaluation import retention
 from sycophancy.evaluation.items import Item, Prediction, write_items, write_predictions
 from sycophancy.evaluation.measures import samples
 from sycophancy.evaluation.metrics import metric
@@ -152,6 +153,32 @@ def fabricate(
     }  # fmt: skip
     (folder / "sweep.json").write_text(json.dumps(index))
     return folder
+
+
+def ask_abilities(
+    folder: Path, right: Callable[[str, str], Sequence[bool]], variants: Sequence[str]
+) -> None:
+    """Adds answers to MMLU and BIG-Bench Hard to every run of a fabricated sweep.
+
+    Args:
+      folder: the sweep's.
+      right: of a variant and `before` or `after`: whether each row's answer is right.
+      variants: the names of those asked.
+    """
+    for path in folder.rglob("seed*/metrics.json"):
+        metrics = json.loads(path.read_text())
+        for side, own in metrics.items():
+            found = [
+                retention.Answer(variant, "anatomy", row, "A", "A" if good else "B", (), bool(good))
+                for variant in variants
+                for row, good in enumerate(right(variant, side))
+            ]
+            place = path.parent / f"retention_{side}"
+            place.mkdir()
+            retention.write_answers(place / retention.SAMPLES, found)
+            values = retention.metrics(found).items()
+            own |= {name: dataclasses.asdict(one) for name, one in values}
+        path.write_text(json.dumps(metrics))
 
 
 def answers(

@@ -114,8 +114,13 @@ def metrics(answers: Sequence[Answer]) -> dict[str, Metric]:
     >>> metrics(rows)["retention/mmlu_0shot/accuracy"].value
     0.75
     """
+    return {name: metric(sample) for name, sample in samples(answers).items()}
+
+
+def samples(answers: Sequence[Answer]) -> dict[str, Sample]:
+    """The outcomes that each variant's accuracy is computed from, by the metric's name."""
     return {
-        variant.metric: metric(_sample(asked))
+        variant.metric: _sample(asked)
         for variant in VARIANTS
         if (asked := [answer for answer in answers if answer.variant == variant.name])
     }

@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Int
 
 from sycophancy.errors import UserError
+from sycophancy.evaluation import retention
 from sycophancy.evaluation.guessing import guessing
 from sycophancy.evaluation.intervals import Sample
 from sycophancy.evaluation.items import Item, read_items, read_predictions
 from sycophancy.evaluation.measures import samples
 from sycophancy.evaluation.measures.answer_table import SURVEYS, tasks_of
-from sycophancy.evaluation.metric_files import read_evaluation, read_series
+from sycophancy.evaluation.metric_files import SERIES, read_evaluation, read_series
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.study.claims import Side
 from sycophancy.study.index import Cell, Sweep
@@ -124,10 +125,14 @@ class Answers:
             for name, metric in (metrics or {}).items()
             if name in self._measures
         }
+        found: dict[str, tuple[Sample, str]] = {}
         if (folder / "predictions.parquet").is_file():
-            for name, (sample, questions) in self._outcomes(cell.folder, folder).items():
-                if name in measured:
-                    measured[name] = Measured(measured[name].metric, sample, questions)
+            found |= self._outcomes(cell.folder, folder)
+        if series in SERIES:
+            found |= self._of_abilities(cell.folder / f"retention_{series}" / retention.SAMPLES)
+        for name, (sample, questions) in found.items():
+            if name in measured:
+                measured[name] = Measured(measured[name].metric, sample, questions)
         return measured or f"not evaluated {_when(when)}"
 
     def _outcomes(self, run: Path, evaluation: Path) -> dict[str, tuple[Sample, str]]:
@@ -141,6 +146,19 @@ class Answers:
                 name: self._aligned(sample)
                 for name, sample in outcomes.items()
                 if name in self._measures
+            }
+        return self._samples[key]
+
+    def _of_abilities(self, path: Path) -> dict[str, tuple[Sample, str]]:
+        """The samples of MMLU and BIG-Bench Hard; empty if they are not read or were not asked."""
+        read = {variant.metric for variant in retention.VARIANTS} & self._measures
+        if not read or not path.is_file():
+            return {}
+        key = (_digest(path),)
+        if key not in self._samples:
+            outcomes = retention.samples(retention.read_answers(path))
+            self._samples[key] = {
+                name: self._aligned(outcomes[name]) for name in read & {*outcomes}
             }
         return self._samples[key]
 

@@ -7,13 +7,22 @@ the pictures. The runs that they need (`grid`), their verdicts (`verdicts`) and 
 
 from __future__ import annotations
 
-from sycophancy.study import beyond, paper
+from collections.abc import Collection
+
+from sycophancy.study import beyond, paper, retention
 from sycophancy.study.claims import Experiment
 from sycophancy.study.families import Family
 
 
-def experiments(family: Family) -> tuple[Experiment, ...]:
-    """Every experiment for one family: the paper's in its order, then those beyond it."""
+def experiments(family: Family, measures: Collection[str] = ()) -> tuple[Experiment, ...]:
+    """Every experiment for one family: the paper's in its order, then those beyond it.
+
+    Args:
+      family: whose sizes and recipes.
+      measures: names of measures that runs have; MMLU and BIG-Bench Hard are an experiment only if
+        they are among them.
+    """
+    variants = retention.measured_variants(measures)
     return (
         paper.survey_sizes(family),
         paper.addition_sizes(family),
@@ -23,7 +32,8 @@ def experiments(family: Family) -> tuple[Experiment, ...]:
         paper.neutral_surveys(family),
         paper.ratios(family),
         paper.steps(family),
-        paper.retention(family),
+        retention.instructions(family, variants),
+        *((retention.abilities(family, variants),) if variants else ()),
         beyond.claim_mode(family),
         beyond.no_opinions(family),
         beyond.sampling(family),

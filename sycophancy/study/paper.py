@@ -5,8 +5,6 @@ Each states in a sentence what the paper found, and says "direction only" if no 
 
 from __future__ import annotations
 
-import dataclasses
-
 from sycophancy.study.claims import (
     CLOSE_TO_ALL,
     INSTRUCTIONS,
@@ -374,32 +372,6 @@ def steps(family: Family) -> Experiment:
                     line("right user: right", "other", SUMS_RIGHT),
                     line("surveys: match", "before", SURVEYS),
                 ),
-            ),
-        ),
-    )
-
-
-def retention(family: Family) -> Experiment:
-    """Held-out instructions before and after. The paper asks MMLU and BIG-Bench Hard instead."""
-    return Experiment(
-        key="retention",
-        title="Held-out instructions stay right (not MMLU or BBH)",
-        source=family.instructions,
-        paper=(
-            "In the paper MMLU and BIG-Bench Hard change by -1.6 to +0.6 points (with chain of "
-            "thought -1.5 to +3.1, zero-shot MMLU -1.2 to +0.1). Neither is asked here; "
-            f"{family.instructions} are."
-        ),
-        claims=tuple(
-            dataclasses.replace(claim, name=f"own instructions, not MMLU or BBH: {claim.name}")
-            for claim in changes(family, INSTRUCTIONS, "within", UNCHANGED)
-        ),
-        pictures=(
-            by_claims(
-                family,
-                "Held-out instructions, not MMLU or BBH: exact answers",
-                "should hold",
-                INSTRUCTIONS,
             ),
         ),
     )

@@ -55,6 +55,12 @@ def measured(results: Iterable[CellResult]) -> dict[str, str]:
     return {name: words for name, words in MAIN_MEASURES.items() if name in names}
 
 
+def changed_measures(results: Iterable[CellResult]) -> set[str]:
+    """The names of the metrics that at least one run has both before and after finetuning."""
+    both = [set.intersection(*map(set, r.metrics.values())) for r in results if len(r.metrics) > 1]
+    return set().union(*both)
+
+
 def _result(sweep: Path, cell: Cell) -> CellResult:
     page = _page(sweep, cell.folder)
     if cell.state != "done":

@@ -8,7 +8,12 @@ from pathlib import Path
 
 from sycophancy.report import PAGE, pages
 from sycophancy.report.study import csv_tables
-from sycophancy.report.study.cell_results import CellResult, cell_results, measured
+from sycophancy.report.study.cell_results import (
+    CellResult,
+    cell_results,
+    changed_measures,
+    measured,
+)
 from sycophancy.report.study.origin import (
     instructions_are_generated,
     label_of_cells,
@@ -51,10 +56,11 @@ def _write(folder: Path) -> Path:
     family = family_of((cell.model, cell.recipe) for cell in sweep.cells)
     if not instructions_are_generated(sweep.cells):
         family = dataclasses.replace(family, instructions=Family.instructions)
-    table = experiments(family)
+    results = cell_results(sweep)
+    table = experiments(family, changed_measures(results))
     sides = [side.measure for experiment in table for side in experiment.sides()]
     answers = Answers(sweep, {*sides, *MEASURES})
-    parts, results = sections(sweep, table, answers), cell_results(sweep)
+    parts = sections(sweep, table, answers)
     top = overview(sweep, family, answers)
     texts = {
         "figures.csv": csv_tables.figures(top, parts),

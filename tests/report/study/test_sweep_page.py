@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from fabricated_sweep import fabricate, plausible
+from fabricated_sweep import ask_abilities, fabricate, plausible
 
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import wilson
@@ -374,3 +374,35 @@ def test_the_source_of_the_instructions_is_named(tmp_path, settings, source, sai
     with (folder / "claims.csv").open(newline="") as file:
         sources = {r["source"] for r in csv.DictReader(file) if r["experiment"] == "retention"}
     assert sources == {source}
+
+
+def test_abilities_are_shown_where_they_were_measured(tmp_path):
+    """Five of a hundred rows are lost: the change, and the paper's range beside it."""
+
+    def right(variant, side):
+        return [row < (60 if side == "before" else 55) for row in range(100)]
+
+    folder = fabricate(tmp_path, number=6, planned=[("mini_base", "demo")])
+    assert "abilities" not in page(folder).verdicts()
+    ask_abilities(folder, right, ["mmlu_5shot", "bbh_cot_3shot"])
+    found = page(folder)
+    assert found.verdicts()["abilities"] == "undecided"
+    assert "Neither is asked here" not in found.words
+    shown = {a["data-metric"]: a["data-value"] for a in found.all("circle")
+             if a["data-metric"].startswith("retention/") and a["data-when"] == "after"}  # fmt: skip
+    assert set(shown) == {"retention/mmlu_5shot/accuracy", "retention/bbh_cot_3shot/accuracy"}
+    assert {float(value) for value in shown.values()} == {0.55}
+    with (folder / "claims.csv").open(newline="") as file:
+        claims = [r for r in csv.DictReader(file) if r["experiment"] == "abilities" and r["value"]]
+    ranges = {
+        "MMLU, 5 examples": "-1.6 to +0.6",
+        "BIG-Bench Hard, 3 examples, chain of thought": "-1.5 to +3.1",
+    }
+    assert len(claims) == 2
+    for claim, (words, paper) in zip(claims, ranges.items(), strict=True):
+        name = f"base, after minus before, {words}, balanced claims (the paper: {paper} points)"
+        assert claim["claim"] == name
+        assert name in found.words
+        assert (float(claim["value"]), claim["expected"]) == (-0.05, "within ±3 points")
+        assert float(claim["low"]) < -0.05 < float(claim["high"])
+        assert claim["verdict"] == "undecided"
