@@ -142,6 +142,10 @@ class RunOptions(RunRequest):
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of every random choice.")] = (
         None
     )
+    wandb: Annotated[
+        str | None,
+        typer.Option(metavar="PROJECT", help="Show the run on Weights & Biases, too."),
+    ] = None
     set_: Assignments = None
     any_code: AnyCode = False
     redo: Annotated[

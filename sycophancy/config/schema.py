@@ -390,6 +390,11 @@ class Config:
         "Folder with BIG-Bench Hard as published, a file TASK.json for each task; None: from the "
         "mirror or the hub.",
     ] = None
+    wandb_project: Annotated[
+        Annotated[str, Name()] | None,
+        Operational(),
+        "Project on Weights & Biases that shows the run; None: none.",
+    ] = None
     operative: str
 
 

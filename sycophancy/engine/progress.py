@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console
 from rich.progress import (
@@ -27,6 +27,7 @@ class Meter:
         self.name, self.unit, self.total = name, unit, total
         self.done, self._details = 0, ""
         self._first: tuple[float, int] | None = None
+        self.after_report: Callable[[], None] | None = None  # called at the end of `report`
 
     def __call__(self, done: int, total: int) -> None:
         """Sets the number of units that are done, and of all units."""
@@ -40,6 +41,8 @@ class Meter:
         if (loss := metrics.get("loss")) is not None:
             self._details = f"loss {float(loss):.3f}"
         self(step, self.total or step)
+        if self.after_report:
+            self.after_report()
 
     def note(self, text: str) -> None:
         """Prints a line about the stage, above the bar if there is one."""

@@ -49,6 +49,7 @@ class RunRequest:
         trainer: what finetunes.
         mesh: sizes of the mesh, such as `data=4,fsdp=2`, or `auto`.
         seed: of every random choice.
+        wandb: project on Weights & Biases that shows the run.
         set_: further settings, `MACRO=VALUE` each.
         any_code: keep complete stages that other code made.
         redo: stages that may replace what they saved.
@@ -74,6 +75,7 @@ class RunRequest:
     trainer: str | None = None
     mesh: str | None = None
     seed: int | None = None
+    wandb: str | None = None
     set_: Sequence[str] | None = None
     any_code: bool = False
     redo: Sequence[str] | None = None
@@ -164,6 +166,8 @@ class RunRequest:
             settings["MESH"] = Setting(parse_mesh(self.mesh), f"--mesh {self.mesh}")
         if self.seed is not None:
             settings["SEED"] = Setting(self.seed, f"--seed {self.seed}")
+        if self.wandb is not None:
+            settings["WANDB_PROJECT"] = Setting(self.wandb, f"--wandb {shortened(self.wandb)}")
         return settings
 
     def check(self) -> None:

@@ -17,6 +17,7 @@ from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
 from sycophancy.evaluation.metric_files import read_series
 from sycophancy.evaluation.metrics import Metric
+from sycophancy.library import tracking
 from sycophancy.library.request import RunRequest
 from sycophancy.report import PAGE
 from sycophancy.stages.order import all_stages
@@ -29,7 +30,7 @@ if typing.TYPE_CHECKING:
 _LISTS = ("data_sets", "public_sets")
 _PATHS_OR_NAMES = (
     *("data_mirror", "surveys", "instructions", "public_sets_from"),
-    *("on_bad_row", "chat", "trainer", "mesh", *_LISTS),
+    *("on_bad_row", "chat", "trainer", "mesh", "wandb", *_LISTS),
 )
 
 
@@ -75,7 +76,7 @@ def run(
         show_progress: print progress and notes on standard error.
         **settings: macros in small letters (`finetune_steps=100`), and the options `seed`, `mesh`,
             `trainer`, `data_mirror`, `surveys`, `instructions`, `evaluation`, `public_sets`,
-            `public_sets_from`, `data_sets`, `data_set` and `on_bad_row`.
+            `public_sets_from`, `data_sets`, `data_set`, `on_bad_row` and `wandb`.
 
     Raises:
         UserError: the line that the command would end with.
@@ -132,10 +133,13 @@ def opened(
     if not pipeline.processes.leader:
         yield pipeline
         return
+    if request.wandb is not None:
+        tracking.check_installed(request.wandb)
     is_new = folder.create()
     with folder.lock():
         try:
-            yield pipeline
+            with tracking.tracked(pipeline, Path(folder.path).absolute().name):
+                yield pipeline
         except UserError:
             if is_new:
                 folder.remove_if_empty()

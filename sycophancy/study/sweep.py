@@ -25,6 +25,7 @@ from sycophancy.engine.pipeline import Pipeline
 from sycophancy.engine.progress import Meter, Screen, Silence
 from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
+from sycophancy.library import tracking
 from sycophancy.stages.evaluate import EvaluateCheckpoint
 from sycophancy.stages.order import all_stages
 from sycophancy.study.index import FORMAT, INDEX, Cell, index_entries
@@ -234,13 +235,14 @@ def _bring_up_to_date(
     )
     names = job.stages or tuple(pipeline.stages)
     summaries = [name for name in names if pipeline.stages[name].top_level]
-    pipeline.until(*(name for name in names if name not in summaries))
-    steps = {
-        str(step): job.cell.folder / name
-        for step, name in _evaluate_steps(pipeline, job.at).items()
-    }
-    for name in summaries:  # they show the evaluations of kept checkpoints, too
-        pipeline.summarise(name)
+    with tracking.tracked(pipeline, job.cell.words):
+        pipeline.until(*(name for name in names if name not in summaries))
+        steps = {
+            str(step): job.cell.folder / name
+            for step, name in _evaluate_steps(pipeline, job.at).items()
+        }
+        for name in summaries:  # they show the evaluations of kept checkpoints, too
+            pipeline.summarise(name)
     return steps
 
 
