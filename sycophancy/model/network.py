@@ -160,13 +160,14 @@ class Attention(nn.Module):
 
         def remembered(name: str) -> Array:
             """The projections of all positions up to the last row of `memory`."""
-            new = None if memory is None else heads(name, memory)
-            if first is None and new is not None:
-                return new
+            if memory is not None and first is None:
+                return heads(name, memory)
             shape = (queries.shape[0], mask.shape[-1], config.num_heads, config.head_dim)
             cached = self.variable("cache", f"cached_{name}", jnp.zeros, shape, queries.dtype)
-            if new is not None and first is not None:
-                cached.value = jax.lax.dynamic_update_slice_in_dim(cached.value, new, first, axis=1)
+            if memory is not None and first is not None:
+                cached.value = jax.lax.dynamic_update_slice_in_dim(
+                    cached.value, heads(name, memory), first, axis=1
+                )
             return cached.value
 
         query = heads("query", queries, query_init)
