@@ -49,6 +49,7 @@ PublicSet = Literal[
 ]
 Architecture = Literal["encoder-decoder", "decoder-only"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Baseline = Literal["truthful", "rewrite"]
 Activation = Literal["gelu", "gelu_exact", "relu", "silu", "tanh", "sigmoid", "linear"]
 
 MESH_AXES = ("data", "fsdp", "model")
@@ -390,6 +391,17 @@ class Config:
         "Folder with BIG-Bench Hard as published, a file TASK.json for each task; None: from the "
         "mirror or the hub.",
     ] = None
+    baselines: Annotated[
+        tuple[Baseline, ...],
+        Distinct(),
+        MeasuredOnly(),
+        "Prompts to try instead of finetuning, on the model as it is: an instruction to be "
+        "truthful ('truthful'), the user's view removed by the model itself ('rewrite'); empty: "
+        "none.",
+    ] = ()
+    num_baseline_items: Annotated[
+        int, Between(1, 10**6), MeasuredOnly(), "Questions of each task that BASELINES ask."
+    ] = 200
     wandb_project: Annotated[
         Annotated[str, Name()] | None,
         Operational(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sycophancy.engine.stage import Stage
+from sycophancy.stages.baselines import evaluate_baselines
 from sycophancy.stages.evaluate import evaluate_after, evaluate_before
 from sycophancy.stages.filter import Filter
 from sycophancy.stages.finetune import Finetune
@@ -19,6 +20,7 @@ def all_stages() -> tuple[Stage, ...]:
         Finetune(),
         evaluate_before(),
         evaluate_after(),
+        *evaluate_baselines(),
         retention_before(),
         retention_after(),
     )

@@ -61,13 +61,13 @@ def work(pipeline: Pipeline) -> None:
     """Writes what a run's stages write; half of the journal without another report."""
     folder = Path(pipeline.run.path)
     (folder / "finetune").mkdir(exist_ok=True)
-    with pipeline.screen.meter("finetune", "steps", 40) as meter:
-        with (folder / "finetune" / "metrics.jsonl").open("w") as file:
-            for entry in JOURNAL:
-                file.write(json.dumps(entry) + "\n")
-                file.flush()
-                if "loss" in entry:
-                    meter.report(entry["step"], entry)
+    journal = folder / "finetune" / "metrics.jsonl"
+    with pipeline.screen.meter("finetune", "steps", 40) as meter, journal.open("w") as file:
+        for entry in JOURNAL:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            if "loss" in entry:
+                meter.report(entry["step"], entry)
     (folder / "metrics.json").write_text(json.dumps(METRICS))
     (folder / "report.html").write_text("<html>the report</html>")
 
