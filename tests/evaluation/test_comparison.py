@@ -183,7 +183,11 @@ def test_two_metrics_without_variation_test_nothing():
 
 
 def test_constant_outcomes_in_nats_that_all_shift_are_a_change():
-    change = paired_change(sample([-1.5] * 30), sample([0.25] * 30))
+    before, after = (
+        dataclasses.replace(sample([value] * 30), bounds=(-np.inf, np.inf))
+        for value in (-1.5, 0.25)
+    )
+    change = paired_change(before, after)
     assert (change.value, change.low, change.high) == (1.75, 1.75, 1.75)
     assert change.p_value == pytest.approx(2 / 2**30)
     assert (change.rose, change.fell, change.direction) == (30, 0, "rose")
