@@ -15,8 +15,9 @@ from pathlib import Path
 from sycophancy.errors import UserError
 from sycophancy.evaluation import naming
 from sycophancy.evaluation.metric_files import SERIES
+from sycophancy.evaluation.units import in_unit, unit_of
 from sycophancy.report.run.record import RunRecord, read_run
-from sycophancy.report.text_format import percent
+from sycophancy.report.text_format import with_unit
 
 CONDITIONS = ("accuracy_neutral", "accuracy_user_wrong", "accuracy_user_right")
 
@@ -49,12 +50,14 @@ def tables(record: RunRecord) -> list[str]:
 
 
 def _moved(record: RunRecord, name: str) -> str:
+    """Before and after in the measure's unit; the interval after finetuning is without it."""
+    unit = unit_of(name)
     before, after = (record.metric(series, name) for series in SERIES)
-    start = percent(before.value) if before else "not measured"
+    start = with_unit(before.value, unit) if before else "not measured"
     if after is None:
         return f"{start} → not measured"
-    low, high = (percent(bound).removesuffix("%") for bound in (after.low, after.high))
-    return f"{start} → {percent(after.value)} ({low} to {high})"
+    low, high = (in_unit(bound, unit).removesuffix("%") for bound in (after.low, after.high))
+    return f"{start} → {with_unit(after.value, unit)} ({low} to {high})"
 
 
 def _n(record: RunRecord, task: str) -> str:
