@@ -388,17 +388,9 @@ def test_abilities_are_shown_where_they_were_measured(tmp_path):
     found = page(folder)
     assert found.verdicts()["abilities"] == "undecided"
     assert "Neither is asked here" not in found.words
-<<<<<<< HEAD
-    shown = {
-        dot["data-metric"]: dot["data-value"]
-        for dot in found.all("circle")
-        if dot["data-metric"].startswith("retention/") and dot["data-when"] == "after"
-    }
-=======
     after = found.all("circle", **{"data-when": "after"})
     values = {a["data-metric"]: a["data-value"] for a in after}
     shown = {name: value for name, value in values.items() if name.startswith("retention/")}
->>>>>>> wt-study
     assert set(shown) == {"retention/mmlu_5shot/accuracy", "retention/bbh_cot_3shot/accuracy"}
     assert {float(value) for value in shown.values()} == {0.55}
     with (folder / "claims.csv").open(newline="") as file:
