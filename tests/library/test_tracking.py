@@ -58,16 +58,18 @@ def pipeline_of(folder: Path, project: str | None = "sycophancy", **more) -> Pip
 
 
 def work(pipeline: Pipeline) -> None:
-    """Writes what a run's stages write; half of the journal without another report."""
+    """Writes what a run's stages write; the validation losses without a report, as a trainer."""
     folder = Path(pipeline.run.path)
     (folder / "finetune").mkdir(exist_ok=True)
-    with pipeline.screen.meter("finetune", "steps", 40) as meter:
-        with (folder / "finetune" / "metrics.jsonl").open("w") as file:
-            for entry in JOURNAL:
-                file.write(json.dumps(entry) + "\n")
-                file.flush()
-                if "loss" in entry:
-                    meter.report(entry["step"], entry)
+    with (
+        pipeline.screen.meter("finetune", "steps", 40) as meter,
+        (folder / "finetune" / "metrics.jsonl").open("w") as file,
+    ):
+        for entry in JOURNAL:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            if "loss" in entry:
+                meter.report(entry["step"], entry)
     (folder / "metrics.json").write_text(json.dumps(METRICS))
     (folder / "report.html").write_text("<html>the report</html>")
 
