@@ -128,6 +128,7 @@ class _Tracker:
                 raise UserError(f"the package wandb is not installed ({INSTALL})")
             import wandb
 
+            wandb.setup(settings=wandb.Settings(silent=True))  # or it would ask for a key and wait
             self._run = wandb.init(
                 project=self._project,
                 id=self._id(),
@@ -137,7 +138,7 @@ class _Tracker:
                 config=macro_values(self._config),
                 reinit="create_new",  # leaves a run of the caller's alone
                 settings=wandb.Settings(
-                    silent=True,  # also asks for no key
+                    silent=True,
                     console="off",
                     disable_code=True,
                     disable_git=True,

@@ -71,7 +71,7 @@ def test_a_value_that_two_classes_hold_has_one_setting():
 def test_the_settings_that_decide_how_a_run_proceeds_are_these():
     assert {
         *("MESH", "LOG_PERIOD", "SAVE_PERIOD", "SAVE_MINUTES", "KEEP_CHECKPOINTS", "KEEP_PERIOD"),
-        "REMAT_POLICY",
+        *("REMAT_POLICY", "WANDB_PROJECT"),
     } == OPERATIONAL_SETTINGS
     assert {macro for macro, declared in ALL.items() if declared.has(Label)} == {
         "MODEL_NAME",

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from sycophancy.config.declarations import OPERATIONAL_SETTINGS
 from sycophancy.config.load import load_config
 from sycophancy.engine.pipeline import Pipeline
 from sycophancy.engine.progress import Silence
@@ -58,11 +57,18 @@ def pipeline_of(folder: Path, project: str | None = "sycophancy", **more) -> Pip
 
 
 def work(pipeline: Pipeline) -> None:
-    """Writes what a run's stages write; half of the journal without another report."""
+    """Writes what a run's stages write; the validation losses without a report, as a trainer."""
     folder = Path(pipeline.run.path)
     (folder / "finetune").mkdir(exist_ok=True)
+<<<<<<< HEAD
     journal = folder / "finetune" / "metrics.jsonl"
     with pipeline.screen.meter("finetune", "steps", 40) as meter, journal.open("w") as file:
+=======
+    with (
+        pipeline.screen.meter("finetune", "steps", 40) as meter,
+        (folder / "finetune" / "metrics.jsonl").open("w") as file,
+    ):
+>>>>>>> wt-wandb
         for entry in JOURNAL:
             file.write(json.dumps(entry) + "\n")
             file.flush()
@@ -233,5 +239,21 @@ def test_it_is_off_by_default_and_in_other_processes_and_then_imports_nothing(
     assert isinstance(follower.screen, Notes)
 
 
-def test_the_setting_runs_no_stage_again():
-    assert "WANDB_PROJECT" in OPERATIONAL_SETTINGS
+@needs_wandb
+def test_a_missing_key_is_a_note_and_no_question_that_waits(tmp_path, monkeypatch):
+    import wandb
+
+    wandb.teardown()  # it keeps the mode of the tests before
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("HOME", str(tmp_path))  # no key there
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    for stream in ("stdin", "stderr"):
+        monkeypatch.setattr(f"wandb.errors.term._sys_{stream}_isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked for a key"))
+    pipeline = pipeline_of(tmp_path / "run")
+    with tracking.tracked(pipeline, "run"):
+        work(pipeline)
+    (line,) = pipeline.screen._screen.lines
+    wandb.teardown()
+    assert "No API key configured" in line
