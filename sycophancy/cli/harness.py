@@ -49,9 +49,7 @@ def harness(
     if not names:
         raise UserError("--tasks names no task; give some, as in --tasks mmlu,bbh")
     if importlib.util.find_spec("lm_eval") is None:
-        raise UserError(
-            "the LM evaluation harness is not installed: pip install 'sycophancy[harness]'"
-        )
+        raise UserError("the LM evaluation harness is not installed: pip install -e '.[harness]'")
     processes = distributed.assemble()
     distributed.check_platform()
     from sycophancy.config.load import load_config

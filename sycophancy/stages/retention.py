@@ -30,7 +30,7 @@ if typing.TYPE_CHECKING:
 
 AUTO = "auto"
 PACKAGE = "lm_eval"
-INSTALL = "pip install 'sycophancy[harness]'"
+INSTALL = "pip install -e '.[harness]'"
 
 
 def check_retention(config: Config, run: RunFolder) -> None:

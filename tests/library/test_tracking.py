@@ -60,15 +60,10 @@ def work(pipeline: Pipeline) -> None:
     """Writes what a run's stages write; the validation losses without a report, as a trainer."""
     folder = Path(pipeline.run.path)
     (folder / "finetune").mkdir(exist_ok=True)
-<<<<<<< HEAD
-    journal = folder / "finetune" / "metrics.jsonl"
-    with pipeline.screen.meter("finetune", "steps", 40) as meter, journal.open("w") as file:
-=======
     with (
         pipeline.screen.meter("finetune", "steps", 40) as meter,
         (folder / "finetune" / "metrics.jsonl").open("w") as file,
     ):
->>>>>>> wt-wandb
         for entry in JOURNAL:
             file.write(json.dumps(entry) + "\n")
             file.flush()
