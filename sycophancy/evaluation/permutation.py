@@ -12,7 +12,7 @@ from sycophancy.evaluation.intervals import Sample
 
 DRAWS = 20_000  # more ways to exchange than this are drawn and not listed
 
-_CHUNK = 4_000_000  # random signs that are held in memory at once
+_CHUNK = 50_000  # random signs at once: few enough for a processor's cache
 _SLACK = 1e-9  # statistics that differ by less are equal
 
 Signs = tuple[Float[np.ndarray, "kinds columns"], Int[np.ndarray, " kinds"]]
