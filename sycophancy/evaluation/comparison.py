@@ -21,7 +21,7 @@ from sycophancy.evaluation.items import Item, Prediction
 from sycophancy.evaluation.measures import samples
 from sycophancy.evaluation.metrics import Metric, metric
 from sycophancy.evaluation.multiple_comparisons import ALPHA, holm
-from sycophancy.evaluation.permutation import permutation_test
+from sycophancy.evaluation.permutation import DRAWS, permutation_test
 
 MCNEMAR = "McNemar's exact test"
 PERMUTATION = "permutation test"
@@ -140,13 +140,15 @@ def paired_change(before: Sample, after: Sample, *, seed: int = 0) -> Change:
         apart = unpaired_change(metric(before, seed=seed), metric(after, seed=seed))
         low, high = apart.low, apart.high
     value, n = after.value - before.value, min(before.n, after.n)
+    # Measures in nats take longest, and no verdict follows from them.
+    draws = DRAWS if before.bounds == (0.0, 1.0) else DRAWS // 10
     if not ((before.weights == 1).all() and (after.weights == 1).all()):
-        return Change(value, low, high, n, permutation_test(before, after, seed=seed))
+        return Change(value, low, high, n, permutation_test(before, after, draws=draws, seed=seed))
     rose, fell = changed_clusters(before, after)
     if before.is_one_proportion and after.is_one_proportion:
         p_value, test = mcnemar(rose, fell), MCNEMAR
     else:
-        p_value, test = permutation_test(before, after, seed=seed), PERMUTATION
+        p_value, test = permutation_test(before, after, draws=draws, seed=seed), PERMUTATION
     return Change(value, low, high, n, p_value, test, rose=rose, fell=fell)
 
 
