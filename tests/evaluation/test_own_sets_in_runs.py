@@ -161,7 +161,7 @@ def test_a_finished_run_takes_a_new_set_and_keeps_its_checkpoint(
         *("--out", run, "--set", "FINETUNE_STEPS=2", "--set", "FILTRATION=False"),
         *(word for size in sizes for word in ("--set", size)),
     )
-    assert sycophancy("evaluate", *given).code == 0
+    assert sycophancy("run", *given).code == 0
     before = json.loads((run / "metrics.json").read_text())
     for rows in (ROWS[:2], [*ROWS[:2], ROWS[0] | {"pair": "more"}]):
         outcome = sycophancy("evaluate", *given, "--evaluation", written(tmp_path, rows))
@@ -196,7 +196,7 @@ def test_a_finished_run_takes_public_sets_and_keeps_its_checkpoint(
         *("--out", tmp_path / "run", "--set", "FINETUNE_STEPS=2", "--set", "FILTRATION=False"),
         *(word for size in sizes for word in ("--set", size)),
     )
-    assert sycophancy(*given).code == 0
+    assert sycophancy("run", *given[1:]).code == 0
     public = ("--public-sets", "genies/answer", "--public-sets-from", tmp_path)
     for more, reasons, asked in (
         ((*public, "--set", "NUM_PUBLIC_ITEMS=3"), ("PUBLIC_SETS", "NUM_PUBLIC_ITEMS"), {3}),
