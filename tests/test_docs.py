@@ -67,7 +67,8 @@ def everywhere(pages: list[Path] = [*PAGES, *RECIPES]) -> list[pytest.param]:  #
 @pytest.mark.parametrize("page", everywhere())
 def test_every_path_that_a_document_names_exists(page):
     named = rf"(?<![\w/.-])(?:{'|'.join(CODE_FOLDERS)}|docs)/[\w./*-]*[\w*/]"
-    for path in re.findall(named, prose(page)):
+    text = prose(page).replace("--model sycophancy/", "--model ")  # a provider's name, no path
+    for path in re.findall(named, text):
         assert list(ROOT.glob(path)), path
 
 
