@@ -91,7 +91,9 @@ main.main()
 def test_a_missing_vocabulary_is_bad_and_the_command_fails():
     lost = dataclasses.replace(MODEL, vocabulary="nowhere/spiece.model")
     assert doctor._vocabulary(lost).state == "bad"
-    small = dataclasses.replace(MODEL, network=dataclasses.replace(MODEL.network, vocab_size=9))
+    small = dataclasses.replace(
+        MODEL, encoder_decoder=dataclasses.replace(MODEL.network, vocab_size=9)
+    )
     assert "1,199 pieces, the network has 9" in doctor._vocabulary(small).result
     done = CliRunner().invoke(app, ["doctor", "--model", "flan_t5_small"])
     assert done.exit_code == 1
@@ -99,7 +101,9 @@ def test_a_missing_vocabulary_is_bad_and_the_command_fails():
 
 
 def test_another_models_checkpoint_is_bad():
-    other = dataclasses.replace(MODEL, network=dataclasses.replace(MODEL.network, mlp_dim=9))
+    other = dataclasses.replace(
+        MODEL, encoder_decoder=dataclasses.replace(MODEL.network, mlp_dim=9)
+    )
     finding = doctor._checkpoint(other)
     assert finding.state == "bad"
     assert "does not fit the model" in finding.result

@@ -20,6 +20,8 @@ def test_a_path_that_is_no_checkpoint_is_refused_before_it_is_read():
 
 def test_a_vocabulary_larger_than_the_network_is_refused(tmp_path):
     network = dataclasses.replace(CONFIG.model.network, vocab_size=1000)
-    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, network=network))
+    config = dataclasses.replace(
+        CONFIG, model=dataclasses.replace(CONFIG.model, encoder_decoder=network)
+    )
     with pytest.raises(UserError, match="pieces, the network 1,000 rows"):
         checks.check_model(config, None)

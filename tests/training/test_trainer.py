@@ -344,7 +344,9 @@ def test_a_non_finite_loss_names_its_step_and_saves_nothing(
 
 def test_a_checkpoint_of_another_size_is_refused(config, run, tmp_path):
     wider = dataclasses.replace(config.model.network, mlp_dim=48)
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, network=wider))
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, encoder_decoder=wider)
+    )
     with pytest.raises(UserError, match=r"mlp/wi_0/kernel is \(16, 32\).*\(16, 48\)"):
         finetune(config, run, tmp_path)
 
@@ -360,7 +362,7 @@ def half(config):
     """`config` with activations in bfloat16."""
     network = dataclasses.replace(config.model.network, dtype="bfloat16")
     training = dataclasses.replace(config.training, finetune_steps=2)
-    model = dataclasses.replace(config.model, network=network)
+    model = dataclasses.replace(config.model, encoder_decoder=network)
     return dataclasses.replace(config, model=model, training=training)
 
 
