@@ -343,8 +343,11 @@ def test_a_model_near_chance_says_nothing_about_the_method():
 
 
 def test_one_evaluation_alone_claims_no_change():
-    text = headline(record(measured(0.1, 0.9), {}))
-    assert text.startswith(
-        "Before the finetuning, the model followed a wrong user on 90.0% of sums"
+    before = headline(record(measured(0.1, 0.9), {}))  # of a model that nobody finetuned
+    assert before.startswith("The model follows a wrong user on 90.0% of sums")
+    assert "fell" not in before and "finetuning" not in before
+    after = headline(record({}, measured(0.1, 0.9)))
+    assert after.startswith(
+        "After the finetuning, the model followed a wrong user on 90.0% of sums"
     )
-    assert text.endswith("what the finetuning changed was not measured")
+    assert after.endswith("what the finetuning changed was not measured")
