@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from sycophancy.cli import completion
 from sycophancy.config.bounds import Place, check
 from sycophancy.engine import distributed
 from sycophancy.errors import UserError
+from sycophancy.stages.retention import INSTALL, installed
 
 
 def harness(
@@ -48,8 +48,8 @@ def harness(
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     if not names:
         raise UserError("--tasks names no task; give some, as in --tasks mmlu,bbh")
-    if importlib.util.find_spec("lm_eval") is None:
-        raise UserError("the LM evaluation harness is not installed: pip install -e '.[harness]'")
+    if not installed():
+        raise UserError(f"the LM evaluation harness is not installed: {INSTALL}")
     processes = distributed.assemble()
     distributed.check_platform()
     from sycophancy.config.load import load_config

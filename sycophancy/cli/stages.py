@@ -26,19 +26,11 @@ if typing.TYPE_CHECKING:
 Command = Callable[..., None]
 
 
-# What to say where a command's stages do not apply to the run.
-_NOTHING = {
-    "retention": "RETENTION is empty, so there is nothing to measure; give --retention mmlu,bbh",
-    "baselines": "BASELINES is empty, so there is nothing to ask; "
-    "give --set \"BASELINES=('truthful', 'rewrite')\"",
-}
-
-
 def add_commands(app: typer.Typer) -> None:
     """Adds the commands of all stages, in their order, and `run`."""
     own: dict[str, Command] = {"prepare": _prepare, "evaluate": _evaluate}
     for name, members in _by_command().items():
-        generic = functools.partial(_bring_up_to_date, name, members)
+        generic = functools.partial(_bring_up_to_date, members)
         command: Command = own.get(name, generic)
         _add(app, name, inspect.getdoc(type(members[-1])) or "", command)
     _add(app, "run", "Run every stage, from the data to the report.", _run)
@@ -52,15 +44,15 @@ def _by_command() -> dict[str, list[Stage]]:
     return commands
 
 
-def _bring_up_to_date(command: str, members: list[Stage], pipeline: Pipeline) -> None:
-    members = [stage for stage in members if stage.name in pipeline.stages]
-    if not members:
-        raise UserError(_NOTHING[command])
-    *_, last = members
+def _bring_up_to_date(members: list[Stage], pipeline: Pipeline) -> None:
+    present = [stage for stage in members if stage.name in pipeline.stages]
+    if not present:
+        raise UserError(members[-1].when_absent)
+    *_, last = present
     if last.top_level:  # it summarises what the run has
         pipeline.summarise(last.name)
     else:
-        pipeline.until(*(stage.name for stage in members))
+        pipeline.until(*(stage.name for stage in present))
         _print(last.summary(pipeline.run))
     print(last.result(pipeline.run))
 

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,7 +22,6 @@ from sycophancy.config.schema import DataConfig
 from sycophancy.data import (
     addition,
     columns,
-    draws,
     held_out,
     instructions,
     intervention_files,
@@ -35,6 +33,7 @@ from sycophancy.data.data_set_file import needs_claims, selected_sources
 from sycophancy.data.intervention_files import Progress, examples_of, shortage
 from sycophancy.data.lengths import Lengths, Limits
 from sycophancy.data.public_sets.load import load_public_sets
+from sycophancy.data.question_draws import draw_questions
 from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, write_items
@@ -85,9 +84,10 @@ def prepare(
     with _whole_or_nothing(out) as folder:
 
         def write_task(task: str, items: Sequence[Item]) -> int:
-            asked = _limited(items, config)
-            write_items(evaluation_file(folder, task), asked)
-            return len(asked)
+            if config.max_questions is not None:
+                items = draw_questions(items, config.max_questions, config.seed, "limit")
+            write_items(evaluation_file(folder, task), items)
+            return len(items)
 
         rows = instructions.load_instructions(config)  # fails early where input is malformed
         bad = [rows.bad]
@@ -192,23 +192,6 @@ def _opinion(row: dict[str, Any]) -> str:
     if row["inputs"] == row["inputs_without_opinion"]:
         return "no opinion"
     return "the user agrees" if row["user_agrees"] else "the user disagrees"
-
-
-def _limited(items: Sequence[Item], config: DataConfig) -> Sequence[Item]:
-    """The items of at most `max_questions` questions of each task, in their order."""
-    if config.max_questions is None:
-        return items
-    questions = list(dict.fromkeys((item.task, item.pair_id) for item in items))
-    hashes = draws.content_hashes("\x1f".join(question) for question in questions)
-    ranks = draws.words(hashes, config.seed, "limit")
-    drawn = [questions[place] for place in np.argsort(ranks, kind="stable")]
-    taken: Counter[str] = Counter()
-    chosen = set()
-    for task, pair_id in drawn:
-        taken[task] += 1
-        if taken[task] <= config.max_questions:
-            chosen.add((task, pair_id))
-    return [item for item in items if (item.task, item.pair_id) in chosen]
 
 
 @contextmanager

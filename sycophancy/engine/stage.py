@@ -48,6 +48,7 @@ class Stage:
         code_patterns: glob patterns of further files that count as its code, such as templates.
         measured_only: prefixes of the names of inputs that no checkpoint depends on: the user may
             change such files without losing what was trained.
+        when_absent: what its command says of a run that lacks the stage; see `applies`.
         keeps_other_code: True if `--any-code` keeps what other code made.
     """
 
@@ -65,6 +66,7 @@ class Stage:
     published: ClassVar[Mapping[str, Publisher]] = {}
     code_patterns: ClassVar[tuple[str, ...]] = ()
     measured_only: ClassVar[tuple[str, ...]] = ()
+    when_absent: ClassVar[str] = ""
     keeps_other_code: ClassVar[bool] = True
 
     def applies(self, config: Config) -> bool:

@@ -8,7 +8,6 @@ Attention (is something you might need too), arXiv 2311.11829). Choices are kept
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 
@@ -27,26 +26,6 @@ REWRITTEN_TOKENS = 256  # most tokens of a rewritten text
 _CHOICES = re.compile(r"\n+(?:Choices:|Answer choices:|\s*\(A\)|\s*\(1\))")
 
 Write = Callable[[Sequence[str]], list[str]]  # the model's texts after some prompts
-
-
-def sample(items: Sequence[Item], questions: int, seed: int) -> list[Item]:
-    """All items of some questions of each task, in the order of the items.
-
-    Args:
-      items: the items of all tasks.
-      questions: how many of each task; all if there are fewer.
-      seed: decides which, by the content of their names.
-    """
-    kept: set[tuple[str, str]] = set()
-    by_task: dict[str, dict[str, None]] = {}
-    for item in items:
-        by_task.setdefault(item.task, {})[item.pair_id] = None
-    for task, pairs in by_task.items():
-        ranked = sorted(
-            pairs, key=lambda pair: hashlib.blake2b(f"{seed}\0{pair}".encode()).digest()
-        )
-        kept |= {(task, pair) for pair in ranked[:questions]}
-    return [item for item in items if (item.task, item.pair_id) in kept]
 
 
 def truthful(items: Sequence[Item]) -> list[Item]:

@@ -71,7 +71,7 @@ def write_tasks(folder: Path, tasks: Mapping[str, Sequence[Item]], end: str = ""
     functions: dict[str, str] = {}
     for task, items in tasks.items():
         name = PREFIX + item_files.identifier(task)
-        own = {measure: item_files.identifier(measure) for measure in measures(tuple(items))}
+        own = {measure: item_files.identifier(measure) for measure in measures(items)}
         functions |= own
         text = _TASK.format(
             words=naming.task_words(task),

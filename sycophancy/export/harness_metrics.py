@@ -54,7 +54,7 @@ def process_results(
         "greedy": [bool(greedy) for _, greedy in results],
         "file": doc["file"],
     }
-    return dict.fromkeys(measures(_items(folder / doc["file"])), outcome)
+    return dict.fromkeys(_measures_of(folder / doc["file"]), outcome)
 
 
 def aggregation(folder: Path, measure: str) -> Callable[[Sequence[Outcome]], float]:
@@ -77,8 +77,7 @@ def aggregation(folder: Path, measure: str) -> Callable[[Sequence[Outcome]], flo
     return aggregate
 
 
-@functools.lru_cache(maxsize=64)
-def measures(items: tuple[Item, ...]) -> tuple[str, ...]:
+def measures(items: Sequence[Item]) -> tuple[str, ...]:
     """The names of the measures of one task's items, without the task.
 
     Those per token are left out: the harness does not say how many tokens a choice has.
@@ -102,3 +101,8 @@ def _prediction(
 @functools.lru_cache(maxsize=64)
 def _items(path: Path) -> tuple[Item, ...]:
     return tuple(item_files.read(path))
+
+
+@functools.lru_cache(maxsize=64)
+def _measures_of(path: Path) -> tuple[str, ...]:
+    return measures(_items(path))

@@ -5,17 +5,30 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-from jaxtyping import Int
+from sycophancy.evaluation.items import Prediction
 
 # Positions of padding that cost as much as compiling one more shape. On two CPU cores, compiling
 # the miniature takes as long as computing 50,000 positions; a run scores each shape about twice.
 COMPILATION = 25_000
 
 Shape = tuple[int, int]  # encoder and decoder positions of a row
+Tokens = TypeVar("Tokens", bound=Sized)  # int32 array [tokens], or a tuple of ints
+
+
+class Scorable(Protocol):
+    """The attributes of an item that a scorer uses, such as those of `evaluation.items.Item`."""
+
+    @property
+    def item_id(self) -> str: ...
+    @property
+    def inputs(self) -> str: ...
+    @property
+    def choices(self) -> Sequence[str]: ...
+    @property
+    def free_text(self) -> bool: ...
 
 
 class Shaped(Protocol):
@@ -30,8 +43,8 @@ S = TypeVar("S", bound=Shaped)
 
 
 @dataclasses.dataclass
-class Question:
-    """A distinct prompt with its distinct choices, as tokens with the end of sequence.
+class Question(Generic[Tokens]):
+    """A distinct prompt with its distinct choices, as the tokens that a scorer computes.
 
     Attributes:
       prompt: the prompt's tokens.
@@ -41,8 +54,8 @@ class Question:
         scorer.
     """
 
-    prompt: Int[np.ndarray, " inputs"]
-    choices: dict[str, Int[np.ndarray, " targets"]] = dataclasses.field(default_factory=dict)
+    prompt: Tokens
+    choices: dict[str, Tokens] = dataclasses.field(default_factory=dict)
     items: int = 0
     answers: dict[str, tuple[float, bool]] = dataclasses.field(default_factory=dict)
 
@@ -50,6 +63,16 @@ class Question:
     def shape(self) -> Shape:
         """The shape of the row that the question needs, before rounding."""
         return len(self.prompt), sum(map(len, self.choices.values()))
+
+    def prediction(self, item: Scorable) -> Prediction:
+        """The answers to the choices of an item that asks this question, in the item's order."""
+        answers = [self.answers[choice] for choice in item.choices]
+        return Prediction(
+            item_id=item.item_id,
+            log_likelihoods=tuple(log_likelihood for log_likelihood, _ in answers),
+            greedy=tuple(greedy for _, greedy in answers),
+            tokens=tuple(len(self.choices[choice]) for choice in item.choices),
+        )
 
 
 def plan(

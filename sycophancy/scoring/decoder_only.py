@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,12 +21,12 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Prediction
 from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
 from sycophancy.model import locations
+from sycophancy.scoring.batching import Question, Scorable
 from sycophancy.scoring.decoder_text import Chat, DecoderText, Tokens, load_text
+from sycophancy.scoring.stop_strings import cut
 
 if typing.TYPE_CHECKING:
     import torch
-
-    from sycophancy.scoring.score import Scorable
 
 Progress = Callable[[int, int], None]
 
@@ -33,23 +34,6 @@ Progress = Callable[[int, int], None]
 BATCH_TOKENS = {"cpu": 4_096}
 BATCH_TOKENS_ACCELERATOR = 32_768
 BATCH_LOGITS = 2**27
-
-
-@dataclasses.dataclass
-class _Question:
-    """A distinct prompt as tokens, its choices, and what the model makes of them.
-
-    Attributes:
-      context: the prompt's tokens.
-      choices: text of each choice -> its tokens.
-      items: the number of items with this prompt.
-      answers: text of each choice -> its log-likelihood, and whether it is greedy.
-    """
-
-    context: Tokens
-    choices: dict[str, Tokens] = dataclasses.field(default_factory=dict)
-    items: int = 0
-    answers: dict[str, tuple[float, bool]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +83,7 @@ class DecoderOnly:
             done += sum(question.items for question in batch)
             if progress:
                 progress(done, len(items))
-        return [_prediction(item, questions[item.inputs]) for item in items]
+        return [questions[item.inputs].prediction(item) for item in items]
 
     def generate(
         self,
@@ -114,7 +98,8 @@ class DecoderOnly:
         Raises:
           UserError: a prompt is too long.
         """
-        distinct = list(dict.fromkeys(prompts))
+        repeats = Counter(prompts)
+        distinct = list(repeats)
         tokens = self.text.encode_prompts(self.text.contexts(distinct))
         tokens = [context or self._first() for context in tokens]
         for context in tokens:
@@ -129,12 +114,12 @@ class DecoderOnly:
             for index, answer in zip(batch, answers, strict=True):
                 written[distinct[index]] = answer
             if progress:
-                progress(sum(prompt in written for prompt in prompts), len(prompts))
+                progress(sum(repeats[prompt] for prompt in written), len(prompts))
         return [written[prompt] for prompt in prompts]
 
     # ---- texts into questions -------------------------------------------------------------------
 
-    def _questions(self, items: Sequence[Scorable], continuations: bool) -> dict[str, _Question]:
+    def _questions(self, items: Sequence[Scorable], continuations: bool) -> dict[str, Question]:
         """A question for each distinct prompt, by prompt.
 
         Raises:
@@ -143,18 +128,19 @@ class DecoderOnly:
         prompts = list(dict.fromkeys(item.inputs for item in items))
         read = prompts if continuations else self.text.contexts(prompts)
         contexts = dict(zip(prompts, read, strict=True))
-        tokens = self.text.encode_contexts(list(contexts.values()))
-        questions = {
-            prompt: _Question(context or self._first())
-            for prompt, context in zip(prompts, tokens, strict=True)
+        encoded = self.text.encode_contexts(list(contexts.values()))
+        tokens = {
+            prompt: context or self._first()
+            for prompt, context in zip(prompts, encoded, strict=True)
         }
+        questions = {prompt: Question(context) for prompt, context in tokens.items()}
         asked = list(dict.fromkeys((item.inputs, c) for item in items for c in item.choices))
-        encoded = self.text.encode_choices(
+        choices = self.text.encode_choices(
             [(contexts[prompt], choice) for prompt, choice in asked],
-            [questions[prompt].context for prompt, _ in asked],
+            [tokens[prompt] for prompt, _ in asked],
             spaced=not continuations,
         )
-        for (prompt, choice), ids in zip(asked, encoded, strict=True):
+        for (prompt, choice), ids in zip(asked, choices, strict=True):
             questions[prompt].choices[choice] = ids
         for item in items:
             question = questions[item.inputs]
@@ -164,12 +150,12 @@ class DecoderOnly:
         if continuations:
             for question in questions.values():
                 room = max(self.max_tokens - max(map(len, question.choices.values())), 1)
-                question.context = question.context[-room:]
+                question.prompt = question.prompt[-room:]
         return questions
 
-    def _check(self, item: Scorable, question: _Question) -> None:
+    def _check(self, item: Scorable, question: Question) -> None:
         longest = max(len(question.choices[choice]) for choice in item.choices)
-        self._check_length(len(question.context) + longest, f"item {item.item_id}")
+        self._check_length(len(question.prompt) + longest, f"item {item.item_id}")
         counts = self.count_tokens(item.choices)
         if not item.free_text and len(set(counts.tolist())) > 1:
             words = ", ".join(f"{c!r} has {n}" for c, n in zip(item.choices, counts, strict=True))
@@ -205,16 +191,16 @@ class DecoderOnly:
 
     # ---- batches --------------------------------------------------------------------------------
 
-    def _batches(self, questions: list[_Question]) -> Iterator[list[_Question]]:
+    def _batches(self, questions: list[Question]) -> Iterator[list[Question]]:
         """Batches of questions with prompts of similar length, the longest first."""
         vocabulary = self.model.config.get_text_config().vocab_size
-        questions.sort(key=lambda question: -len(question.context))
-        batch: list[_Question] = []
+        questions.sort(key=lambda question: -len(question.prompt))
+        batch: list[Question] = []
         rows = longest = 0
         for question in questions:
             rows += len(question.choices)
             longest = max([longest, *map(len, question.choices.values())])
-            width = len((batch or [question])[0].context)
+            width = len((batch or [question])[0].prompt)
             tokens = (len(batch) + 1) * width + rows * longest
             logits = rows * longest * vocabulary
             if batch and (tokens > self.batch_tokens or logits > BATCH_LOGITS):
@@ -225,12 +211,12 @@ class DecoderOnly:
         if batch:
             yield batch
 
-    def _answer(self, batch: Sequence[_Question]) -> None:
+    def _answer(self, batch: Sequence[Question]) -> None:
         """Computes the prompts of a batch, then their choices, and stores the answers."""
         import torch
 
         with torch.inference_mode():
-            ids, mask = self._padded([question.context for question in batch], left=True)
+            ids, mask = self._padded([question.prompt for question in batch], left=True)
             computed = self._forward(ids, mask, keep=1, use_cache=True)
             rows = [
                 (row, text, tokens)
@@ -274,7 +260,7 @@ class DecoderOnly:
                 generation_config=config,
                 tokenizer=self.text.tokenizer if stop else None,
             )
-        return [_until(self.text.decode(row), stop) for row in whole[:, ids.shape[1] :].tolist()]
+        return [cut(self.text.decode(row), stop) for row in whole[:, ids.shape[1] :].tolist()]
 
     def _padded(
         self, rows: Sequence[Tokens], *, left: bool
@@ -366,24 +352,8 @@ def _outcomes(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor
     return of_targets - normalizers, logits.argmax(-1) == targets
 
 
-def _until(text: str, stop: Sequence[str]) -> str:
-    """The text before the first of the strings."""
-    ends = [place for string in stop if (place := text.find(string)) >= 0]
-    return text[: min(ends, default=len(text))]
-
-
 def _parameters(model_class: type) -> set[str]:
     """The names of the arguments that a model takes."""
     import inspect
 
     return set(inspect.signature(model_class.forward).parameters)  # type: ignore[attr-defined]
-
-
-def _prediction(item: Scorable, question: _Question) -> Prediction:
-    answers = [question.answers[choice] for choice in item.choices]
-    return Prediction(
-        item_id=item.item_id,
-        log_likelihoods=tuple(total for total, _ in answers),
-        greedy=tuple(greedy for _, greedy in answers),
-        tokens=tuple(len(question.choices[choice]) for choice in item.choices),
-    )

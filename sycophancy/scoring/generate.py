@@ -26,6 +26,7 @@ from sycophancy.model.generation import Programs, State, make_programs
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.scoring.batching import Shape, plan
 from sycophancy.scoring.score import check_vocabulary, placed
+from sycophancy.scoring.stop_strings import cut
 
 # Positions of a batch on one device, by platform.
 BATCH_TOKENS = {"cpu": 4_096}
@@ -164,12 +165,3 @@ def _texts(state: State, vocabulary: Vocabulary) -> list[str]:
         before_end = itertools.takewhile(lambda token: token != vocabulary.eos_id, row)
         texts.append(vocabulary.decode([t for t in before_end if t < vocabulary.size]))
     return texts
-
-
-def cut(text: str, stop: Sequence[str]) -> str:
-    """The text before the first `stop` string in it.
-
-    >>> cut("yes. no! perhaps", ("!", "."))
-    'yes'
-    """
-    return text[: min((at for word in stop if (at := text.find(word)) >= 0), default=len(text))]

@@ -17,8 +17,9 @@ from jaxtyping import Int
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.evaluation.items import Prediction
 from sycophancy.model.vocabulary import Vocabulary
+from sycophancy.scoring.batching import Scorable
 from sycophancy.scoring.generate import generate
-from sycophancy.scoring.score import Scorable, score
+from sycophancy.scoring.score import score
 
 if typing.TYPE_CHECKING:
     from jax.sharding import Mesh

@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from sycophancy.evaluation.limits import MAX_CHOICE_TOKENS, MAX_PROMPT_TOKENS
 from sycophancy.model import sharding
 from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
-from sycophancy.scoring.batching import Question, Shape, plan
+from sycophancy.scoring.batching import Question, Scorable, Shape, plan
 
 # Encoder positions of a batch on one device, by platform. A small batch fits a CPU's caches.
 BATCH_TOKENS = {"cpu": 2_048}
@@ -36,19 +36,6 @@ BATCH_TOKENS_ACCELERATOR = 16_384
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
-
-
-class Scorable(Protocol):
-    """The attributes of an item that `score` uses, such as those of `evaluation.items.Item`."""
-
-    @property
-    def item_id(self) -> str: ...
-    @property
-    def inputs(self) -> str: ...
-    @property
-    def choices(self) -> Sequence[str]: ...
-    @property
-    def free_text(self) -> bool: ...
 
 
 def score(
@@ -124,7 +111,7 @@ def score(
         done += sum(question.items for question in batch)
         if progress:
             progress(done, len(items))
-    return [_prediction(item, questions[item.inputs]) for item in items]
+    return [questions[item.inputs].prediction(item) for item in items]
 
 
 def check_vocabulary(vocabulary: Vocabulary, network: NetworkConfig) -> None:
@@ -297,13 +284,3 @@ def _record(
             total = np.float32(log_likelihoods[row, span].sum(dtype=np.float64))
             question.answers[choice] = float(total), bool(greedy[row, span].all())
             start = span.stop
-
-
-def _prediction(item: Scorable, question: Question) -> Prediction:
-    answers = [question.answers[choice] for choice in item.choices]
-    return Prediction(
-        item_id=item.item_id,
-        log_likelihoods=tuple(log_likelihood for log_likelihood, _ in answers),
-        greedy=tuple(greedy for _, greedy in answers),
-        tokens=tuple(len(question.choices[choice]) for choice in item.choices),
-    )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import typing
 from pathlib import Path
 from typing import Any
 
 from sycophancy.engine.stage import Counts
-from sycophancy.stages.evaluate import METRICS, Evaluate, comparable, held_out_files
+from sycophancy.stages.evaluate import (
+    METRICS,
+    Evaluate,
+    comparable,
+    held_out_files,
+    write_evaluation,
+)
 from sycophancy.stages.memory import enough_memory
 from sycophancy.stages.scores import load_language_model
-from sycophancy.system import json_files, paths
+from sycophancy.system import json_files
 
 if typing.TYPE_CHECKING:
     from etils import epath
@@ -25,6 +30,10 @@ class EvaluateBaseline(Evaluate):
     """Ask the model before finetuning with prompts that may stop sycophancy."""
 
     command = "baselines"
+    when_absent = (
+        "BASELINES is empty, so there is nothing to ask; "
+        "give --set \"BASELINES=('truthful', 'rewrite')\""
+    )
     settings = Evaluate.settings | {"NUM_BASELINE_ITEMS", "SEED"}
 
     def __init__(self, kind: Baseline) -> None:
@@ -38,13 +47,13 @@ class EvaluateBaseline(Evaluate):
 
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
         """Also writes the items as they were asked, so that rewritten prompts can be read."""
+        from sycophancy.data.question_draws import draw_questions
         from sycophancy.evaluation import baselines
-        from sycophancy.evaluation.items import read_items, write_items, write_predictions
-        from sycophancy.evaluation.metrics import compute_metrics
+        from sycophancy.evaluation.items import read_items, write_items
 
         items = [item for path in held_out_files(run).values() for item in read_items(Path(path))]
         items, notes = comparable(items, config.model)
-        items = baselines.sample(items, config.num_baseline_items, config.data.seed)
+        items = draw_questions(items, config.num_baseline_items, config.data.seed, "baseline")
         with enough_memory():
             model = load_language_model(config, config.model)
             if self.kind == "truthful":
@@ -61,12 +70,7 @@ class EvaluateBaseline(Evaluate):
             items, longer = comparable(items, config.model)
             predictions = model.score(items, progress=meter)
         write_items(out / "items.parquet", items)
-        write_predictions(out / "predictions.parquet", predictions)
-        metrics = compute_metrics(items, predictions)
-        paths.write_atomically(
-            out / METRICS,
-            json.dumps({name: m.as_json() for name, m in metrics.items()}, indent=1),
-        )
+        write_evaluation(out, items, predictions)
         return {"items": len(items), "notes": notes + longer}
 
     def result(self, run: RunFolder) -> Path | epath.Path:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +24,8 @@ if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config, ModelConfig
     from sycophancy.engine.progress import Meter
     from sycophancy.engine.run_folder import RunFolder
-    from sycophancy.evaluation.items import Item
+    from sycophancy.evaluation.items import Item, Prediction
+    from sycophancy.evaluation.metrics import Metric
 
 METRICS = "metrics.json"
 
@@ -73,20 +74,14 @@ class Evaluate(Stage):
         return {**held_out_files(run), **model_files(self.model_of(config, run))}
 
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
-        from sycophancy.evaluation.items import read_items, write_predictions
-        from sycophancy.evaluation.metrics import compute_metrics
+        from sycophancy.evaluation.items import read_items
 
         model = self.model_of(config, run)
         sets = {Path(name).stem: read_items(path) for name, path in held_out_files(run).items()}
         items, notes = comparable([item for items in sets.values() for item in items], model)
         notes += [f"{name}: no held-out item, so no measure" for name in sets if not sets[name]]
         predictions = score_items(config, model, items, meter)
-        write_predictions(out / "predictions.parquet", predictions)
-        metrics = compute_metrics(items, predictions)
-        paths.write_atomically(
-            out / METRICS,
-            json.dumps({name: m.as_json() for name, m in metrics.items()}, indent=1),
-        )
+        write_evaluation(out, items, predictions)
         return {"items": len(items), "notes": notes}
 
     def result(self, run: RunFolder) -> Path | epath.Path:
@@ -100,6 +95,22 @@ class Evaluate(Stage):
         if len(evaluations(run)) == 1:
             series = {"value": series["before"]}
         return naming.table(series)
+
+
+def write_evaluation(out: Any, items: Sequence[Item], predictions: Sequence[Prediction]) -> None:
+    """Writes predictions, and the metrics that follow from them, into a stage's folder."""
+    from sycophancy.evaluation.items import write_predictions
+    from sycophancy.evaluation.metrics import compute_metrics
+
+    write_predictions(out / "predictions.parquet", predictions)
+    write_metrics(out, compute_metrics(items, predictions))
+
+
+def write_metrics(out: Any, metrics: Mapping[str, Metric]) -> None:
+    """Writes metrics by name into a stage's folder."""
+    paths.write_atomically(
+        out / METRICS, json.dumps({name: m.as_json() for name, m in metrics.items()}, indent=1)
+    )
 
 
 def evaluate_before() -> Evaluate:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import importlib.util
-import json
 import typing
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,13 +11,13 @@ from typing import Any, ClassVar
 from sycophancy.engine.stage import Check, Counts, Inputs, Stage
 from sycophancy.errors import UserError
 from sycophancy.stages.checks import check_mesh, check_model, check_platform
-from sycophancy.stages.evaluate import METRICS, metrics_text
+from sycophancy.stages.evaluate import METRICS, metrics_text, write_metrics
 from sycophancy.stages.finetune import finetuned_model
 from sycophancy.stages.memory import enough_memory
 from sycophancy.stages.models import model_files
 from sycophancy.stages.scores import load_language_model
 from sycophancy.stages.settings import NETWORK
-from sycophancy.system import json_files, paths
+from sycophancy.system import json_files
 
 if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config, ModelConfig
@@ -41,7 +39,7 @@ def check_retention(config: Config, run: RunFolder) -> None:
     """
     if AUTO in config.retention:
         return
-    if not _installed():
+    if not installed():
         raise UserError(
             f"RETENTION {' and '.join(config.retention)} needs the LM evaluation harness, which "
             f"is not installed: {INSTALL}, or --retention none"
@@ -54,6 +52,7 @@ class Retention(Stage):
     """Measure other abilities, before and after finetuning: MMLU and BIG-Bench Hard."""
 
     command = "retention"
+    when_absent = "RETENTION is empty, so there is nothing to measure; give --retention mmlu,bbh"
     unit = "prompts"
     settings = NETWORK | {"RETENTION", "RETENTION_LIMIT"}
     checks: ClassVar[tuple[Check, ...]] = (
@@ -79,13 +78,13 @@ class Retention(Stage):
         """The model, the rows on this machine, and the version of the harness."""
         from sycophancy.data import retention_rows
 
-        version = importlib.metadata.version(PACKAGE) if _installed() else "not installed"
+        version = importlib.metadata.version(PACKAGE) if installed() else "not installed"
         inputs: dict[str, Any] = {"the LM evaluation harness": version}
         mirror = config.data.mirror
         if mirror is not None:
             files = retention_rows.mmlu_files(mirror)
             inputs |= {f"MMLU: {split}": path for split, path in files.items() if path.is_file()}
-        if (mirror is not None or config.bbh_folder is not None) and _installed():
+        if (mirror is not None or config.bbh_folder is not None) and installed():
             names = _subjects("bbh")
             files = retention_rows.bbh_files(mirror, config.bbh_folder, names)
             inputs |= {f"BIG-Bench Hard: {name}": path for name, path in files.items()}
@@ -112,10 +111,7 @@ class Retention(Stage):
             notes += asked.notes
         retention.write_answers(out / retention.SAMPLES, answers)
         metrics = retention.metrics(answers)
-        paths.write_atomically(
-            out / METRICS,
-            json.dumps({name: dataclasses.asdict(m) for name, m in metrics.items()}, indent=1),
-        )
+        write_metrics(out, metrics)
         return {"questions": len(answers), "notes": notes}
 
     def summary(self, run: RunFolder) -> list[str]:
@@ -150,7 +146,7 @@ def rows_of(config: Config) -> tuple[dict[Family, Rows], list[str]]:
     """
     auto = AUTO in config.retention
     wanted = ("mmlu", "bbh") if auto else config.retention
-    if auto and not _installed():
+    if auto and not installed():
         return {}, [
             "MMLU and BIG-Bench Hard are not measured: the LM evaluation harness is not "
             f"installed ({INSTALL})"
@@ -189,5 +185,6 @@ def _subjects(family: Family) -> list[str]:
     return subjects(family)
 
 
-def _installed() -> bool:
+def installed() -> bool:
+    """Whether the LM evaluation harness is installed."""
     return importlib.util.find_spec(PACKAGE) is not None

@@ -41,12 +41,3 @@ def test_conversations_are_not_rewritten():
     turns = [conversation.Turn(role, "x") for role in ("user", "assistant", "user")]
     item = Item("1", "t", "user_wrong", "1", conversation.render(turns), ("(A)", "(B)"), 0, (1,))
     assert baselines.rewrite([item], lambda texts: []) == ([], 1)
-
-
-def test_a_sample_keeps_whole_questions_and_depends_on_the_seed():
-    sample = baselines.sample(SUMS, 5, seed=0)
-    assert len(sample) == 15
-    assert len({item.pair_id for item in sample}) == 5
-    assert baselines.sample(SUMS[::-1], 5, seed=0) == sample[::-1]
-    assert baselines.sample(SUMS, 5, seed=1) != sample
-    assert baselines.sample(SUMS, 99, seed=0) == SUMS

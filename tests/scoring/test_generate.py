@@ -19,6 +19,7 @@ from sycophancy.model.checkpoints.formats import load_checkpoint
 from sycophancy.model.sharding import make_mesh
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.scoring import generate as generation
+from sycophancy.scoring import stop_strings
 from sycophancy.scoring.language_model import EncoderDecoder
 
 SHAPES = {
@@ -189,6 +190,6 @@ def test_a_vocabulary_larger_than_the_network_is_refused():
 
 
 def test_texts_are_cut_before_the_first_stop_string():
-    assert generation.cut("yes. no! perhaps", ("!", ".")) == "yes"
-    assert generation.cut("yes", ("no",)) == "yes"
-    assert np.array_equal(generation.cut("yes", ()), "yes")
+    assert stop_strings.cut("yes. no! perhaps", ("!", ".")) == "yes"
+    assert stop_strings.cut("yes", ("no",)) == "yes"
+    assert np.array_equal(stop_strings.cut("yes", ()), "yes")
