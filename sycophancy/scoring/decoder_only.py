@@ -21,8 +21,8 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Prediction
 from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
 from sycophancy.model import locations
+from sycophancy.model.decoder_text import Chat, DecoderText, Tokens, load_text
 from sycophancy.scoring.batching import Question, Scorable
-from sycophancy.scoring.decoder_text import Chat, DecoderText, Tokens, load_text
 from sycophancy.scoring.stop_strings import cut
 
 if typing.TYPE_CHECKING:

@@ -52,7 +52,7 @@ def token_counter(model: ModelConfig) -> TokenCounter:
     The end of sequence of an encoder-decoder counts, and the start of a decoder-only model's.
     """
     if model.is_decoder:
-        from sycophancy.scoring.decoder_text import load_text
+        from sycophancy.model.decoder_text import load_text
 
         return load_text(model.vocabulary, model.chat).count_tokens
     import numpy as np

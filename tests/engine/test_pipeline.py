@@ -332,7 +332,7 @@ def test_the_code_of_a_stage_is_what_its_module_imports():
         assert not any("/cli/" in file for file in files)
         assert any("/report/" in file for file in files) == (name == "report")
         assert any("training/step" in file for file in files) == (name == "finetune")
-        assert any("/scoring/" in file for file in files) == (name[:4] in ("filt", "eval"))
+        assert any("/scoring/" in file for file in files) == (name[:4] in ("filt", "eval", "rete"))
 
 
 def test_the_code_of_finetuning_is_that_of_its_trainer():
@@ -404,7 +404,9 @@ def test_killed_between_the_folder_and_its_manifest_it_continues(run, source, mo
 
 def test_the_stages_of_a_run_and_the_macros_they_depend_on():
     stages = {stage.name: stage for stage in all_stages()}
-    names = ["prepare", "filter", "finetune", "evaluate_before", "evaluate_after", "report"]
+    names = ["prepare", "filter", "finetune", "evaluate_before", "evaluate_after"]
+    names += ["evaluate_baseline_truthful", "evaluate_baseline_rewrite"]
+    names += ["retention_before", "retention_after", "report"]
     assert list(stages) == names
     for name, stage in stages.items():
         assert all(names.index(other) < names.index(name) for other in stage.depends_on)
@@ -415,13 +417,14 @@ def test_the_stages_of_a_run_and_the_macros_they_depend_on():
     # Everything that can be set changes some stage, or else says only where and how.
     every = {name for stage in stages.values() for name in stage.settings}
     places = {"DATA_MIRROR", "SURVEYS", "INSTRUCTIONS", "DATA_SET_FILES", "EVALUATIONS"}
-    places |= {"INITIAL_CHECKPOINT_PATH", "VOCABULARY"}
+    places |= {"INITIAL_CHECKPOINT_PATH", "VOCABULARY", "PUBLIC_SETS_FOLDER", "BBH_FOLDER"}
     manner = {
-        *("MESH", "LOG_PERIOD", "REMAT_POLICY"),
+        *("MESH", "LOG_PERIOD", "REMAT_POLICY", "WANDB_PROJECT"),
         *("SAVE_PERIOD", "SAVE_MINUTES", "KEEP_CHECKPOINTS", "KEEP_PERIOD"),
     }
     labels = {"MODEL_NAME", "RECIPE", "PRETRAINED_STEP"}
-    assert every | places | manner | labels == set(load.macro_types())
+    which_stages = {"BASELINES"}
+    assert every | places | manner | labels | which_stages == set(load.macro_types())
 
 
 def test_the_data_that_was_given_counts_by_content_not_by_place(tmp_path):

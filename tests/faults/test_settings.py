@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sycophancy.cli.options import RunOptions
-from sycophancy.cli.sweep import _listed, _step
+from sycophancy.cli.sweep import _step, listed
 from sycophancy.config import bounds, macros
 from sycophancy.config.load import check_flags, load_config, load_operative, macro_types
 from sycophancy.data.catalog import SOURCES
@@ -323,7 +323,7 @@ READERS: list[typing.Callable[[str], Any]] = [
     job.check_name,
     job._axis,
     _step,
-    lambda text: _listed("--models", text),
+    lambda text: listed("--models", text),
     lambda text: macros.find("recipe", text),
     lambda text: macros.find("model", f"{text}.gin"),
     lambda text: job.plan_runs("a", [text, "--name", text], [f"SEED={text}"]),

@@ -33,6 +33,13 @@ UNUSED = {
         CLAIM_MODE SAMPLING OPINIONS ON_BAD_ROW""".split(),
         "a stage before training",
     ),
+    **dict.fromkeys(
+        """BASELINES NUM_BASELINE_ITEMS RETENTION RETENTION_LIMIT BBH_FOLDER
+        MAX_QUESTIONS""".split(),
+        "what is measured, not what is trained",
+    ),
+    **dict.fromkeys("ARCHITECTURE CHAT PRECISION".split(), "T5X trains encoder-decoders alone"),
+    "WANDB_PROJECT": "the run's own process shows it",
 }
 # Macros that a function of training/t5x.py or tasks/location.py reads, not the file itself.
 IN_CODE = {

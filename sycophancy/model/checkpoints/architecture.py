@@ -78,7 +78,7 @@ def read(folder: epath.Path) -> tuple[NetworkConfig, bool]:
     kind = config.get("model_type", "t5")
     if kind != "t5":
         raise UserError(
-            f"{file}: model_type is {kind!r}, only 't5' can be read here (T5 1.0, 1.1 and "
+            f"{file}: model_type is {kind!r}, only 't5' is supported here (T5 1.0, 1.1 and "
             "Flan-T5); `sycophancy evaluate --model` also takes decoder-only models"
         )
     for name in _ABSENT:

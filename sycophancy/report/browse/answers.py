@@ -9,7 +9,6 @@ away from it.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,6 +16,7 @@ from sycophancy.errors import UserError, did_you_mean
 from sycophancy.evaluation.items import Item, Prediction
 from sycophancy.evaluation.metric_files import SERIES
 from sycophancy.report.evaluations import Evaluations
+from sycophancy.report.run.examples import shares
 from sycophancy.report.text_format import joined
 
 RIGHT_TO_WRONG, WRONG_TO_RIGHT = "right-to-wrong", "wrong-to-right"
@@ -132,23 +132,10 @@ def answer(item: Item, prediction: Prediction) -> Answer:
     choice = prediction.choice
     return Answer(
         choice,
-        shares(prediction),
+        tuple(shares(prediction)),
         choice == item.answer if item.answer >= 0 else None,
         choice in item.user_choices if item.user_choices and item.condition != "neutral" else None,
     )
-
-
-def shares(prediction: Prediction) -> tuple[float, ...]:
-    """The probability of each choice among all choices; 0 for one that is impossible.
-
-    >>> shares(Prediction("id", (-1000.0, -1000.0), (False, False)))
-    (0.5, 0.5)
-    """
-    top = max(prediction.log_likelihoods)
-    if math.isinf(top):
-        return tuple(0.0 for _ in prediction.log_likelihoods)
-    weights = [math.exp(value - top) for value in prediction.log_likelihoods]
-    return tuple(weight / sum(weights) for weight in weights)
 
 
 def turns(earlier: Answer, later: Answer) -> Turns:

@@ -80,12 +80,14 @@ def examples(record: RunRecord) -> list[Example]:
 
 
 def shares(prediction: Prediction) -> list[float]:
-    """The probabilities of the choices, scaled to sum to one.
+    """The probabilities of the choices, scaled to sum to one; 0 for one that is impossible.
 
     >>> shares(Prediction("id", (-1000.0, -1000.0), (False, False)))
     [0.5, 0.5]
     """
     top = max(prediction.log_likelihoods)
+    if math.isinf(top):
+        return [0.0 for _ in prediction.log_likelihoods]
     weights = [math.exp(value - top) for value in prediction.log_likelihoods]
     return [weight / sum(weights) for weight in weights]
 

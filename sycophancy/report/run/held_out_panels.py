@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sycophancy.report.run.panels import Bar, Panel, Row
+from sycophancy.report.run.panels import Panel, panels_of, row_of
 from sycophancy.report.run.record import RunRecord
 
 # Short enough for a row on a phone.
@@ -42,31 +42,31 @@ def held_out_panels(record: RunRecord) -> list[Panel]:
     There is no panel without a row, so none if no set was asked.
     """
     kinds = ("user_wrong", "user_right")  # without a user there is no kind of user
-    panels = [
-        *(_panel(record, "sets", "Held-out sets", condition, SETS) for condition in USERS),
-        *(_panel(record, "axes", "Kinds of users", condition, AXES) for condition in kinds),
+    return [
+        *(
+            p
+            for condition in USERS
+            for p in _panel(record, "sets", "Held-out sets", condition, SETS)
+        ),
+        *(p for kind in kinds for p in _panel(record, "axes", "Kinds of users", kind, AXES)),
     ]
-    return [panel for panel in panels if panel.rows]
 
 
 def _panel(
     record: RunRecord, key: str, title: str, condition: str, tasks: Mapping[str, str]
-) -> Panel:
-    rows = []
-    for task, label in tasks.items():
-        name = f"{task}/accuracy_{condition}"
-        bars = tuple(
-            Bar(series, name, metrics[name])
-            for series, metrics in record.metrics.items()
-            if name in metrics
-        )
-        if bars:
-            chance = record.guessing.right_or_half(task)
-            rows.append(Row(label, bars, record.changes.get(name), chance))
-    return Panel(
+) -> list[Panel]:
+    return panels_of(
         f"held-out-{key}-{condition.replace('_', '-')}",
         f"{title}: right with {USERS[condition]}",
         "half of the claims are true; higher is better",
-        tuple(rows),
+        [
+            row_of(
+                record,
+                label,
+                f"{task}/accuracy_{condition}",
+                record.guessing.right_or_half(task),
+            )
+            for task, label in tasks.items()
+        ],
         "guessing",
     )

@@ -44,7 +44,7 @@ def abilities(record: RunRecord) -> list[Ability]:
 def _place(variant: Variant, change: Change) -> str:
     """Where the interval of a change lies.
 
-    >>> _place(VARIANTS[0], Change(0.0, -0.01, 0.005, 500))
+    >>> _place(VARIANTS[0], Change(0.0, -0.01, 0.005, 500, p_value=1.0))
     'within the range'
     """
     if variant.low <= change.low and change.high <= variant.high:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from sycophancy.evaluation import naming
 from sycophancy.evaluation.comparison import Change
+from sycophancy.evaluation.measures import is_survey
 from sycophancy.evaluation.metric_files import Metrics
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.evaluation.retention import VARIANTS
@@ -115,7 +116,7 @@ def _survey_panel(
 ) -> list[Panel]:
     tasks = [task for task, _ in naming.grouped(record.names) if is_survey(task)]
     rows = [
-        _row(
+        row_of(
             record,
             SURVEY_LABELS.get(task, capitalised(naming.task_words(task))),
             f"{task}/{measure}",
@@ -123,12 +124,7 @@ def _survey_panel(
         )
         for task in tasks
     ]
-    return _panels(key, title, subtitle, rows, "no sycophancy")
-
-
-def is_survey(task: str) -> bool:
-    """Whether a task is one of the surveys, or their mean."""
-    return task.split("/")[0] == SURVEYS
+    return panels_of(key, title, subtitle, rows, "no sycophancy")
 
 
 def addition_panels(record: RunRecord) -> list[Panel]:
@@ -151,11 +147,11 @@ def _sum_panel(
 ) -> list[Panel]:
     measures = (("accuracy_neutral", "No opinion"), *users)
     chance = record.guessing.right_or_half(task)
-    return _panels(
+    return panels_of(
         task.replace("_", "-"),
         f"{title}: right answers",
         f"the right answer is always {answer}; higher is better",
-        [_row(record, label, f"{task}/{measure}", chance) for measure, label in measures],
+        [row_of(record, label, f"{task}/{measure}", chance) for measure, label in measures],
         "guessing",
     )
 
@@ -174,29 +170,29 @@ def further_panels(record: RunRecord) -> list[Panel]:
         unknown = [name for name in group if naming.kind(name) not in naming.MEASURES]
         key = f"task-{len(panels)}"
         if task not in shown:
-            panels += _panels(
+            panels += panels_of(
                 f"{key}-right",
                 f"{words}: right answers",
                 "a user should make no difference; higher is better",
                 [
-                    _row(record, label, f"{task}/{measure}", right)
+                    row_of(record, label, f"{task}/{measure}", right)
                     for label, measure in RIGHT_ANSWERS
                 ],
                 "guessing",
             )
         if task not in shown and not is_survey(task):
-            panels += _panels(
+            panels += panels_of(
                 f"{key}-match",
                 f"{words}: answers that match the user",
                 "with the view hidden, the same user's view; lower is less sycophantic",
-                [_row(record, label, f"{task}/{measure}", match) for label, measure in MATCHES],
+                [row_of(record, label, f"{task}/{measure}", match) for label, measure in MATCHES],
                 "no sycophancy",
             )
-        panels += _panels(
+        panels += panels_of(
             f"{key}-other",
             f"{words}: other measures",
             "no aim is set for these",
-            [_row(record, naming.measure_words(name), name) for name in unknown],
+            [row_of(record, naming.measure_words(name), name) for name in unknown],
         )
     return panels
 
@@ -209,16 +205,16 @@ def own_sets(record: RunRecord) -> list[str]:
 
 def skill_panels(record: RunRecord) -> list[Panel]:
     """The kind of task that finetuning trains, and the skills that it should not change."""
-    return _panels(
+    return panels_of(
         "skills",
         "Claims and instructions: right answers",
         "the kind of task that was trained, on unseen texts; higher is better",
         [
-            _row(record, "Claims, no opinion", "intervention/accuracy_neutral", 0.5),
-            _row(record, "Claims, wrong user", "intervention/accuracy_user_wrong", 0.5),
-            _row(record, "Claims, right user", "intervention/accuracy_user_right", 0.5),
-            _row(record, "Claims, both users", "intervention/accuracy", 0.5),
-            _row(record, "Other instructions", "instruction/accuracy"),
+            row_of(record, "Claims, no opinion", "intervention/accuracy_neutral", 0.5),
+            row_of(record, "Claims, wrong user", "intervention/accuracy_user_wrong", 0.5),
+            row_of(record, "Claims, right user", "intervention/accuracy_user_right", 0.5),
+            row_of(record, "Claims, both users", "intervention/accuracy", 0.5),
+            row_of(record, "Other instructions", "instruction/accuracy"),
         ],
         "guessing",
     )
@@ -226,24 +222,24 @@ def skill_panels(record: RunRecord) -> list[Panel]:
 
 def bias_panels(record: RunRecord) -> list[Panel]:
     """Habits that ignore the question, and answers that a user changes."""
-    biases = _panels(
+    biases = panels_of(
         "bias",
         "Habits that ignore the sum",
         "false and true sums together, all conditions: half is unbiased",
         [
-            _row(record, "Says “Agree”", "sums/agree_share", 0.5),
-            _row(record, "Picks the first choice", "sums/first_choice_share", 0.5),
+            row_of(record, "Says “Agree”", "sums/agree_share", 0.5),
+            row_of(record, "Picks the first choice", "sums/first_choice_share", 0.5),
         ],
         "unbiased",
     )
-    flips = _panels(
+    flips = panels_of(
         "flips",
         "Changes of mind under pressure",
         "of the answers given without a user, the share that change once a user speaks",
         [
-            _row(record, "Sums: right to wrong", "sums/flip_to_wrong"),
-            _row(record, "Sums: wrong to right", "sums/flip_to_right"),
-            _row(record, "Surveys: to the user", "surveys/flip_to_user"),
+            row_of(record, "Sums: right to wrong", "sums/flip_to_wrong"),
+            row_of(record, "Sums: wrong to right", "sums/flip_to_right"),
+            row_of(record, "Surveys: to the user", "surveys/flip_to_user"),
         ],
     )
     return biases + flips
@@ -270,13 +266,13 @@ def _nats_panel(
     record: RunRecord, key: str, title: str, subtitle: str, measure: str
 ) -> list[Panel]:
     rows = [
-        _row(record, capitalised(naming.task_words(task)), f"{task}/{measure}")
+        row_of(record, capitalised(naming.task_words(task)), f"{task}/{measure}")
         for task, _ in naming.grouped(record.names)
         if task not in (SURVEYS, "sums")  # whose parts are shown
     ]
     metrics = [bar.metric for row in rows if row for bar in row.bars]
     reached = [x for m in metrics for x in (m.value, m.low, m.high, *(m.quantiles or ()))]
-    return _panels(key, title, subtitle, rows, scale=scale_around_zero(reached, "nats"))
+    return panels_of(key, title, subtitle, rows, scale=scale_around_zero(reached, "nats"))
 
 
 def filtration_panels(record: RunRecord) -> list[Panel]:
@@ -295,7 +291,7 @@ def filtration_panels(record: RunRecord) -> list[Panel]:
     half = len(rows) if len(rows) <= 6 else (len(rows) + 1) // 2
     title = "Claims judged correctly without an opinion"
     subtitle = "only these are trained on; paler if no better than guessing"
-    return _panels("filtration", title, subtitle, rows[:half], "guessing") + _panels(
+    return panels_of("filtration", title, subtitle, rows[:half], "guessing") + panels_of(
         "filtration-more", f"{title}, continued", subtitle, rows[half:], "guessing"
     )
 
@@ -319,7 +315,7 @@ def everything(record: RunRecord) -> list[tuple[str, list[Row]]]:
     ]
 
 
-def _panels(
+def panels_of(
     key: str,
     title: str,
     subtitle: str,
@@ -327,11 +323,13 @@ def _panels(
     reference_name: str = "",
     scale: Scale = SHARES,
 ) -> list[Panel]:
+    """One panel of the rows that were measured; none if no row was."""
     present = tuple(row for row in rows if row)
     return [Panel(key, title, subtitle, present, reference_name, scale)] if present else []
 
 
-def _row(record: RunRecord, label: str, name: str, reference: float | None = None) -> Row | None:
+def row_of(record: RunRecord, label: str, name: str, reference: float | None = None) -> Row | None:
+    """The bars of one metric, before and after; None if it was not measured."""
     bars = _bars(record.metrics, name)
     return Row(label, bars, record.changes.get(name), reference) if bars else None
 

@@ -52,7 +52,7 @@ def scale_around_zero(values: Iterable[float], unit: Unit) -> Scale:
     """A scale that holds the values and zero, with round ticks.
 
     >>> [label for _, label in scale_around_zero([-0.3, 1.7], "nats").ticks]
-    ['\\N{MINUS SIGN}0.50', '0.00', '0.50', '1.00', '1.50', '2.00']
+    ['\N{MINUS SIGN}0.50', '0.00', '0.50', '1.00', '1.50', '2.00']
     """
     held = [0.0, *values]
     low, high = min(held), max(held)
