@@ -108,7 +108,6 @@ def write_folder(run: Path, folder: Path, name: str, note: Callable[[str], None]
 
 
 def _upload(folder: Path, repository: str, private: bool, token: str, endpoint: str | None) -> str:
-    import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import disable_progress_bars
@@ -129,7 +128,9 @@ def _upload(folder: Path, repository: str, private: bool, token: str, endpoint: 
         reason = " ".join((error.server_message or str(error)).split())
         code = error.response.status_code
         raise UserError(f"the hub refused {repository} ({code}): {reason}") from error
-    except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        if not (is_transient(error) or isinstance(error, (OSError, RuntimeError, ValueError))):
+            raise
         cause = error.__cause__ or error  # the uploads of single files wrap what went wrong
         reason = " ".join(str(cause).split()) or type(cause).__name__
         raise UserError(f"cannot upload to {repository}: {reason[:300]}") from error
