@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from sycophancy.config.bounds import (
     Between,
@@ -51,6 +51,8 @@ Architecture = Literal["encoder-decoder", "decoder-only"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Baseline = Literal["truthful", "rewrite"]
 Activation = Literal["gelu", "gelu_exact", "relu", "silu", "tanh", "sigmoid", "linear"]
+ActivationType = Literal["float32", "bfloat16"]
+RematPolicy = Literal["none", "dots", "full"]
 
 MESH_AXES = ("data", "fsdp", "model")
 AUTO_MESH = (-1, -1, 1)  # chosen by the model's size and the devices' memory
@@ -91,15 +93,105 @@ class NetworkConfig:
     ] = False
     dropout_rate: Annotated[float, SameAs("DROPOUT_RATE")] = 0.0
     dtype: Annotated[
-        Literal["float32", "bfloat16"],
+        ActivationType,
         "Type of activations in training; parameters are always float32.",
     ] = "float32"
     remat_policy: Annotated[
-        Literal["none", "dots", "full"],
+        RematPolicy,
         Operational(),
         "Which activations the backward pass computes again to save memory: none, all but the "
         "results of matrix products (dots), or all (full).",
     ] = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are lowered so that a model reads longer texts than at first.
+
+    Attributes:
+        kind: "linear" divides every frequency by `factor`; "llama3" divides low frequencies only.
+        factor: the divisor, at least 1.
+        low_frequency_factor: llama3 divides the frequencies with at most this many periods in
+            `original_length` by `factor`.
+        high_frequency_factor: llama3 keeps the frequencies with at least this many periods, and
+            interpolates in between.
+        original_length: tokens of the longest text before the change.
+    """
+
+    kind: Literal["linear", "llama3"]
+    factor: float
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    original_length: int = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Shape of a decoder-only model (Llama, Qwen, Gemma); its checkpoint's folder states it.
+
+    Attributes:
+        vocab_size: rows of the embedding.
+        emb_dim: width of the residual stream.
+        num_layers: layers.
+        num_heads: query heads of a layer.
+        num_kv_heads: key and value heads of a layer; each serves num_heads / num_kv_heads queries.
+        head_dim: width of a head.
+        mlp_dim: width inside the gated MLP.
+        activation: of the MLP's gate.
+        norm_epsilon: what the norms add to the mean square.
+        norm_offset: whether norms multiply by 1 + scale, as in Gemma.
+        logits_via_embedding: whether the output layer shares the embedding's parameters.
+        embedding_scale: factor of the embedded tokens.
+        query_scale: factor of the attention's scores.
+        qkv_bias: whether queries, keys and values have biases.
+        out_bias: whether the attention's output projection has one.
+        mlp_bias: whether the MLP's projections have biases.
+        query_key_norm: whether each query head and key head is normed before the rotation.
+        post_norms: whether the outputs of attention and MLP are normed before they are added.
+        rope_theta: base of the rotary frequencies.
+        rope_scaling: how these are scaled; None: not at all.
+        window: how many positions a sliding layer sees, its own included.
+        sliding_layers: the numbers of the sliding layers; the others see all earlier positions.
+        local_rope_theta: base of the sliding layers' rotary frequencies, which are not scaled;
+            None: theirs are those of the other layers.
+        attention_logit_softcap: scores become softcap * tanh(score / softcap); None: they do not.
+        final_logit_softcap: likewise for the logits.
+        dropout_rate: share of activations that training drops at each residual connection.
+        dtype: type of activations; parameters are float32.
+        remat_policy: as in `NetworkConfig`.
+    """
+
+    vocab_size: int
+    emb_dim: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    mlp_dim: int
+    query_scale: float
+    activation: Activation = "silu"
+    norm_epsilon: float = 1e-6
+    norm_offset: bool = False
+    logits_via_embedding: bool = False
+    embedding_scale: float = 1.0
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    query_key_norm: bool = False
+    post_norms: bool = False
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    window: int | None = None
+    sliding_layers: tuple[int, ...] = ()
+    local_rope_theta: float | None = None
+    attention_logit_softcap: float | None = None
+    final_logit_softcap: float | None = None
+    dropout_rate: float = 0.0
+    dtype: ActivationType = "float32"
+    remat_policy: RematPolicy = "none"
+
+
+Network: TypeAlias = NetworkConfig | DecoderConfig
 
 
 @dataclasses.dataclass(frozen=True)

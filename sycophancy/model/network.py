@@ -9,9 +9,7 @@ collection `cache` then holds the keys and values of earlier positions and of th
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, TypeAlias, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -19,63 +17,20 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from sycophancy.config.schema import Activation, NetworkConfig
+from sycophancy.config.schema import NetworkConfig
+from sycophancy.model.layers import (
+    Dense,
+    Embed,
+    KernelInit,
+    Mlp,
+    RMSNorm,
+    kernel_init,
+    residual_dropout,
+    stack,
+)
 
 RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128
-NORM_EPSILON = 1e-6
-UNROLLED_DEPTH = 4  # stacks of at most this depth are unrolled, which is faster
-
-# T5's gelu is the approximated one. transformers calls the exact one gelu.
-_ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
-    "gelu": nn.gelu,
-    "gelu_exact": functools.partial(nn.gelu, approximate=False),
-    "relu": nn.relu,
-    "silu": nn.silu,
-    "tanh": nn.tanh,
-    "sigmoid": nn.sigmoid,
-    "linear": lambda x: x,
-}
-_REMAT_POLICIES = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
-
-KernelInit: TypeAlias = Callable[..., Array]  # from a key, a shape and a dtype
-
-_kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-
-
-class Dense(nn.Module):
-    """Matrix product without bias; the kernel is float32, the product in the input's dtype."""
-
-    features: int
-    axes: tuple[str, str]
-    kernel_init: KernelInit = _kernel_init
-
-    @nn.compact
-    def __call__(self, inputs: Float[Array, "*shape in"]) -> Float[Array, "*shape out"]:
-        init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-        kernel = cast(
-            Array, self.param("kernel", init, (inputs.shape[-1], self.features), jnp.float32)
-        )
-        # XLA's CPU backend uses its fast routine only for products of two-dimensional matrices. On
-        # other backends the reshape costs nothing.
-        flat = inputs.reshape(-1, inputs.shape[-1]) @ kernel.astype(inputs.dtype)
-        return flat.reshape(*inputs.shape[:-1], self.features)
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm with a scale and no bias, computed in float32."""
-
-    @nn.compact
-    def __call__(self, inputs: Float[Array, "*shape embed"]) -> Float[Array, "*shape embed"]:
-        init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
-        scale = cast(Array, self.param("scale", init, (inputs.shape[-1],), jnp.float32))
-        x = inputs.astype(jnp.float32)
-        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        normed = (x * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(inputs.dtype)
-        return normed * jnp.broadcast_to(scale.astype(inputs.dtype), normed.shape)
 
 
 class RelativePositionBias(nn.Module):
@@ -151,9 +106,9 @@ class Attention(nn.Module):
         joined = config.num_heads * config.head_dim
 
         def query_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-            return _kernel_init(key, shape, dtype) / jnp.sqrt(jnp.float32(config.head_dim))
+            return kernel_init(key, shape, dtype) / jnp.sqrt(jnp.float32(config.head_dim))
 
-        def heads(name: str, x: Array, init: KernelInit = _kernel_init) -> Array:
+        def heads(name: str, x: Array, init: KernelInit = kernel_init) -> Array:
             projected = Dense(joined, ("embed", "joined_kv"), init, name=name)(x)
             split = projected.reshape(*x.shape[:2], config.num_heads, config.head_dim)
             return nn.with_logical_constraint(split, ("batch", "length", "heads", "kv"))
@@ -185,25 +140,8 @@ class Attention(nn.Module):
         return Dense(queries.shape[-1], ("joined_kv", "embed"), name="out")(mixed)
 
 
-class Mlp(nn.Module):
-    """Gated feed-forward block: the product of one projection for each activation, and another."""
-
-    config: NetworkConfig
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch length embed"], enable_dropout: bool) -> Array:
-        config = self.config
-        hidden = jnp.ones((), x.dtype)
-        for i, activation in enumerate(config.mlp_activations):
-            name = "wi" if len(config.mlp_activations) == 1 else f"wi_{i}"
-            branch = Dense(config.mlp_dim, ("embed", "mlp"), name=name)(x)
-            branch = _ACTIVATIONS[activation](branch)
-            hidden = branch if i == 0 else hidden * branch
-        hidden = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))(
-            hidden, deterministic=not enable_dropout
-        )
-        hidden = nn.with_logical_constraint(hidden, ("batch", "length", "mlp"))
-        return Dense(x.shape[-1], ("mlp", "embed"), name="wo")(hidden)
+def _mlp(config: NetworkConfig) -> Mlp:
+    return Mlp(config.mlp_dim, config.mlp_activations, config.dropout_rate, name="mlp")
 
 
 class EncoderLayer(nn.Module):
@@ -214,16 +152,14 @@ class EncoderLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, mask: Array, bias: Array) -> tuple[Array, None]:
-        drop = _residual_dropout(self.config, self.enable_dropout)
+        drop = residual_dropout(self.config.dropout_rate, self.enable_dropout)
         x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
         normed = RMSNorm(name="pre_attention_layer_norm")(x)
         attended = Attention(self.config, name="attention")(
             normed, normed, mask, bias, self.enable_dropout
         )
         x = x + drop(attended)
-        hidden = Mlp(self.config, name="mlp")(
-            RMSNorm(name="pre_mlp_layer_norm")(x), self.enable_dropout
-        )
+        hidden = _mlp(self.config)(RMSNorm(name="pre_mlp_layer_norm")(x), self.enable_dropout)
         return x + drop(hidden), None
 
 
@@ -243,7 +179,7 @@ class DecoderLayer(nn.Module):
         cross_mask: Array,
         position: Array | None = None,
     ) -> tuple[Array, None]:
-        drop = _residual_dropout(self.config, self.enable_dropout)
+        drop = residual_dropout(self.config.dropout_rate, self.enable_dropout)
         x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
         normed = RMSNorm(name="pre_self_attention_layer_norm")(x)
         attended = Attention(self.config, name="self_attention")(
@@ -255,41 +191,8 @@ class DecoderLayer(nn.Module):
             normed, encoded, cross_mask, None, self.enable_dropout, position
         )
         x = x + drop(crossed)
-        hidden = Mlp(self.config, name="mlp")(
-            RMSNorm(name="pre_mlp_layer_norm")(x), self.enable_dropout
-        )
+        hidden = _mlp(self.config)(RMSNorm(name="pre_mlp_layer_norm")(x), self.enable_dropout)
         return x + drop(hidden), None
-
-
-def _residual_dropout(config: NetworkConfig, enabled: bool) -> Callable[[Array], Array]:
-    """Dropout with the same mask at all positions of a sequence, as in T5X."""
-    module = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
-    return lambda x: module(x, deterministic=not enabled)
-
-
-def _stack(
-    layer: type[nn.Module], config: NetworkConfig, depth: int, broadcast_inputs: int
-) -> Callable[..., Any]:
-    """The class of a module that scans over `depth` layers with stacked parameters.
-
-    Args:
-      layer: the class of one layer.
-      config: the network.
-      depth: the number of layers.
-      broadcast_inputs: how many inputs after the first one are the same for all layers.
-    """
-    if config.remat_policy != "none":
-        policy = _REMAT_POLICIES[config.remat_policy]
-        layer = nn.remat(layer, policy=policy, prevent_cse=False)
-    return nn.scan(
-        layer,
-        variable_axes={"params": 0, "cache": 0},
-        split_rngs={"params": True, "dropout": True},
-        in_axes=(nn.broadcast,) * broadcast_inputs,
-        length=depth,
-        metadata_params={nn.PARTITION_NAME: "layers"},
-        unroll=depth if depth <= UNROLLED_DEPTH else 1,
-    )
 
 
 class Encoder(nn.Module):
@@ -300,10 +203,10 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask: Array, enable_dropout: bool) -> Array:
         config = self.config
-        drop = _residual_dropout(config, enable_dropout)
+        drop = residual_dropout(config.dropout_rate, enable_dropout)
         length = x.shape[1]
         bias = RelativePositionBias(config.num_heads, True, name="relpos_bias")(length, length)
-        layers = _stack(EncoderLayer, config, config.num_encoder_layers, 2)
+        layers = stack(EncoderLayer, config.num_encoder_layers, config.remat_policy, 2)
         x, _ = layers(config, enable_dropout, name="layers")(drop(x), mask, bias)
         return drop(RMSNorm(name="encoder_norm")(x))
 
@@ -327,11 +230,11 @@ class Decoder(nn.Module):
         position: Array | None = None,
     ) -> Array:
         config = self.config
-        drop = _residual_dropout(config, enable_dropout)
+        drop = residual_dropout(config.dropout_rate, enable_dropout)
         bias = RelativePositionBias(config.num_heads, False, name="relpos_bias")(
             x.shape[1], mask.shape[-1], position
         )
-        layers = _stack(DecoderLayer, config, config.num_decoder_layers, 5)
+        layers = stack(DecoderLayer, config.num_decoder_layers, config.remat_policy, 5)
         x, _ = layers(config, enable_dropout, name="layers")(
             drop(x), encoded, mask, bias, cross_mask, position
         )
@@ -340,25 +243,6 @@ class Decoder(nn.Module):
             return x
         x = x.astype(jnp.float32)
         return Dense(config.vocab_size, ("embed", "vocab"), name="logits_dense")(x)
-
-
-class Embed(nn.Module):
-    """The token embedding, shared by encoder and decoder."""
-
-    config: NetworkConfig
-
-    def setup(self) -> None:
-        init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
-        shape = (self.config.vocab_size, self.config.emb_dim)
-        self.embedding = cast(Array, self.param("embedding", init, shape, jnp.float32))
-
-    def __call__(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length embed"]:
-        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
-
-    def attend(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length vocab"]:
-        """Logits by the embedding, scaled by 1/sqrt(embed) as in every T5 with tied logits."""
-        x = x.astype(jnp.float32) / jnp.sqrt(jnp.float32(self.config.emb_dim))
-        return x @ self.embedding.T
 
 
 class Transformer(nn.Module):
@@ -372,9 +256,10 @@ class Transformer(nn.Module):
     config: NetworkConfig
 
     def setup(self) -> None:
-        self.token_embedder = Embed(self.config)
-        self.encoder = Encoder(self.config)
-        self.decoder = Decoder(self.config)
+        config = self.config
+        self.token_embedder = Embed(config.vocab_size, config.emb_dim, config.dtype)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
 
     def encode(
         self,
@@ -433,7 +318,10 @@ class Transformer(nn.Module):
         return self._logits(self.decoder(x, encoded, mask, cross_mask, False, position))[:, 0]
 
     def _logits(self, hidden: Array) -> Float[Array, "batch targets vocab"]:
-        logits = self.token_embedder.attend(hidden) if self.config.logits_via_embedding else hidden
+        logits = hidden
+        if self.config.logits_via_embedding:  # scaled by 1/sqrt(embed) as in every T5 that ties
+            width = jnp.sqrt(jnp.float32(self.config.emb_dim))
+            logits = self.token_embedder.attend(hidden.astype(jnp.float32) / width)
         return nn.with_logical_constraint(logits, ("batch", "length", "vocab"))
 
     def __call__(

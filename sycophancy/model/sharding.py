@@ -10,7 +10,8 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
-from sycophancy.config.schema import AUTO_MESH, MESH_AXES, NetworkConfig
+from sycophancy.config.schema import AUTO_MESH, MESH_AXES, DecoderConfig, Network
+from sycophancy.model.decoder import DecoderTransformer
 from sycophancy.model.mesh import Shape, auto_mesh, filled
 from sycophancy.model.network import Transformer
 from sycophancy.model.parameters import ParameterTree, StateTree
@@ -30,7 +31,7 @@ def make_mesh(shape: Shape, devices: Sequence[jax.Device] | None = None) -> Mesh
     return Mesh(np.asarray(devices).reshape(filled(shape, len(devices))), MESH_AXES)
 
 
-def resolve(shape: Shape, network: NetworkConfig, memory: int | None = None) -> Shape:
+def resolve(shape: Shape, network: Network, memory: int | None = None) -> Shape:
     """Replaces AUTO_MESH by the shape that `auto_mesh` chooses for a finetuning of `network`.
 
     Args:
@@ -56,18 +57,22 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def logical_rules(network: NetworkConfig, mesh: Mesh) -> Rules:
+def logical_rules(network: Network, mesh: Mesh) -> Rules:
     """The mesh axis, or None, for each of T5X's logical axes.
 
     A batch is split over data and fsdp. A matrix is split over fsdp along its embedding axis, and
     over model along its other axis. An axis whose size the mesh axis does not divide (6 heads on 4
-    devices) is not split.
+    devices) is not split. Key and value heads are fewer than query heads in most decoder-only
+    models; those that the mesh axis does not divide are computed by every device of it.
     """
+    kv_heads = network.num_kv_heads if isinstance(network, DecoderConfig) else network.num_heads
     wanted = (
         ("vocab", network.vocab_size, "model"),
         ("mlp", network.mlp_dim, "model"),
         ("heads", network.num_heads, "model"),
         ("joined_kv", network.num_heads * network.head_dim, "model"),
+        ("kv_heads", kv_heads, "model"),
+        ("joined_kv_heads", kv_heads, "model"),  # split between heads only
         ("embed", network.emb_dim, "fsdp"),
     )
     return (
@@ -77,15 +82,19 @@ def logical_rules(network: NetworkConfig, mesh: Mesh) -> Rules:
     )
 
 
-def abstract_params(network: NetworkConfig) -> ParameterTree:
+def abstract_params(network: Network) -> ParameterTree:
     """The network's parameter tree of `jax.ShapeDtypeStruct`, in Flax's boxes with logical axes."""
     tokens = jax.ShapeDtypeStruct((1, 2), np.int32)
-    variables = jax.eval_shape(Transformer(network).init, jax.random.key(0), tokens, tokens, tokens)
+    key = jax.random.key(0)
+    if isinstance(network, DecoderConfig):
+        variables = jax.eval_shape(DecoderTransformer(network).init, key, tokens)
+    else:
+        variables = jax.eval_shape(Transformer(network).init, key, tokens, tokens, tokens)
     params: ParameterTree = variables["params"]
     return params
 
 
-def sharded_params(network: NetworkConfig, mesh: Mesh) -> ParameterTree:
+def sharded_params(network: Network, mesh: Mesh) -> ParameterTree:
     """The network's parameter tree of `jax.ShapeDtypeStruct` with shardings."""
     boxed = abstract_params(network)
     shardings = nn.logical_to_mesh_sharding(

@@ -6,7 +6,7 @@ import pytest
 
 from sycophancy.config import bounds, conversion, load, schema
 from sycophancy.config.bounds import Between, Name, Place, Rates, Text
-from sycophancy.model import network
+from sycophancy.model import layers
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_description_of_a_type_includes_its_limits():
 
 
 def test_the_allowed_activations_are_those_of_the_network():
-    assert set(typing.get_args(schema.Activation)) == set(network._ACTIVATIONS)
+    assert set(typing.get_args(schema.Activation)) == set(layers.ACTIVATIONS)
 
 
 def test_different_seeds_within_the_limit_draw_differently():

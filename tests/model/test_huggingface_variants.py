@@ -18,7 +18,8 @@ from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import huggingface, layout
 from sycophancy.model.checkpoints.formats import load_params, open_checkpoint
-from sycophancy.model.network import _ACTIVATIONS, Transformer
+from sycophancy.model.layers import ACTIVATIONS
+from sycophancy.model.network import Transformer
 
 UNGATED = dataclasses.replace(NETWORK, mlp_activations=("relu",))
 NORM = "decoder.block.0.layer.0.layer_norm.weight"
@@ -136,7 +137,7 @@ def test_variants_give_the_logits_of_transformers(tmp_path, texts, name):
     "activation",
     [
         name if name in ("gelu", "relu") else pytest.param(name, marks=pytest.mark.slow)
-        for name in sorted(_ACTIVATIONS)
+        for name in sorted(ACTIVATIONS)
     ],
 )
 @pytest.mark.parametrize("gated", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -152,8 +153,8 @@ def test_transformers_computes_our_logits_from_what_we_write(tmp_path, texts, ac
 
 
 def test_every_activation_can_be_set():
-    for name in _ACTIVATIONS:
-        config = load_config("mini_base", "paper", [f"MLP_ACTIVATIONS=('{name}', 'linear')"])
+    for name in ACTIVATIONS:
+        config = load_config("mini_base", "paper", [f"MLPACTIVATIONS=('{name}', 'linear')"])
         assert config.model.network.mlp_activations == (name, "linear")
 
 

@@ -1,0 +1,168 @@
+"""Layers that the network families share, in Flax linen with T5X's names of logical axes.
+
+Parameters are float32; a product is computed in the dtype of its input.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias, cast
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from sycophancy.config.schema import Activation, RematPolicy
+
+NORM_EPSILON = 1e-6  # T5's
+UNROLLED_DEPTH = 4  # stacks of at most this depth are unrolled, which is faster
+
+# T5's gelu is the approximated one. transformers calls the exact one gelu.
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    "gelu": nn.gelu,
+    "gelu_exact": functools.partial(nn.gelu, approximate=False),
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "tanh": nn.tanh,
+    "sigmoid": nn.sigmoid,
+    "linear": lambda x: x,
+}
+_REMAT_POLICIES = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+KernelInit: TypeAlias = Callable[..., Array]  # from a key, a shape and a dtype
+
+kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+class Dense(nn.Module):
+    """Matrix product; the parameters are float32, the product is in the input's dtype."""
+
+    features: int
+    axes: tuple[str, str]
+    kernel_init: KernelInit = kernel_init
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*shape in"]) -> Float[Array, "*shape out"]:
+        init = nn.with_logical_partitioning(self.kernel_init, self.axes)
+        kernel = cast(
+            Array, self.param("kernel", init, (inputs.shape[-1], self.features), jnp.float32)
+        )
+        # XLA's CPU backend uses its fast routine only for products of two-dimensional matrices. On
+        # other backends the reshape costs nothing.
+        flat = inputs.reshape(-1, inputs.shape[-1]) @ kernel.astype(inputs.dtype)
+        if self.use_bias:
+            zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
+            bias = cast(Array, self.param("bias", zeros, (self.features,), jnp.float32))
+            flat = flat + jnp.broadcast_to(bias.astype(flat.dtype), flat.shape)
+        return flat.reshape(*inputs.shape[:-1], self.features)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm with a scale and no bias, computed in float32.
+
+    Attributes:
+      epsilon: is added to the mean square.
+      offset: whether the factor is 1 + scale and is applied in float32, as in Gemma.
+      axis: the logical axis that is normed.
+    """
+
+    epsilon: float = NORM_EPSILON
+    offset: bool = False
+    axis: str = "embed"
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*shape embed"]) -> Float[Array, "*shape embed"]:
+        initial = nn.initializers.zeros if self.offset else nn.initializers.ones
+        init = nn.with_logical_partitioning(initial, (self.axis,))
+        scale = cast(Array, self.param("scale", init, (inputs.shape[-1],), jnp.float32))
+        x = inputs.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        normed = x * jax.lax.rsqrt(mean_square + self.epsilon)
+        if self.offset:
+            return (normed * jnp.broadcast_to(1.0 + scale, x.shape)).astype(inputs.dtype)
+        normed = normed.astype(inputs.dtype)
+        return normed * jnp.broadcast_to(scale.astype(inputs.dtype), normed.shape)
+
+
+class Mlp(nn.Module):
+    """Gated feed-forward block: the product of one projection for each activation, and another."""
+
+    mlp_dim: int
+    activations: tuple[Activation, ...]
+    dropout_rate: float = 0.0
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch length embed"], enable_dropout: bool) -> Array:
+        hidden = jnp.ones((), x.dtype)
+        for i, activation in enumerate(self.activations):
+            name = "wi" if len(self.activations) == 1 else f"wi_{i}"
+            branch = Dense(self.mlp_dim, ("embed", "mlp"), use_bias=self.use_bias, name=name)(x)
+            branch = ACTIVATIONS[activation](branch)
+            hidden = branch if i == 0 else hidden * branch
+        hidden = residual_dropout(self.dropout_rate, enable_dropout)(hidden)
+        hidden = nn.with_logical_constraint(hidden, ("batch", "length", "mlp"))
+        return Dense(x.shape[-1], ("mlp", "embed"), use_bias=self.use_bias, name="wo")(hidden)
+
+
+class Embed(nn.Module):
+    """The token embedding; `attend` is the output layer that shares its parameters."""
+
+    vocab_size: int
+    emb_dim: int
+    dtype: DTypeLike
+    init: KernelInit = nn.initializers.normal(1.0)
+
+    def setup(self) -> None:
+        init = nn.with_logical_partitioning(self.init, ("vocab", "embed"))
+        shape = (self.vocab_size, self.emb_dim)
+        self.embedding = cast(Array, self.param("embedding", init, shape, jnp.float32))
+
+    def __call__(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length embed"]:
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+
+    def attend(self, x: Float[Array, "*shape embed"]) -> Float[Array, "*shape vocab"]:
+        """The product of each vector, in its dtype, with each token's embedding; float32."""
+        return jnp.matmul(x, self.embedding.astype(x.dtype).T, preferred_element_type=jnp.float32)
+
+
+def residual_dropout(rate: float, enabled: bool) -> Callable[[Array], Array]:
+    """Dropout with the same mask at all positions of a sequence, as in T5X."""
+    module = nn.Dropout(rate, broadcast_dims=(-2,))
+    return lambda x: module(x, deterministic=not enabled)
+
+
+def stack(
+    layer: type[nn.Module],
+    depth: int,
+    remat_policy: RematPolicy,
+    broadcast_inputs: int,
+    layer_inputs: int = 0,
+) -> Callable[..., Any]:
+    """The class of a module that scans over `depth` layers with stacked parameters.
+
+    Args:
+      layer: the class of one layer.
+      depth: the number of layers.
+      remat_policy: which activations the backward pass computes again.
+      broadcast_inputs: how many inputs after the first one are the same for all layers.
+      layer_inputs: how many inputs after those have a leading axis with an entry for each layer.
+    """
+    if remat_policy != "none":
+        layer = nn.remat(layer, policy=_REMAT_POLICIES[remat_policy], prevent_cse=False)
+    return nn.scan(
+        layer,
+        variable_axes={"params": 0, "cache": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(nn.broadcast,) * broadcast_inputs + (0,) * layer_inputs,
+        length=depth,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+        unroll=depth if depth <= UNROLLED_DEPTH else 1,
+    )
