@@ -386,11 +386,18 @@ class TrainingConfig:
         "Tokens of a packed row, the end of sequence included. Longer examples are left out.",
     ] = Lengths()
     packing: Annotated[bool, "Whether a row may hold several examples."] = True
+    optimizer: Annotated[
+        Literal["adafactor", "adamw"], "Adafactor as T5X has it, or AdamW (optax), in float32."
+    ] = "adafactor"
     learning_rate: Annotated[
         float,
         Between(0, 10**6),
-        "Constant learning rate of Adafactor, relative to a parameter's root mean square.",
+        "Constant learning rate. Adafactor's is relative to a parameter's root mean square, so "
+        "AdamW needs a smaller one, such as 1e-5.",
     ] = 5e-4
+    weight_decay: Annotated[
+        float, Between(0, 10**6), "AdamW's weight decay; Adafactor has none."
+    ] = 0.0
     dropout_rate: Annotated[
         float, Between(0, 1, below=True), "Share of activations dropped in training."
     ] = 0.05

@@ -82,14 +82,17 @@ def logical_rules(network: Network, mesh: Mesh) -> Rules:
     )
 
 
+def module(network: Network) -> nn.Module:
+    """The Flax module that computes a network."""
+    return (DecoderTransformer if isinstance(network, DecoderConfig) else Transformer)(network)
+
+
 def abstract_params(network: Network) -> ParameterTree:
     """The network's parameter tree of `jax.ShapeDtypeStruct`, in Flax's boxes with logical axes."""
     tokens = jax.ShapeDtypeStruct((1, 2), np.int32)
     key = jax.random.key(0)
-    if isinstance(network, DecoderConfig):
-        variables = jax.eval_shape(DecoderTransformer(network).init, key, tokens)
-    else:
-        variables = jax.eval_shape(Transformer(network).init, key, tokens, tokens, tokens)
+    inputs = (tokens,) if isinstance(network, DecoderConfig) else (tokens, tokens, tokens)
+    variables = jax.eval_shape(module(network).init, key, *inputs)
     params: ParameterTree = variables["params"]
     return params
 

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 
 from sycophancy.config.bounds import shown
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.schema import Network, NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
 from sycophancy.model import sharding
@@ -36,6 +36,7 @@ LOOK_PERIOD = 16  # tokens between two looks for `stop` strings
 MAX_NEW_TOKENS = 2_048
 
 Progress = Callable[[int, int], None]
+Decode = Callable[[Sequence[int]], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class _Prompt:
     """A distinct prompt: its text, its tokens, and the shape of the row that it needs."""
 
     text: str
-    tokens: list[int]
+    tokens: Sequence[int]
     shape: Shape
 
 
@@ -80,27 +81,83 @@ def generate(
     Raises:
       UserError: a prompt is too long, a `stop` string is empty, `max_new_tokens` is out of range.
     """
+    check_vocabulary(vocabulary, network)
+
+    def decode(ids: Sequence[int]) -> str:
+        # The network's vocabulary may be larger than the pieces: such tokens have no text.
+        return vocabulary.decode([token for token in ids if token < vocabulary.size])
+
+    return write(
+        params,
+        network,
+        prompts,
+        _read_prompts(list(dict.fromkeys(prompts)), vocabulary),
+        decode,
+        (vocabulary.eos_id,),
+        max_new_tokens=max_new_tokens,
+        stop=stop,
+        mesh=mesh,
+        batch_tokens=batch_tokens,
+        progress=progress,
+    )
+
+
+def write(
+    params: Mapping[str, Any],
+    network: Network,
+    prompts: Sequence[str],
+    tokens: Mapping[str, Sequence[int]],
+    decode: Decode,
+    ends: tuple[int, ...],
+    *,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    mesh: Mesh | None = None,
+    batch_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
+    """`generate` for a network of either family, whose prompts are tokens already.
+
+    Args:
+      prompts: may repeat.
+      tokens: of each distinct prompt, at least one.
+      decode: from tokens without an end to their text.
+      ends: tokens with which a text ends.
+
+    Raises:
+      UserError: a `stop` string is empty, or `max_new_tokens` is out of range.
+    """
     if not 1 <= max_new_tokens <= MAX_NEW_TOKENS:
         raise UserError(f"max_new_tokens is {max_new_tokens}, expected 1 to {MAX_NEW_TOKENS:,}")
     if not all(stop):
         raise UserError("a stop string is empty, so nothing would be written; leave it out")
-    check_vocabulary(vocabulary, network)
     mesh = mesh or sharding.make_mesh((-1, 1, 1))
     if batch_tokens is None:
         batch_tokens = BATCH_TOKENS.get(mesh.devices.flat[0].platform, BATCH_TOKENS_ACCELERATOR)
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
     repeats = Counter(prompts)
-    distinct = _read_prompts(list(repeats), vocabulary, max_new_tokens)
+    distinct = [
+        _Prompt(text, tokens[text], (len(tokens[text]), max_new_tokens)) for text in repeats
+    ]
     params = placed(params, network, mesh)
     splits = math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
     written: dict[str, str] = {}
     done = 0
     for (inputs, targets), rows, batch in plan(distinct, splits, batch_tokens, vocab_size=0):
-        tokens = np.zeros((rows, inputs), np.int32)
+        programs = make_programs(network, mesh, targets, ends)
+        padded = np.full((rows, inputs), programs.padding, np.int32)
         for row, prompt in enumerate(batch):
-            tokens[row, : len(prompt.tokens)] = prompt.tokens
-        programs = make_programs(network, mesh, targets, vocabulary.eos_id)
-        texts = _write(programs, params, mesh, tokens, vocabulary, max_new_tokens, stop)
+            padded[row, : len(prompt.tokens)] = prompt.tokens
+
+        def texts_of(state: State) -> list[str]:
+            """The text of each row up to its end."""
+            rows = np.asarray(state.tokens)[:, : int(state.position)].tolist()
+            return [
+                decode(list(itertools.takewhile(lambda token: token not in ends, row)))
+                for row in rows
+            ]
+
+        texts = _write(programs, params, mesh, padded, texts_of, max_new_tokens, stop)
         written |= {prompt.text: text for prompt, text in zip(batch, texts, strict=False)}
         done += sum(repeats[prompt.text] for prompt in batch)
         if progress:
@@ -108,23 +165,20 @@ def generate(
     return [written[text] for text in prompts]
 
 
-def _read_prompts(
-    texts: Sequence[str], vocabulary: Vocabulary, max_new_tokens: int
-) -> list[_Prompt]:
+def _read_prompts(texts: Sequence[str], vocabulary: Vocabulary) -> dict[str, list[int]]:
     """The tokens of each prompt, with the end of sequence.
 
     Raises:
       UserError: a prompt is too long.
     """
-    prompts = []
+    prompts = {}
     for text, ids in zip(texts, vocabulary.encode_batch(texts), strict=True):
-        tokens = [*ids, vocabulary.eos_id]
-        if len(tokens) > MAX_PROMPT_TOKENS:
+        prompts[text] = [*ids, vocabulary.eos_id]
+        if len(prompts[text]) > MAX_PROMPT_TOKENS:
             raise UserError(
-                f"the prompt {shown(text)} has {len(tokens):,} tokens, at most "
+                f"the prompt {shown(text)} has {len(prompts[text]):,} tokens, at most "
                 f"{MAX_PROMPT_TOKENS:,} fit; prompts are not truncated, shorten it"
             )
-        prompts.append(_Prompt(text, tokens, (len(tokens), max_new_tokens)))
     return prompts
 
 
@@ -133,7 +187,7 @@ def _write(
     params: Any,
     mesh: Mesh,
     prompts: Int[np.ndarray, "rows inputs"],
-    vocabulary: Vocabulary,
+    texts_of: Callable[[State], list[str]],
     max_new_tokens: int,
     stop: Sequence[str],
 ) -> list[str]:
@@ -150,18 +204,6 @@ def _write(
                 params, on_devices, state, sharding.put(stopped, by_row), np.int32(limit)
             )
             if stop:
-                texts = _texts(state, vocabulary)
+                texts = texts_of(state)
                 stopped = np.array([cut(text, stop) != text for text in texts])
-    return [cut(text, stop) for text in _texts(state, vocabulary)]
-
-
-def _texts(state: State, vocabulary: Vocabulary) -> list[str]:
-    """The text of each row up to its end of sequence.
-
-    The network's vocabulary may be larger than the pieces: tokens without a piece have no text.
-    """
-    texts = []
-    for row in np.asarray(state.tokens)[:, : int(state.position)].tolist():
-        before_end = itertools.takewhile(lambda token: token != vocabulary.eos_id, row)
-        texts.append(vocabulary.decode([t for t in before_end if t < vocabulary.size]))
-    return texts
+    return [cut(text, stop) for text in texts_of(state)]

@@ -15,20 +15,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.schema import DecoderConfig, Network, NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Prediction
 from sycophancy.evaluation.limits import MAX_CHOICE_TOKENS, MAX_PROMPT_TOKENS
 from sycophancy.model import sharding
-from sycophancy.model.network import Transformer
+from sycophancy.model.decoder import UNUSED
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.scoring.batching import Question, Scorable, Shape, plan
+from sycophancy.scoring.outcomes import decoder_outcomes, encoder_decoder_outcomes
 
 # Encoder positions of a batch on one device, by platform. A small batch fits a CPU's caches.
 BATCH_TOKENS = {"cpu": 2_048}
@@ -91,27 +90,49 @@ def score(
     ('1', 2)
     """
     check_vocabulary(vocabulary, network)
+    questions = read_questions(items, vocabulary, max_prompt_tokens, continuations=continuations)
+    answer(
+        params,
+        network,
+        list(questions.values()),
+        mesh=mesh,
+        batch_tokens=batch_tokens,
+        progress=progress,
+    )
+    return [questions[item.inputs].prediction(item) for item in items]
+
+
+def answer(
+    params: Mapping[str, Any],
+    network: Network,
+    questions: Sequence[Question],
+    *,
+    mesh: Mesh | None = None,
+    batch_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Fills the answers of questions whose prompts and choices are tokens already.
+
+    Args: as `score`, for a network of either family.
+    """
     mesh = mesh or sharding.make_mesh((-1, 1, 1))
     if batch_tokens is None:
         batch_tokens = BATCH_TOKENS.get(mesh.devices.flat[0].platform, BATCH_TOKENS_ACCELERATOR)
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
-    questions = read_questions(items, vocabulary, max_prompt_tokens, continuations=continuations)
     params = placed(params, network, mesh)
     program = make_program(network, mesh)
     by_row = sharding.batch_sharding(mesh)
     splits = math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
-    done = 0
+    padding = UNUSED if isinstance(network, DecoderConfig) else 0
+    items, done = sum(question.items for question in questions), 0
     for batch, outcome in _one_behind(
-        (batch, _start(program, params, by_row, *arrays(batch, shape, rows)))
-        for shape, rows, batch in plan(
-            list(questions.values()), splits, batch_tokens, network.vocab_size
-        )
+        (batch, _start(program, params, by_row, *arrays(batch, shape, rows, padding)))
+        for shape, rows, batch in plan(questions, splits, batch_tokens, network.vocab_size)
     ):
         _record(batch, *map(np.asarray, outcome))
         done += sum(question.items for question in batch)
         if progress:
-            progress(done, len(items))
-    return [questions[item.inputs].prediction(item) for item in items]
+            progress(done, items)
 
 
 def check_vocabulary(vocabulary: Vocabulary, network: NetworkConfig) -> None:
@@ -176,17 +197,23 @@ def read_questions(
 
 
 def arrays(
-    batch: Sequence[Question], shape: Shape, rows: int
+    batch: Sequence[Question], shape: Shape, rows: int, padding: int = 0
 ) -> tuple[
     Int[np.ndarray, "rows inputs"], Int[np.ndarray, "rows targets"], Int[np.ndarray, "rows targets"]
 ]:
-    """The arrays of one batch; 0 is padding in each.
+    """The arrays of one batch.
+
+    Args:
+      batch: at most `rows` questions.
+      shape: of a row.
+      rows: the rows of the batch.
+      padding: what stands behind the tokens of a prompt; behind choices and their numbers, it is 0.
 
     Returns:
       The prompts' tokens; the tokens of their choices, side by side; and for each of these the
       number of its choice, from 1.
     """
-    prompts = np.zeros((rows, shape[0]), np.int32)
+    prompts = np.full((rows, shape[0]), padding, np.int32)
     targets, segments = (np.zeros((rows, shape[1]), np.int32) for _ in range(2))
     for row, question in enumerate(batch):
         prompts[row, : len(question.prompt)] = question.prompt
@@ -198,7 +225,7 @@ def arrays(
     return prompts, targets, segments
 
 
-def placed(params: Mapping[str, Any], network: NetworkConfig, mesh: Mesh) -> Any:
+def placed(params: Mapping[str, Any], network: Network, mesh: Mesh) -> Any:
     """The parameters on the mesh: host arrays split as in training, JAX arrays unchanged."""
 
     def place(array: Any, like: Any) -> Array:
@@ -216,52 +243,15 @@ def _start(
 
 
 @functools.cache
-def make_program(network: NetworkConfig, mesh: Mesh) -> Any:
-    """`token_outcomes` of a network, compiled; every process gets the outcomes of all rows."""
+def make_program(network: Network, mesh: Mesh) -> Any:
+    """`outcomes` of a network, compiled; every process gets the outcomes of all rows."""
+    decoder = isinstance(network, DecoderConfig)
+    outcomes = decoder_outcomes if decoder else encoder_decoder_outcomes
     rules = sharding.logical_rules(network, mesh)
     return jax.jit(
-        functools.partial(token_outcomes, network, rules),
+        functools.partial(outcomes, network, rules),
         out_shardings=sharding.replicated(mesh),
     )
-
-
-def token_outcomes(
-    network: NetworkConfig,
-    rules: sharding.Rules,
-    params: Any,
-    prompts: Int[Array, "rows inputs"],
-    targets: Int[Array, "rows targets"],
-    segments: Int[Array, "rows targets"],
-) -> tuple[Float[Array, "rows targets"], Bool[Array, "rows targets"]]:
-    """The log-likelihood of each target token (float32), and whether the token is the argmax.
-
-    Args:
-      network: the network's shape.
-      rules: the mesh axis of each logical axis. Without them, XLA would not gather split
-        parameters but sum activations over all devices, which is far slower.
-      params: the network's parameters.
-      prompts: the prompts' tokens.
-      targets: the tokens of all choices, side by side.
-      segments: the number of each target token's choice, from 1.
-    """
-    model = Transformer(network)
-    starts = segments != jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
-    shifted = jnp.where(starts, 0, jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1])
-    # By default, accelerators multiply float32 matrices with less precision.
-    with jax.default_matmul_precision("float32"), nn.logical_axis_rules(rules):
-        encoded = model.apply({"params": params}, prompts, method=model.encode)
-        logits: Any = model.apply(
-            {"params": params},
-            encoded,
-            prompts,
-            shifted,
-            targets,
-            decoder_segment_ids=segments,
-            method=model.decode,
-        )
-    log_likelihoods = jax.nn.log_softmax(logits)
-    of_targets = jnp.take_along_axis(log_likelihoods, targets[:, :, None], axis=-1)[:, :, 0]
-    return of_targets, jnp.argmax(logits, axis=-1) == targets
 
 
 def _one_behind(started: Iterator[T]) -> Iterator[T]:

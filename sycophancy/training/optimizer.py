@@ -1,4 +1,8 @@
-"""Adafactor with T5X's settings, applied to each layer of stacked parameters separately."""
+"""The optimizers: Adafactor with T5X's settings, and AdamW.
+
+Adafactor is applied to each layer of stacked parameters separately. AdamW treats every number by
+itself, so that stacking makes no difference.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from sycophancy.config.schema import TrainingConfig
 from sycophancy.model.checkpoints.layout import is_stacked
 from sycophancy.model.checkpoints.moments import MIN_DIM_SIZE_TO_FACTOR
 from sycophancy.model.parameters import ParameterTree, StateTree
@@ -23,6 +28,13 @@ AdafactorState: TypeAlias = optax.FactoredState
 
 Moments = tuple[Array, Array, Array]  # v_row, v_col and v of one tensor
 Path = tuple[jax.tree_util.DictKey, ...]  # of a parameter in its tree
+
+
+def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
+    """The optimizer of a recipe."""
+    if training.optimizer == "adamw":
+        return optax.adamw(training.learning_rate, weight_decay=training.weight_decay)
+    return adafactor(training.learning_rate)
 
 
 def adafactor(

@@ -14,14 +14,13 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from sycophancy.config.schema import NetworkConfig, TrainingConfig
+from sycophancy.config.schema import Network, TrainingConfig
 from sycophancy.model import sharding
 from sycophancy.model.mesh import check_batch
-from sycophancy.model.network import Transformer
 from sycophancy.model.parameters import ParameterTree, StateTree
 from sycophancy.model.sharding import Rules, like_params, sharded_params
 from sycophancy.training.loss import Batch, LossSums, cross_entropy
-from sycophancy.training.optimizer import adafactor
+from sycophancy.training.optimizer import make_optimizer
 from sycophancy.training.validation import ValidationSums, validation_sums
 
 GOOD = -1  # the value of `first_bad_step` while all losses and gradients were finite
@@ -72,7 +71,7 @@ def init_state(params: ParameterTree, optimizer: optax.GradientTransformation) -
 
 
 def sharded_state(
-    network: NetworkConfig, optimizer: optax.GradientTransformation, mesh: Mesh
+    network: Network, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
     """The shapes and shardings of a state, as `jax.ShapeDtypeStruct`."""
     params = sharded_params(network, mesh)
@@ -126,7 +125,7 @@ def make_step(
         weights = batch["decoder_loss_weights"].astype(jnp.float32)
         logits: Any = model.apply(
             {"params": params},
-            **_model_arguments(batch),
+            **model_arguments(batch),
             enable_dropout=True,
             rngs={"dropout": key},
         )
@@ -190,15 +189,21 @@ def make_validation_step(
 
     def add_sums(params: ParameterTree, batch: Batch, sums: ValidationSums) -> ValidationSums:
         with nn.logical_axis_rules(rules):
-            logits: Any = model.apply({"params": params}, **_model_arguments(batch))
+            logits: Any = model.apply({"params": params}, **model_arguments(batch))
         return jax.tree.map(jnp.add, sums, validation_sums(logits, batch))
 
     return add_sums
 
 
-def _model_arguments(batch: Batch) -> dict[str, Any]:
-    """The features of a batch that are arguments of the network."""
-    return {name: rows for name, rows in batch.items() if name != "decoder_loss_weights"}
+def model_arguments(batch: Batch) -> dict[str, Any]:
+    """The arguments of the network that a batch holds, for a network of either family."""
+    if "encoder_input_tokens" in batch:
+        return {name: rows for name, rows in batch.items() if name != "decoder_loss_weights"}
+    return {
+        "tokens": batch["decoder_input_tokens"],
+        "positions": batch["decoder_positions"],
+        "segment_ids": batch["decoder_segment_ids"],
+    }
 
 
 class Program(NamedTuple):
@@ -217,7 +222,7 @@ class Program(NamedTuple):
     add_sums: Callable[[ParameterTree, Batch, ValidationSums], ValidationSums]
 
 
-def make_program(network: NetworkConfig, training: TrainingConfig, mesh: Mesh) -> Program:
+def make_program(network: Network, training: TrainingConfig, mesh: Mesh) -> Program:
     """The functions of a finetuning that run on devices; nothing is compiled yet.
 
     Raises:
@@ -226,19 +231,20 @@ def make_program(network: NetworkConfig, training: TrainingConfig, mesh: Mesh) -
     sizes = (mesh.shape["data"], mesh.shape["fsdp"], mesh.shape["model"])
     check_batch(training.batch_size, training.microbatches, sizes)
     network = dataclasses.replace(network, dropout_rate=training.dropout_rate)
-    optimizer = adafactor(training.learning_rate)
+    optimizer = make_optimizer(training)
     state = sharded_state(network, optimizer, mesh)
     placement = sharding.shardings_of(state)
     rules = sharding.logical_rules(network, mesh)
+    model = sharding.module(network)
     step = make_step(
-        Transformer(network),
+        model,
         optimizer,
         z_loss=training.z_loss,
         seed=training.seed,
         microbatches=training.microbatches,
         rules=rules,
     )
-    add_sums = make_validation_step(Transformer(network), rules)
+    add_sums = make_validation_step(model, rules)
     return Program(
         state=state,
         start=jax.jit(lambda params: init_state(params, optimizer), out_shardings=placement),
@@ -255,5 +261,8 @@ def _count(batch: Batch) -> tuple[Array, Array]:
     """The number of examples and of prompt tokens; an unpacked row of padding is no example."""
     segments = batch.get("decoder_segment_ids", batch["decoder_loss_weights"])
     examples = jnp.sum(jnp.max(segments, axis=1))
-    inputs = jnp.sum(batch["encoder_input_tokens"] > 0)
+    if "encoder_input_tokens" in batch:
+        inputs = jnp.sum(batch["encoder_input_tokens"] > 0)
+    else:
+        inputs = jnp.sum((segments > 0) & (batch["decoder_loss_weights"] == 0)) + examples
     return examples.astype(jnp.float32), inputs.astype(jnp.float32)

@@ -73,7 +73,8 @@ def validation_sums(logits: Float[Array, "batch length vocab"], batch: Batch) ->
     weights = batch["decoder_loss_weights"]
     sums = cross_entropy(logits, targets, weights.astype(jnp.float32), z_loss=0.0)
     correct = jnp.argmax(logits, axis=-1) == targets
-    segments = batch.get("decoder_segment_ids", (weights > 0).astype(jnp.int32))
+    # Only targets count: the prompt of a decoder-only model is a part of its segment.
+    segments = jnp.where(weights > 0, batch.get("decoder_segment_ids", jnp.ones_like(weights)), 0)
     matches, rows = _count_matches(correct, segments)
     return ValidationSums(sums.loss, sums.tokens, matches, rows)
 

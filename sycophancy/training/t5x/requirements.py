@@ -21,8 +21,9 @@ def check(config: Config, run_path: str) -> None:
       run_path: the run folder, absolute.
 
     Raises:
-      UserError: T5X is not installed, the run folder's name is a pattern to T5X, the network has an
-        activation that T5X lacks, or the checkpoint's step is not PRETRAINED_STEP.
+      UserError: T5X is not installed, the run folder's name is a pattern to T5X, the model is
+        decoder-only, the network has an activation that T5X lacks, the optimizer is not Adafactor,
+        or the checkpoint's step is not PRETRAINED_STEP.
     """
     from sycophancy.training.t5x.recipe import is_t5x_checkpoint
 
@@ -31,6 +32,13 @@ def check(config: Config, run_path: str) -> None:
             f"{run_path}: T5X takes *, ? and [ in a folder's name for a pattern and would write "
             "checkpoints without arrays; name another folder, or use --trainer jax"
         )
+    if config.model.is_decoder:
+        raise UserError(
+            f"{config.model.name} is a decoder-only model, and T5X's decoder has the relative "
+            "positions of T5; use --trainer jax"
+        )
+    if config.training.optimizer != "adafactor":
+        raise UserError("OPTIMIZER: with T5X it is adafactor; use --trainer jax")
     if "gelu_exact" in config.model.network.mlp_activations:
         raise UserError("MLP_ACTIVATIONS: T5X has no gelu_exact; use --trainer jax")
     is_t5x_checkpoint(config.model)
