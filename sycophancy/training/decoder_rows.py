@@ -157,6 +157,6 @@ def check_loss_weights(batch: Mapping[str, np.ndarray]) -> None:
         return
     which = "every token of a batch counts" if counted.any() else "no token of a batch counts"
     raise UserError(
-        f"{which} in the loss, so prompts and answers cannot be told apart; look at what `sycophancy "
-        "prepare --show` prints, and at the task that MIXTURE_OR_TASK_NAME names"
+        f"{which} in the loss, so prompts and answers cannot be told apart; look at what "
+        "`sycophancy prepare --show` prints, and at the task that MIXTURE_OR_TASK_NAME names"
     )

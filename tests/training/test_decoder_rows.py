@@ -1,0 +1,124 @@
+"""Rows of decoder-only models: what SeqIO packs, with the loss on the answer alone."""
+
+import decoder_networks
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sycophancy.errors import UserError
+from sycophancy.model.decoder import DecoderTransformer
+from sycophancy.training.decoder_rows import (
+    FEATURES,
+    DecoderConverter,
+    check_loss_weights,
+    decoder_rows,
+)
+from sycophancy.training.loss import cross_entropy
+from sycophancy.training.step import model_arguments
+
+LENGTHS = {"inputs": 12, "targets": 5}
+examples = st.lists(
+    st.tuples(
+        st.lists(st.integers(0, 49), min_size=1, max_size=LENGTHS["inputs"]),
+        st.lists(st.integers(0, 49), min_size=1, max_size=LENGTHS["targets"]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def converted(rows, packing: bool) -> list[dict[str, np.ndarray]]:
+    """The features that SeqIO gets from the converter."""
+    dataset = tf.data.Dataset.from_generator(
+        lambda: ({"inputs": inputs, "targets": targets} for inputs, targets in rows),
+        output_signature={name: tf.TensorSpec([None], tf.int32) for name in LENGTHS},
+    )
+    return list(DecoderConverter(packing)(dataset, LENGTHS).as_numpy_iterator())
+
+
+def unpacked(rows) -> list[tuple[list[int], list[int], list[int]]]:
+    """Input tokens, targets and weights of each example in rows, in their order."""
+    found = []
+    for row in rows:
+        for segment in range(1, row["decoder_segment_ids"].max(initial=0) + 1):
+            inside = row["decoder_segment_ids"] == segment
+            assert row["decoder_positions"][inside].tolist() == list(range(inside.sum()))
+            names = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights")
+            found.append(tuple(row[name][inside].tolist() for name in names))
+    return found
+
+
+@given(examples, st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_every_example_is_whole_and_its_answer_alone_counts(rows, packing):
+    expected = [
+        (
+            (inputs + targets)[:-1],
+            (inputs + targets)[1:],
+            [0] * (len(inputs) - 1) + [1] * len(targets),
+        )
+        for inputs, targets in rows
+    ]
+    found = converted(rows, packing)
+    assert all(row[name].shape == (17,) for row in found for name in FEATURES)
+    assert unpacked(found) == expected
+    if not packing:
+        assert len(found) == len(rows)
+
+
+def test_rows_without_zeros_are_packed_as_seqio_packs_them():
+    """SeqIO's converter has one place more for each example: its start of sequence."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (rng.integers(1, 50, rng.integers(1, 13)), rng.integers(1, 50, rng.integers(1, 6)))
+        for _ in range(40)
+    ]
+    dataset = tf.data.Dataset.from_generator(
+        lambda: ({"inputs": inputs, "targets": targets} for inputs, targets in rows),
+        output_signature={name: tf.TensorSpec([None], tf.int32) for name in LENGTHS},
+    )
+    theirs = seqio.PrefixLMFeatureConverter(pack=False)(dataset, LENGTHS).as_numpy_iterator()
+    ours = unpacked(converted(rows, packing=False))
+    for row, (tokens, targets, weights) in zip(theirs, ours, strict=True):
+        size = len(tokens)
+        assert row["decoder_input_tokens"][1 : size + 1].tolist() == tokens
+        assert row["decoder_target_tokens"][1 : size + 1].tolist() == targets
+        assert row["decoder_loss_weights"][1 : size + 1].tolist() == weights
+
+
+@pytest.mark.parametrize("kind", decoder_networks.KINDS)
+def test_packed_and_unpacked_rows_have_the_same_loss(kind):
+    network = decoder_networks.KINDS[kind]
+    params = decoder_networks.draw(network)
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(2, 14, 9)
+    tokens = np.full((9, 13), -1)
+    for row, size in enumerate(sizes):
+        tokens[row, :size] = rng.integers(0, 50, size)
+    prompts = np.array([rng.integers(1, size) for size in sizes])
+
+    def loss(packing: bool, length: int):
+        batch = jax.tree.map(jnp.asarray, decoder_rows(tokens, prompts, length, packing))
+        logits = DecoderTransformer(network).apply({"params": params}, **model_arguments(batch))
+        weights = batch["decoder_loss_weights"].astype(jnp.float32)
+        return cross_entropy(logits, batch["decoder_target_tokens"], weights, 1e-4), len(weights)
+
+    packed, few = loss(True, 40)
+    apart, many = loss(False, 13)
+    assert few < many == 9
+    assert int(packed.tokens) == int(apart.tokens) == (sizes - prompts).sum()
+    np.testing.assert_allclose(packed.loss, apart.loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("weight", "which"), [(0, "no token"), (1, "every token")])
+def test_a_batch_without_a_prompt_or_an_answer_is_refused(weight, which):
+    batch = decoder_rows(np.array([[3, 4, 5]]), np.array([2]), 4, packing=True)
+    check_loss_weights(batch)
+    everywhere = np.full((1, 4), weight, np.int32)
+    with pytest.raises(UserError, match=f"{which} of a batch counts in the loss"):
+        check_loss_weights(batch | {"decoder_loss_weights": everywhere})
