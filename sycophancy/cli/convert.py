@@ -36,7 +36,11 @@ def convert(
     ] = None,
     vocabulary: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="SentencePiece model for a Hugging Face folder."),
+        typer.Option(
+            metavar="FILE",
+            help="SentencePiece model for a Hugging Face folder; of a decoder-only model: the "
+            "Hugging Face folder or hf:owner/name with its config.json and tokenizer.",
+        ),
     ] = None,
 ) -> None:
     """Write a checkpoint in another format."""

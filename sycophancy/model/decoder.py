@@ -126,7 +126,7 @@ class DecoderLayer(nn.Module):
         config = self.config
         drop = residual_dropout(config.dropout_rate, self.enable_dropout)
         view = everywhere
-        if nearby is not None:
+        if nearby is not None and slides is not None:
             view = jax.tree.map(lambda near, far: jnp.where(slides, near, far), nearby, everywhere)
 
         def norm(name: str) -> RMSNorm:
@@ -167,6 +167,7 @@ class Layers(nn.Module):
         scaled = frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
         everywhere, nearby, slides = View(mask, rotation(positions, scaled)), None, None
         if config.sliding_layers:
+            assert config.window is not None
             near = positions[:, :, None] - keys[:, None, :] < config.window
             local = everywhere.rotation
             if config.local_rope_theta is not None:

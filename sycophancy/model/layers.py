@@ -118,10 +118,10 @@ class Embed(nn.Module):
     vocab_size: int
     emb_dim: int
     dtype: DTypeLike
-    init: KernelInit = nn.initializers.normal(1.0)
+    embedding_init: KernelInit = nn.initializers.normal(1.0)
 
     def setup(self) -> None:
-        init = nn.with_logical_partitioning(self.init, ("vocab", "embed"))
+        init = nn.with_logical_partitioning(self.embedding_init, ("vocab", "embed"))
         shape = (self.vocab_size, self.emb_dim)
         self.embedding = cast(Array, self.param("embedding", init, shape, jnp.float32))
 

@@ -10,7 +10,8 @@ from typing import Any
 from sycophancy.config import macros
 from sycophancy.config.declarations import NETWORK_SHAPE
 from sycophancy.config.macros import Setting
-from sycophancy.config.schema import PACKAGE, NetworkConfig, inside_package
+from sycophancy.config.schema import PACKAGE, DecoderConfig, NetworkConfig, inside_package
+from sycophancy.errors import UserError
 from sycophancy.model import decoders, locations
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
 
@@ -83,6 +84,11 @@ def settings(name: str) -> dict[str, Setting]:
         return {macro: Setting(value, origin) for macro, value in of_decoder.items()}
     checkpoint = open_checkpoint(name)
     network = checkpoint.shape()
+    if isinstance(network, DecoderConfig):
+        raise UserError(
+            f"{name} is a decoder-only model in this program's own format; write its Hugging Face "
+            f"folder first: sycophancy convert {name} FOLDER --to hf --vocabulary MODEL"
+        )
     shipped = _shipped_models(network, with_activations=checkpoint.network is not None)
     own = next((model for model in shipped if _comes_from(checkpoint, model)), None)
     similar = own or next(iter(shipped), None)

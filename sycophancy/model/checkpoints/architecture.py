@@ -12,6 +12,8 @@ from sycophancy.model.checkpoints import weights
 from sycophancy.model.checkpoints.checkpoint import check_bounds
 from sycophancy.model.checkpoints.folders import CONFIG
 
+# The decoder-only models that are computed here.
+DECODERS = "Llama 2 and 3 with SmolLM2, Mistral, Qwen 2, 2.5 and 3, Gemma 2 and 3 text"
 TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 _SIZES = {
     "vocab_size": "vocab_size",
@@ -40,7 +42,7 @@ _FIXED = {
 # Names that a config.json must not set, except to null.
 _ABSENT = ("quantization_config", "per_layer_config")
 # The network's activation for each name in transformers; `gelu_fast` and others compute `gelu_new`.
-_ACTIVATIONS: dict[str, Activation] = {
+TORCH_ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu",
     "gelu_pytorch_tanh": "gelu",
     "gelu_python_tanh": "gelu",
@@ -78,8 +80,9 @@ def read(folder: epath.Path) -> tuple[NetworkConfig, bool]:
     kind = config.get("model_type", "t5")
     if kind != "t5":
         raise UserError(
-            f"{file}: model_type is {kind!r}, only 't5' is supported here (T5 1.0, 1.1 and "
-            "Flan-T5); `sycophancy evaluate --model` also takes decoder-only models"
+            f"{file}: model_type is {kind!r}, only 't5' (T5 1.0, 1.1 and Flan-T5) and some "
+            f"decoder-only models ({DECODERS}) are supported here; `sycophancy evaluate --model` "
+            "also takes other decoder-only models"
         )
     for name in _ABSENT:
         if config.get(name):
@@ -143,12 +146,12 @@ def _activations(config: dict[str, Any], file: epath.Path) -> tuple[Activation, 
     projected = "gelu_new" if projection == "gated-gelu" else projection.rpartition("-")[2]
     activation = config.get("dense_act_fn", projected)
     gated = _flag(config, "is_gated_act", first == "gated", file)
-    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in TORCH_ACTIVATIONS:
         raise UserError(
             f"{file}: the activation {activation!r} is not supported; expected one of "
-            f"{', '.join(_ACTIVATIONS)}"
+            f"{', '.join(TORCH_ACTIVATIONS)}"
         )
-    network = _ACTIVATIONS[activation]
+    network = TORCH_ACTIVATIONS[activation]
     return (network, "linear") if gated else (network,)
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.schema import DecoderConfig, Network, NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import layout
 from sycophancy.model.checkpoints.lazy_array import LazyArray
 from sycophancy.model.parameters import ParameterTree
 
 Format = Literal["hf", "t5x", "t5x-legacy", "orbax"]
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
 # Fields of the network that change its outputs and do not follow from its parameters' shapes.
 ARCHITECTURE = ("num_heads", "head_dim", "mlp_activations", "logits_via_embedding")
+# Fields of a `DecoderConfig` that a run sets; all others change the outputs.
+_CHOSEN = ("dropout_rate", "dtype", "remat_policy")
 
 # Arrays of other dtypes are quantized weights, or no weights at all.
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -26,6 +29,8 @@ _LARGEST = {
     "vocab_size": 2**24,
     "emb_dim": 2**17,
     "num_heads": 2**12,
+    "num_kv_heads": 2**12,
+    "num_layers": 2**10,
     "num_encoder_layers": 2**10,
     "num_decoder_layers": 2**10,
     "head_dim": 2**14,
@@ -37,7 +42,7 @@ def check_bounds(field: str, value: object, description: str) -> int:
     """Checks a size of a network that a file states, and returns it.
 
     Args:
-      field: the field of `NetworkConfig`.
+      field: the field of `NetworkConfig` or `DecoderConfig`.
       value: the value in the file.
       description: the file and the name in it, for the message.
 
@@ -52,11 +57,19 @@ def check_bounds(field: str, value: object, description: str) -> int:
     return value
 
 
-def check_sizes(network: NetworkConfig, source: str) -> NetworkConfig:
+def check_sizes(network: AnyNetwork, source: str) -> AnyNetwork:
     """`check_bounds` for all sizes of a network; returns it."""
     for field in _LARGEST:
-        check_bounds(field, getattr(network, field), f"{source}: {field}")
+        if hasattr(network, field):
+            check_bounds(field, getattr(network, field), f"{source}: {field}")
     return network
+
+
+def architecture_fields(network: Network) -> tuple[str, ...]:
+    """The fields that change a network's outputs and that its parameters' shapes may not show."""
+    if not isinstance(network, DecoderConfig):
+        return ARCHITECTURE
+    return tuple(f.name for f in dataclasses.fields(network) if f.name not in _CHOSEN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +84,8 @@ class Checkpoint:
       step: the number of training steps that produced it.
       moments: Adafactor's moments by `<path of the parameter>/v_row`, `.../v_col` and `.../v`;
         empty if the checkpoint has none.
-      vocabulary: the path of its SentencePiece model, or None.
+      vocabulary: the path of its SentencePiece model, or None. Of a decoder-only model: the
+        Hugging Face folder that holds its configuration and its tokenizer.
       other_tokenizer: the path of a tokenizer that this package does not read, or None.
       tied_output: whether its output layer is a copy of the embedding, and logits are not scaled.
       model: the name of the model it was finetuned from, or None if it is not stored.
@@ -81,7 +95,7 @@ class Checkpoint:
     source: str
     format: Format
     params: Mapping[str, LazyArray]
-    network: NetworkConfig | None = None
+    network: Network | None = None
     step: int = 0
     moments: Mapping[str, LazyArray] = dataclasses.field(default_factory=dict)
     vocabulary: str | None = None
@@ -90,7 +104,7 @@ class Checkpoint:
     model: str | None = None
     check_stored: Callable[[], None] = lambda: None
 
-    def shape(self) -> NetworkConfig:
+    def shape(self) -> Network:
         """The network's shape: the stored one, or else the one that the arrays' shapes imply."""
         return self.network or infer_network(self.params, self.source)
 
@@ -98,12 +112,12 @@ class Checkpoint:
         """The parameters in the network's stacked layout, unread."""
         return layout.stack(layout.unflatten(self.params))
 
-    def check(self, network: NetworkConfig) -> None:
+    def check(self, network: Network) -> None:
         """Checks that this is a complete checkpoint of `network`.
 
         Raises:
-          UserError: names or shapes differ, `ARCHITECTURE` differs, an array's dtype is not read,
-            or a part of an array is missing.
+          UserError: names, shapes or `architecture_fields` differ, an array's dtype is not read, or
+            a part of an array is missing.
         """
         from flax import linen as nn
 
@@ -111,7 +125,9 @@ class Checkpoint:
 
         expected = layout.unstack(layout.lazy(nn.unbox(abstract_params(network))))
         layout.check_shapes(self.params, layout.flatten(expected), self.source)
-        for name in ARCHITECTURE if self.network is not None else ():
+        if self.network is not None and type(self.network) is not type(network):
+            raise UserError(f"{self.source} does not fit the model: it is of the other kind")
+        for name in architecture_fields(network) if self.network is not None else ():
             stored, wanted = getattr(self.network, name), getattr(network, name)
             if stored != wanted:
                 raise UserError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from etils import epath
 
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.schema import DecoderConfig, Network
 from sycophancy.errors import UserError
 from sycophancy.model import locations
 from sycophancy.model.checkpoints import folders, layout, moments
@@ -33,7 +34,7 @@ class Converted:
     """
 
     path: str
-    network: NetworkConfig
+    network: Network
     notes: tuple[str, ...]
 
 
@@ -42,7 +43,7 @@ def convert(
     destination: str,
     to: Target,
     *,
-    network: NetworkConfig | None = None,
+    network: Network | None = None,
     step: int | None = None,
     vocabulary: str | None = None,
     report: Report | None = None,
@@ -64,7 +65,7 @@ def write(
     destination: str,
     to: Target,
     *,
-    network: NetworkConfig | None = None,
+    network: Network | None = None,
     step: int | None = None,
     vocabulary: str | None = None,
     report: Report | None = None,
@@ -83,6 +84,8 @@ def write(
       network: the network that the checkpoint must fit; by default its own.
       step: the step to store; by default the checkpoint's own.
       vocabulary: the SentencePiece file for a Hugging Face folder; by default the checkpoint's own.
+        Of a decoder-only model: the Hugging Face folder whose configuration and tokenizer the new
+        one gets.
       report: called with the bytes written so far and the bytes in all.
 
     Raises:
@@ -91,12 +94,14 @@ def write(
     guessed = network is None and checkpoint.network is None
     network = network or checkpoint.shape()
     checkpoint.check(network)
+    vocabulary = vocabulary or checkpoint.vocabulary
+    if isinstance(network, DecoderConfig):
+        _check_decoder(checkpoint, to, vocabulary)
     place = epath.Path(destination)
     if to == "t5x":
         place, step = _place_of_step(place, checkpoint.step if step is None else step, step)
     if step is not None:
         checkpoint = dataclasses.replace(checkpoint, step=step)
-    vocabulary = vocabulary or checkpoint.vocabulary
     total = sum(array.nbytes for array in checkpoint.params.values())
     written = 0
 
@@ -117,11 +122,32 @@ def write(
     return Converted(str(place), network, tuple(notes))
 
 
+def _check_decoder(checkpoint: Checkpoint, to: Target, vocabulary: str | None) -> None:
+    """Refuses what cannot be written of a decoder-only model.
+
+    Raises:
+      UserError: the format is T5X's, or a Hugging Face folder would lack its configuration.
+    """
+    if to == "t5x":
+        raise UserError(
+            f"{checkpoint.source} is a decoder-only model, which T5X does not compute; write hf or "
+            "orbax"
+        )
+    if to == "hf" and vocabulary is None:
+        raise UserError(
+            f"{checkpoint.source} has no config.json and no tokenizer; give --vocabulary, the "
+            "Hugging Face folder (or hf:owner/name) of the model that it was finetuned from"
+        )
+
+
 def _warnings(
     checkpoint: Checkpoint, to: Target, *, guessed: bool, vocabulary: str | None
 ) -> Iterator[str]:
     """Lines about what the new checkpoint lacks, or may have wrong."""
-    if guessed and len(checkpoint.shape().mlp_activations) == 2:
+    shape = checkpoint.shape()
+    if isinstance(shape, DecoderConfig):
+        return
+    if guessed and len(shape.mlp_activations) == 2:
         yield "T5X stores no activation; a gated MLP is assumed to be gelu unless --model says"
     if checkpoint.tied_output:
         yield "the output layer was the embedding, unscaled; it is now a separate layer"
@@ -150,7 +176,7 @@ def _place_of_step(place: epath.Path, step: int, asked: int | None) -> tuple[epa
 def _write_t5x(
     place: epath.Path,
     checkpoint: Checkpoint,
-    network: NetworkConfig,
+    network: Network,
     wrote: Callable[[int], None],
 ) -> None:
     from sycophancy.model.checkpoints import t5x, trees
@@ -161,7 +187,7 @@ def _write_t5x(
 
 
 def _write_orbax(
-    place: epath.Path, checkpoint: Checkpoint, network: NetworkConfig, wrote: Callable[[int], None]
+    place: epath.Path, checkpoint: Checkpoint, network: Network, wrote: Callable[[int], None]
 ) -> None:
     from sycophancy.model.checkpoints import orbax
 
@@ -171,27 +197,37 @@ def _write_orbax(
 def _write_huggingface(
     place: epath.Path,
     checkpoint: Checkpoint,
-    network: NetworkConfig,
+    network: Network,
     vocabulary: str | None,
     wrote: Callable[[int], None],
 ) -> None:
-    from sycophancy.model.checkpoints import huggingface
-
     if place.exists():
         raise UserError(f"{place} exists already; name a new folder")
+    module = _huggingface_module(network)
     tree = layout.unflatten(checkpoint.params)
-    sentencepiece = None if vocabulary is None else locations.local(vocabulary)
+    beside = None if vocabulary is None else locations.local(vocabulary)
     if "://" in str(place):
-        huggingface.save(place, tree, network, sentencepiece, wrote)
+        module.save(place, tree, network, beside, wrote)
         return
     final = Path(place)
     unfinished = final.with_name(f".{final.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        huggingface.save(unfinished, tree, network, sentencepiece, wrote)
-        huggingface.open_checkpoint(epath.Path(unfinished), str(unfinished)).check(network)
+        module.save(unfinished, tree, network, beside, wrote)
+        module.open_checkpoint(epath.Path(unfinished), str(unfinished)).check(network)
         unfinished.rename(final)
     except OSError as error:
         raise UserError(f"cannot write {final}: {error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _huggingface_module(network: Network) -> types.ModuleType:
+    """The module that saves and opens Hugging Face folders of this kind of network."""
+    if isinstance(network, DecoderConfig):
+        from sycophancy.model.checkpoints import decoder_folder
+
+        return decoder_folder
+    from sycophancy.model.checkpoints import huggingface
+
+    return huggingface

@@ -8,26 +8,21 @@ a stack. This module uses T5X's unstacked layout.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from sycophancy.config.schema import NetworkConfig
 from sycophancy.errors import UserError
 from sycophancy.model import locations
-from sycophancy.model.checkpoints import architecture, folders, layout, weights
+from sycophancy.model.checkpoints import architecture, folders, layout, shards, weights
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
-from sycophancy.model.checkpoints.folders import CONFIG, GENERATION, INDEX, VOCABULARY, WEIGHTS
-from sycophancy.model.checkpoints.layout import SHOWN
-from sycophancy.model.checkpoints.lazy_array import LazyArray
+from sycophancy.model.checkpoints.folders import CONFIG, GENERATION, VOCABULARY
 from sycophancy.model.vocabulary import Vocabulary
 
 EMBEDDING_PATH, OUTPUT_PATH = "token_embedder/embedding", "decoder/logits_dense/kernel"
 OUTPUT = "lm_head.weight"
-SHARD = "model-{:05d}-of-{:05d}.safetensors"
-SHARD_BYTES = 2 * 10**9
 SENTINELS = 100
 
 # transformers' names of the embedding; a file may hold several copies of it.
@@ -136,22 +131,17 @@ def _check_names(
     missing = sorted(read - tensors.keys())
     if missing:
         raise UserError(
-            f"{folder} lacks {_some(missing)}, which a T5 of its {CONFIG} has; copy the folder "
-            "again, or mend the file"
+            f"{folder} lacks {layout.some(missing)}, which a T5 of its {CONFIG} has; copy the "
+            "folder again, or mend the file"
         )
     unread = sorted(tensors.keys() - read - _UNUSED)
     if unread:
         layers = f"{network.num_encoder_layers} and {network.num_decoder_layers} layers"
         raise UserError(
-            f"{tensors[unread[0]].file} holds {_some(unread)}, which a T5 of its {CONFIG} "
+            f"{tensors[unread[0]].file} holds {layout.some(unread)}, which a T5 of its {CONFIG} "
             f"({layers}, {'tied' if network.logits_via_embedding else 'untied'}) does not have; "
             "mend the one that is wrong"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def save(
@@ -160,7 +150,7 @@ def save(
     network: NetworkConfig,
     vocabulary: str | None,
     report: Callable[[int], None] | None = None,
-    shard_bytes: int = SHARD_BYTES,
+    shard_bytes: int = shards.SHARD_BYTES,
 ) -> None:
     """Writes a folder that `transformers` reads as T5: the model and, if given, the tokenizer.
 
@@ -176,60 +166,18 @@ def save(
       shard_bytes: the most bytes of tensors in a file. Larger models are written as several files
         with an index; memory holds the tensors of one file at a time.
     """
-    import safetensors.numpy
-
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = layout.flatten(layout.unstack(params))
-    table = names(network)
-    shards = _shards({table[path][0]: path for path in arrays}, arrays, shard_bytes)
-    placed: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        file = WEIGHTS if len(shards) == 1 else SHARD.format(number, len(shards))
-        tensors = {}
-        for name, path in shard.items():
-            array = np.asarray(arrays[path], np.float32)
-            tensors[name] = np.ascontiguousarray(array.T if table[path][1] else array)
-        if "://" in str(folder):
-            (folder / file).write_bytes(safetensors.numpy.save(tensors, {"format": "pt"}))
-        else:
-            safetensors.numpy.save_file(tensors, str(folder / file), {"format": "pt"})
-        placed |= dict.fromkeys(shard, file)
-        if report:
-            report(sum(tensor.nbytes for tensor in tensors.values()))
-    if len(shards) > 1:
-        total = sum(4 * int(np.prod(array.shape)) for array in arrays.values())
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(placed.items()))}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    tensors = {
+        name: layout.transposed(arrays[path]) if transposed else arrays[path]
+        for path, (name, transposed) in names(network).items()
+    }
+    shards.write(folder, tensors, report, shard_bytes)
     for file, content in _descriptions(network, vocabulary).items():
         (folder / file).write_text(json.dumps(content, indent=2) + "\n")
     if vocabulary is not None:
         (folder / VOCABULARY).write_bytes(epath.Path(vocabulary).read_bytes())
-
-
-def _shards(
-    paths: Mapping[str, str], arrays: Mapping[str, LazyArray | np.ndarray], shard_bytes: int
-) -> list[dict[str, str]]:
-    """Distributes tensors, in the order of their names, over files of at most `shard_bytes`.
-
-    Args:
-      paths: each tensor's path in T5X by its name in Hugging Face.
-      arrays: the tensors by path.
-      shard_bytes: the most bytes of tensors in a file.
-
-    Returns:
-      For each file, its part of `paths`.
-    """
-    shards: list[dict[str, str]] = [{}]
-    size = 0
-    for name, path in sorted(paths.items()):
-        nbytes = 4 * int(np.prod(arrays[path].shape))
-        if shards[-1] and size + nbytes > shard_bytes:
-            shards.append({})
-            size = 0
-        shards[-1][name] = path
-        size += nbytes
-    return shards
 
 
 def _descriptions(network: NetworkConfig, vocabulary: str | None) -> dict[str, dict[str, Any]]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints import lazy_array
@@ -124,6 +126,17 @@ def check_shapes(stored: Tree, expected: Tree, source: str) -> None:
             f"{source} does not fit the model: {shown}{rest}; name the model file of this "
             "checkpoint's size"
         )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of some names, and how many more there are; for messages."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def transposed(array: LazyArray | np.ndarray) -> LazyArray | np.ndarray:
+    """The transpose of a host array, of a device array (copied to the host) or of a `LazyArray`."""
+    return array.transposed() if isinstance(array, LazyArray) else np.asarray(array).T
 
 
 def lazy(shapes: Tree) -> ParameterTree:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.schema import Network
 from sycophancy.model.checkpoints import layout
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
 from sycophancy.model.checkpoints.lazy_array import LazyArray
@@ -23,7 +23,7 @@ def are_complete(checkpoint: Checkpoint) -> bool:
     return wanted <= checkpoint.moments.keys()
 
 
-def zero_moments(network: NetworkConfig) -> dict[str, LazyArray]:
+def zero_moments(network: Network) -> dict[str, LazyArray]:
     """Adafactor's moments before its first step, as `Checkpoint.moments` holds them."""
     import jax
     import optax

@@ -24,10 +24,10 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.schema import Network
 from sycophancy.errors import UserError
-from sycophancy.model.checkpoints import layout, trees
-from sycophancy.model.checkpoints.checkpoint import Checkpoint, check_sizes
+from sycophancy.model.checkpoints import layout, stored_network, trees
+from sycophancy.model.checkpoints.checkpoint import Checkpoint
 from sycophancy.model.checkpoints.folders import METADATA, PARAMS, STATE
 from sycophancy.model.checkpoints.lazy_array import LazyArray
 from sycophancy.model.checkpoints.moments import MOMENTS
@@ -58,7 +58,7 @@ class Damaged(UserError):  # noqa: N818
 def save_params(
     path: epath.PathLike,
     params: ParameterTree,
-    network: NetworkConfig,
+    network: Network,
     step: int = 0,
     report: trees.Report | None = None,
 ) -> None:
@@ -141,7 +141,7 @@ def read_metadata(path: epath.PathLike) -> dict[str, Any]:
     return about
 
 
-def metadata(network: NetworkConfig, step: int, **more: object) -> dict[str, Any]:
+def metadata(network: Network, step: int, **more: object) -> dict[str, Any]:
     """The metadata of a checkpoint: its network, its step and `more` values for JSON."""
     return {"format": FORMAT, "step": step, "network": dataclasses.asdict(network), **more}
 
@@ -341,21 +341,13 @@ def _silenced() -> contextlib.ExitStack:
     return undo
 
 
-def _network(about: Mapping[str, Any], folder: epath.Path) -> NetworkConfig:
+def _network(about: Mapping[str, Any], folder: epath.Path) -> Network:
     """The network in a checkpoint's metadata.
 
     Raises:
       UserError: the metadata does not describe a network.
     """
-    known = {field.name for field in dataclasses.fields(NetworkConfig)}
     try:
-        stored = {name: value for name, value in about["network"].items() if name in known}
-        activations = tuple(stored["mlp_activations"])
-        network = NetworkConfig(**{**stored, "mlp_activations": activations})
-        if type(network.logits_via_embedding) is not bool or not all(
-            isinstance(name, str) for name in activations
-        ):
-            raise TypeError("logits_via_embedding or mlp_activations")
-    except (KeyError, TypeError, AttributeError) as error:
+        return stored_network.parse(about["network"], str(folder / METADATA))
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / METADATA} does not describe a network: {error}") from None
-    return check_sizes(network, str(folder / METADATA))
