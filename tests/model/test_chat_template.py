@@ -80,9 +80,7 @@ def test_a_folder_may_have_no_template_or_several(tmp_path):
         return lambda: template(folder)
 
     several = [{"name": "rag", "template": "r"}, {"name": "tool_use", "template": "t"}]
-    with pytest.raises(
-        UserError, match="rag, tool_use, but none is called default; .* raw"
-    ):
+    with pytest.raises(UserError, match=r"rag, tool_use, but none is called default; .* raw"):
         config(chat_template=several)()
     found = config(chat_template=[*several, {"name": "default", "template": "d"}])()
     assert found.render([USER]) == "d"

@@ -99,5 +99,5 @@ def test_a_template_that_cannot_be_filled_is_one_line(tmp_path):
     (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
     with pytest.raises(UserError, match="changes the words that begin the answer; --chat raw"):
         load_text(str(folder), "auto").contexts([CLAIM])
-    with pytest.raises(UserError, match="a question and an answer: the template leaves out an answer"):
+    with pytest.raises(UserError, match="and an answer: the template leaves out an answer"):
         load_text(str(folder), "auto").encode_examples([TASK], ["No"])
