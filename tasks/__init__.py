@@ -4,9 +4,14 @@ Importing this package registers the tasks and reads nothing. The files are chos
 is built, by the first of these that names them:
 
 1. `with tasks.reading(data_dir=..., vocabulary=...):` around the call;
-2. the gin macros `DATA_DIR`, `VOCABULARY` and `MIXTURE_RATIO`
+2. the gin macros `DATA_DIR`, `VOCABULARY`, `MIXTURE_RATIO` and `CHAT`
    (`--gin.DATA_DIR="'runs/demo'"`);
 3. the environment variables `DATA_DIR` and `VOCABULARY`.
+
+`VOCABULARY` is a SentencePiece model, or the folder of a decoder-only model's tokenizer. Of a
+decoder-only model, `inputs` are the tokens of the prompt as `CHAT` has it read, and `targets` are
+those of the answer and the token that ends it (`sycophancy.model.decoder_text`). Its token 0 is no
+padding, so a feature converter must tell padding by the rows' lengths.
 
 | task or mixture | trains on | validates on |
 |---|---|---|

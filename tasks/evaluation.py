@@ -108,6 +108,20 @@ class ItemSource(seqio.DataSource):
         return read_items(location.data_dir() / self._file)
 
 
+def check_encoder_decoder(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Loads the vocabulary, as `check_vocabulary` does, of an encoder-decoder.
+
+    Raises:
+      UserError: the vocabulary is the tokenizer of a decoder-only model.
+    """
+    if location.is_decoder():
+        raise UserError(
+            "the evaluation tasks ask encoder-decoders, as T5X's evaluator does; "
+            "`sycophancy evaluate` measures a decoder-only model"
+        )
+    return check_vocabulary(dataset)
+
+
 def leave_out_long_items(
     dataset: tf.data.Dataset,
     sequence_length: Mapping[str, int] | None = None,
@@ -231,7 +245,7 @@ for _set, _name in zip(SETS, NAMES, strict=True):
         _name,
         source=_source,
         preprocessors=[
-            check_vocabulary,
+            check_encoder_decoder,
             functools.partial(leave_out_long_items, source=_source, task=_name),
             seqio.preprocessors.tokenize,
             seqio.preprocessors.append_eos,

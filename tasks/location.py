@@ -6,7 +6,9 @@ import contextlib
 import contextvars
 import dataclasses
 import os
+import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gin
@@ -15,6 +17,7 @@ from etils import epath
 from sycophancy.config.schema import TrainingConfig, inside_package
 from sycophancy.errors import UserError
 from sycophancy.model import locations
+from sycophancy.model.decoder_text import Chat
 
 
 @dataclasses.dataclass
@@ -49,8 +52,10 @@ class Reading:
 
     Attributes:
       data_dir: the run folder.
-      vocabulary: the path of the SentencePiece model.
+      vocabulary: the path of the SentencePiece model, or the folder of a decoder-only model's
+        tokenizer.
       mixture_ratio: the rates of `sycophancy_mix`, intervention : instruction tuning.
+      chat: how a decoder-only model reads prompts.
       left_out: for each task, the rows that are longer than the features; entries are added while
         the data set is read.
       quiet: whether the tasks do not log the rows that they leave out.
@@ -60,6 +65,7 @@ class Reading:
     data_dir: str | None = None
     vocabulary: str | None = None
     mixture_ratio: tuple[float, float] | None = None
+    chat: Chat | None = None
     left_out: list[LeftOut] = dataclasses.field(default_factory=list)
     quiet: bool = False
     error: UserError | None = None
@@ -83,6 +89,7 @@ def reading(
     data_dir: os.PathLike[str] | str | None = None,
     vocabulary: os.PathLike[str] | str | None = None,
     mixture_ratio: tuple[float, float] | None = None,
+    chat: Chat | None = None,
 ) -> Iterator[Reading]:
     """Chooses the sources of the data sets that are built inside the block.
 
@@ -92,6 +99,7 @@ def reading(
         os.fspath(data_dir) if data_dir is not None else None,
         os.fspath(vocabulary) if vocabulary is not None else None,
         mixture_ratio,
+        chat,
     )
     token = _current.set(entered)
     _entered.append(entered)
@@ -117,13 +125,35 @@ def data_dir() -> epath.Path:
 
 
 def vocabulary() -> str:
-    """The path of the SentencePiece model; the package's docstring says where it can be set.
+    """The path of the SentencePiece model, or of the folder with a decoder-only model's tokenizer.
+
+    The package's docstring says where it can be set.
 
     Raises:
       UserError: it is not set.
     """
-    path = _text(current().vocabulary, "VOCABULARY", "a SentencePiece .model file")
+    path = _text(
+        current().vocabulary, "VOCABULARY", "a SentencePiece .model file or a tokenizer's folder"
+    )
     return locations.local(inside_package(path))
+
+
+def is_decoder() -> bool:
+    """Whether `vocabulary` is the folder of a decoder-only model's tokenizer."""
+    path = vocabulary()
+    return "://" not in path and Path(path).is_dir()
+
+
+def chat() -> Chat:
+    """How a decoder-only model reads prompts: as the `Reading` or the gin macro `CHAT` says.
+
+    Raises:
+      UserError: CHAT has another value than `auto`, `raw` or `template`.
+    """
+    value = current().chat or _macro("CHAT") or "auto"
+    if value not in typing.get_args(Chat):
+        raise UserError(f"CHAT is {value!r}, expected one of {', '.join(typing.get_args(Chat))}")
+    return typing.cast(Chat, value)
 
 
 def mixture_ratio() -> tuple[float, float]:

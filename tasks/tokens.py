@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import seqio
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from sycophancy.errors import UserError
 
-from . import location, shards
+from . import decoders, location, shards
 from .features import check_vocabulary
 from .location import LeftOut
 
@@ -37,6 +38,8 @@ def tokenize(
 ) -> tf.data.Dataset:
     """Does the same as SeqIO's `tokenize` and `append_eos` for string features, in blocks of rows.
 
+    Rows of a decoder-only model are what `DecoderRows` makes of them.
+
     A row with a feature that is longer than its `sequence_length` is left out and counted in the
     `Reading`; truncating a prompt would remove the question, which comes last. The number of rows
     left out is logged once all rows have been read. Without `sequence_length` no row is left out.
@@ -50,7 +53,12 @@ def tokenize(
     """
     limits = {name: length for name, length in (sequence_length or {}).items() if length}
     opened = shards.last_opened.get()
-    _check_one_fits(task, opened, limits, output_features)
+    encoder: _Encoder = (
+        decoders.DecoderRows(decoders.load(), location.current())
+        if location.is_decoder()
+        else _Features(output_features)
+    )
+    _check_one_fits(task, opened, limits, encoder)
     endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
     left_out = _Counter(LeftOut(task, in_words(limits), opened.rows), location.current(), endless)
 
@@ -60,12 +68,8 @@ def tokenize(
         features = dict(block)
         places = start + tf.range(tf.size(block["example_id"], tf.int64))
         fits = tf.ones_like(places, tf.bool)
-        for name, feature in output_features.items():
+        for name, ids in encoder.tokens(block).items():
             features[f"{name}_pretokenized"] = block[name]
-            ids = feature.vocabulary.encode_tf(block[name])
-            if feature.add_eos:
-                end = tf.fill([ids.nrows(), 1], tf.constant(feature.vocabulary.eos_id, ids.dtype))
-                ids = tf.concat([ids, end], axis=1)
             features[name] = ids
             if name in limits:
                 fits &= ids.row_lengths() <= limits[name]
@@ -95,11 +99,38 @@ def count_tokens(texts: Sequence[str], feature: seqio.Feature) -> list[int]:
     return [len(ids) + feature.add_eos for ids in encoder.EncodeAsIds(list(texts))]
 
 
+class _Encoder(Protocol):
+    """Turns the texts of rows into tokens."""
+
+    def tokens(self, block: Mapping[str, tf.Tensor]) -> dict[str, tf.RaggedTensor]:
+        """The tokens of a block of rows, by feature: int32, (rows, tokens)."""
+
+    def lengths(self, texts: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+        """The number of tokens of each row, by feature."""
+
+
+class _Features:
+    """Turns the text of each feature into tokens by itself, for an encoder-decoder."""
+
+    def __init__(self, features: Mapping[str, seqio.Feature]) -> None:
+        self._features = features
+
+    def tokens(self, block: Mapping[str, tf.Tensor]) -> dict[str, tf.RaggedTensor]:
+        tokens = {}
+        for name, feature in self._features.items():
+            ids = feature.vocabulary.encode_tf(block[name])
+            if feature.add_eos:
+                end = tf.fill([ids.nrows(), 1], tf.constant(feature.vocabulary.eos_id, ids.dtype))
+                ids = tf.concat([ids, end], axis=1)
+            tokens[name] = ids
+        return tokens
+
+    def lengths(self, texts: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+        return {name: count_tokens(texts[name], each) for name, each in self._features.items()}
+
+
 def _check_one_fits(
-    task: str,
-    opened: shards.Opened,
-    limits: Mapping[str, int],
-    features: Mapping[str, seqio.Feature],
+    task: str, opened: shards.Opened, limits: Mapping[str, int], encoder: _Encoder
 ) -> None:
     """Checks that some row fits; nearly always the first row does.
 
@@ -109,7 +140,8 @@ def _check_one_fits(
     if not limits:
         return
     for texts in opened.texts():
-        lengths = {name: count_tokens(texts[name], features[name]) for name in limits}
+        found = encoder.lengths(texts)
+        lengths = {name: found[name] for name in limits}
         if any(all(x <= limits[name] for name, x in zip(limits, row, strict=True))
                for row in zip(*lengths.values(), strict=True)):  # fmt: skip
             return

@@ -122,8 +122,8 @@ class RunOptions(RunRequest):
     chat: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|yes|no",
-            help="Ask a decoder-only model through its chat template [auto: if it has one].",
+            metavar="auto|raw|template",
+            help="How a decoder-only model reads prompts [auto: in its chat template, if any].",
         ),
     ] = None
     trainer: Annotated[

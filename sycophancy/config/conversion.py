@@ -10,6 +10,7 @@ import typing
 from typing import Annotated, Any, TypeAlias
 
 from sycophancy.config.bounds import DataSets, Limit, MeshSizes, Rates, shown
+from sycophancy.config.markers import Renamed
 from sycophancy.errors import did_you_mean
 
 Annotation: TypeAlias = Any  # a type or a form of `typing`, such as Annotated[int, Between(1, 9)]
@@ -33,6 +34,9 @@ def convert(value: Value, annotation: Annotation) -> Value:
     arguments = typing.get_args(annotation)
     match typing.get_origin(annotation):
         case typing.Annotated:
+            for old, new in _renamed(annotation):
+                if value == old:
+                    raise ValueError(f"{shown(old)} is now called {shown(new)}")
             converted = convert(value, arguments[0])
             for limit in _limits(annotation):
                 if problem := limit.problem(converted):
@@ -118,6 +122,11 @@ def describe(annotation: Annotation) -> str:
         return "{" + ", ".join(f"{name!r}: {describe(fields[name])}" for name in fields) + "}"
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
     return words.get(annotation, "None")
+
+
+def _renamed(annotation: Annotation) -> list[tuple[str, str]]:
+    arguments = typing.get_args(annotation)[1:]
+    return [pair for item in arguments if isinstance(item, Renamed) for pair in item.values]
 
 
 def _limits(annotation: Annotation) -> list[Limit]:

@@ -40,5 +40,12 @@ class RelativeToGinFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class Renamed:
+    """Values that earlier versions had under other names, as pairs of old and new."""
+
+    values: tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Label:
     """The setting is a name for people."""

@@ -32,6 +32,7 @@ from sycophancy.config.markers import (
     MeasuredOnly,
     Operational,
     RelativeToGinFile,
+    Renamed,
     SameAs,
 )
 from sycophancy.errors import UserError
@@ -236,8 +237,10 @@ class ModelConfig:
         "not finetuned.",
     ] = "encoder-decoder"
     chat: Annotated[
-        Literal["auto", "yes", "no"],
-        "Whether a decoder-only model is asked through its chat template; auto: if it has one.",
+        Literal["auto", "raw", "template"],
+        Renamed((("yes", "template"), ("no", "raw"))),
+        "How a decoder-only model reads a prompt: as turns in its chat template (template), or as "
+        "the text it is (raw); auto: in the template if it has one.",
     ] = "auto"
     precision: Annotated[
         Precision,

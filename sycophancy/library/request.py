@@ -45,7 +45,7 @@ class RunRequest:
         bbh: folder with the files of BIG-Bench Hard.
         on_bad_row: `drop` or `stop`.
         limit: most questions of each task that is measured.
-        chat: whether a decoder-only model is asked through its chat template: `auto`, `yes`, `no`.
+        chat: how a decoder-only model reads prompts: `auto`, `raw` or `template`.
         trainer: what finetunes.
         mesh: sizes of the mesh, such as `data=4,fsdp=2`, or `auto`.
         seed: of every random choice.

@@ -1,45 +1,88 @@
 """Texts as a decoder-only model reads them: its tokenizer, its chat template, and where they meet.
 
-The rules are those of the lm-evaluation-harness for causal models, so that log-likelihoods are
-equal to its own: a choice follows its prompt after one space; white space at the end of a prompt
-belongs to the choice; the prompt's tokens are those of the prompt alone; the tokenizer's own start
-of sequence comes first, unless the text has it already; and no end of sequence is added.
+In scoring, the rules are those of the lm-evaluation-harness for causal models, so that
+log-likelihoods are equal to its own: a choice follows its prompt after one space; white space at
+the end of a prompt belongs to the choice; the prompt's tokens are those of the prompt alone; the
+tokenizer's own start of sequence comes first, unless the text has it already; and no end of
+sequence is added.
+
+In training, a row has the tokens that scoring has for its prompt and its target, and one more: the
+token that ends the assistant's turn, or without a template the end of sequence. Scoring needs no
+end, because all choices of an item would end alike. Training needs it, because a model that never
+sees an end after a target forgets to stop, and instruction rows are there so that the model still
+follows instructions. An encoder-decoder's targets end with the end of sequence for the same reason.
+The loss is on the target and this token alone; white space that ends the prompt, such as the line
+break after the assistant's name in a template, is not part of the target.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 from sycophancy.errors import UserError
 from sycophancy.evaluation.conversation import parse
-from sycophancy.model import decoders, locations
+from sycophancy.model import locations
+from sycophancy.model.chat_template import ChatTemplate, load_template
+from sycophancy.model.tokenizer import Tokenizer, Tokens, load_tokenizer
 
-Chat = Literal["auto", "yes", "no"]
-Tokens = tuple[int, ...]
+Chat = Literal["auto", "raw", "template"]
+
+
+class Example(NamedTuple):
+    """A row to train on.
+
+    Attributes:
+      context: the prompt as the model reads it.
+      answer: what follows it: the target and the text of the token that ends it.
+      inputs: the tokens of the context.
+      targets: the tokens of the answer, which have the loss.
+    """
+
+    context: str
+    answer: str
+    inputs: Tokens
+    targets: Tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderText:
-    """A tokenizer, and whether prompts go through its chat template.
+    """A tokenizer, and the chat template that prompts go through, if any.
 
     Attributes:
-      tokenizer: of `transformers`.
-      chat: True to fill the template with a prompt's turns, False to use the prompt as it is.
-      start: the tokens that the tokenizer puts before every text: its start of sequence, or none.
+      tokenizer: of the model.
+      template: filled with a prompt's turns; None to use prompts as they are.
     """
 
-    tokenizer: Any
-    chat: bool
-    start: Tokens
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+
+    @property
+    def start(self) -> Tokens:
+        """The tokens before every text: the start of sequence, or none."""
+        return self.tokenizer.start
+
+    @property
+    def first(self) -> Tokens:
+        """What stands before an empty prompt: the start of sequence, or else the end."""
+        tokenizer = self.tokenizer
+        return (tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id,)
+
+    @property
+    def end_ids(self) -> Tokens:
+        """The tokens after which the model's text is complete."""
+        return tuple(dict.fromkeys((self._closing[1], *self.tokenizer.end_ids)))
 
     def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
         """The number of tokens of each text and the start of sequence, without a template's."""
-        return np.array([len(ids) + len(self.start) for ids in self._plain(texts)], int)
+        plain = self.tokenizer.encode_batch(texts)
+        return np.array([len(ids) + len(self.start) for ids in plain], int)
 
     def contexts(self, prompts: Sequence[str]) -> list[str]:
         """Each prompt as the model reads it: as it is, or its turns in the chat template.
@@ -50,7 +93,7 @@ class DecoderText:
         Raises:
           UserError: the template cannot be filled with such turns.
         """
-        return [self._in_template(prompt) if self.chat else prompt for prompt in prompts]
+        return [self._in_template(prompt) if self.template else prompt for prompt in prompts]
 
     def encode_contexts(self, contexts: Sequence[str]) -> list[Tokens]:
         """The tokens of each context, without the white space at its end, which is the choice's."""
@@ -74,53 +117,98 @@ class DecoderText:
         wholes = self._encode(
             [context + choice for (context, _), choice in zip(pairs, choices, strict=True)]
         )
-        tokens = []
-        for choice, whole, start in zip(choices, wholes, context_tokens, strict=True):
-            # A token may join the context and a short choice; the choice then stands alone.
-            tokens.append(whole[len(start) :] or tuple(self._plain([choice])[0]))
-        return tokens
+        return [
+            self._after(start, whole, choice)
+            for choice, whole, start in zip(choices, wholes, context_tokens, strict=True)
+        ]
 
     def encode_prompts(self, contexts: Sequence[str]) -> list[Tokens]:
         """The tokens of each context as text is written after it: with all white space."""
         return self._encode(contexts)
 
+    def encode_examples(self, prompts: Sequence[str], targets: Sequence[str]) -> list[Example]:
+        """Rows to train on.
+
+        Args:
+          prompts: as the data have them.
+          targets: one for each prompt.
+
+        Raises:
+          UserError: as `contexts`.
+        """
+        contexts = self.contexts(prompts)
+        gap, end = self._closing
+        answers = [
+            _spaced(context, target) + gap
+            for context, target in zip(contexts, targets, strict=True)
+        ]
+        wholes = self._encode([c + a for c, a in zip(contexts, answers, strict=True)])
+        examples = []
+        for context, answer, start, whole in zip(
+            contexts, answers, self._encode(contexts), wholes, strict=True
+        ):
+            inputs = start
+            if whole[: len(start)] != start:  # a token joins the white space and the answer
+                (inputs,) = self.encode_contexts([context])
+            written = (*self._after(inputs, whole, answer), end)
+            text = answer + (self.tokenizer.piece(end) or "")
+            examples.append(Example(context, text, inputs or self.first, written))
+        return examples
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, without special ones."""
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return text
+        return self.tokenizer.decode(ids)
 
     def _encode(self, texts: Sequence[str]) -> list[Tokens]:
-        bos = self.tokenizer.bos_token
+        bos = self.tokenizer.special_tokens.get("bos_token")
         return [
             tuple(ids) if bos and text.startswith(bos) else (*self.start, *ids)
-            for text, ids in zip(texts, self._plain(texts), strict=True)
+            for text, ids in zip(texts, self.tokenizer.encode_batch(texts), strict=True)
         ]
 
-    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return ids
+    def _after(self, start: Tokens, whole: Tokens, answer: str) -> Tokens:
+        """The tokens of an answer: those of the whole text after its context's."""
+        # A token may join the context and a short answer; the answer then stands alone.
+        return whole[len(start) :] or tuple(self.tokenizer.encode(answer))
 
     def _in_template(self, prompt: str) -> str:
+        assert self.template is not None
         conversation = parse(prompt)
         messages = [{"role": turn.role, "content": turn.text} for turn in conversation.turns]
         if conversation.prefix:
             messages.append({"role": "assistant", "content": conversation.prefix})
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                continue_final_message=bool(conversation.prefix),
-                add_generation_prompt=not conversation.prefix,
-            )
+            return self.template.render(messages, continues=bool(conversation.prefix))
         except Exception as error:  # the template is the model's own, and may raise anything
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UserError(
-                f"the model's chat template cannot be filled with a prompt of "
-                f"{len(messages)} turns: {reason}; --chat no asks without it"
-            ) from None
-        return text
+            raise _refused(f"{len(messages)} turns", error) from None
+
+    @functools.cached_property
+    def _closing(self) -> tuple[str, int]:
+        """What ends an answer in training: perhaps a space, and a token.
+
+        Raises:
+          UserError: the template cannot be filled with an answer.
+        """
+        tokenizer = self.tokenizer
+        if self.template is None:
+            return "", tokenizer.eos_id
+        try:
+            text = self.template.closing()
+        except Exception as error:  # as above
+            raise _refused("a question and an answer", error) from None
+        for token in tokenizer.encode(text):
+            if token in tokenizer.end_ids or tokenizer.is_special(token):
+                gap, _, _ = text.partition(tokenizer.piece(token) or text)
+                return gap, token
+        return "", tokenizer.eos_id
+
+
+def _refused(turns: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return UserError(
+        f"the model's chat template cannot be filled with a prompt of {turns}: {reason}; "
+        "--chat raw asks without it"
+    )
 
 
 def _spaced(context: str, choice: str) -> str:
@@ -128,33 +216,20 @@ def _spaced(context: str, choice: str) -> str:
 
 
 def load_text(name: str, chat: Chat) -> DecoderText:
-    """The tokenizer of a decoder-only model.
+    """The tokenizer and the chat template of a decoder-only model.
 
     Args:
       name: a local folder or `hf:owner/name`.
-      chat: `auto` uses the chat template if there is one, `yes` needs one, `no` uses none.
+      chat: `auto` uses the chat template if there is one, `template` needs one, `raw` uses none.
 
     Raises:
-      UserError: `transformers` is missing, the tokenizer cannot be read, or it has no template
-        where one is needed.
+      UserError: the tokenizer or the template cannot be read, or there is no template where one is
+        needed.
     """
-    decoders.check_libraries()
-    from transformers import AutoTokenizer
-
-    folder = locations.local(name)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # the library raises many classes
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{name}: transformers cannot read its tokenizer: {reason}") from None
-    has_template = bool(tokenizer.chat_template)
-    if chat == "yes" and not has_template:
-        raise UserError(f"CHAT = 'yes': {name} has no chat template; set CHAT to auto or no")
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    framed = tokenizer("a")["input_ids"]
-    before = next(
-        (n for n in range(len(framed)) if framed[n : n + len(plain)] == plain), len(framed)
-    )
-    return DecoderText(tokenizer, has_template and chat != "no", tuple(framed[:before]))
+    tokenizer = load_tokenizer(name)
+    if chat == "raw":
+        return DecoderText(tokenizer, None)
+    template = load_template(Path(locations.local(name)), tokenizer.special_tokens)
+    if chat == "template" and template is None:
+        raise UserError(f"CHAT = 'template': {name} has no chat template; set CHAT to auto or raw")
+    return DecoderText(tokenizer, template)

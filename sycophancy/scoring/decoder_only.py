@@ -20,8 +20,9 @@ from sycophancy.config.schema import Precision
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Prediction
 from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
-from sycophancy.model import locations
-from sycophancy.model.decoder_text import Chat, DecoderText, Tokens, load_text
+from sycophancy.model import decoders, locations
+from sycophancy.model.decoder_text import Chat, DecoderText, load_text
+from sycophancy.model.tokenizer import Tokens
 from sycophancy.scoring.batching import Question, Scorable
 from sycophancy.scoring.stop_strings import cut
 
@@ -101,7 +102,7 @@ class DecoderOnly:
         repeats = Counter(prompts)
         distinct = list(repeats)
         tokens = self.text.encode_prompts(self.text.contexts(distinct))
-        tokens = [context or self._first() for context in tokens]
+        tokens = [context or self.text.first for context in tokens]
         for context in tokens:
             self._check_length(len(context) + max_new_tokens, "a prompt with its answer")
         written: dict[str, str] = {}
@@ -130,7 +131,7 @@ class DecoderOnly:
         contexts = dict(zip(prompts, read, strict=True))
         encoded = self.text.encode_contexts(list(contexts.values()))
         tokens = {
-            prompt: context or self._first()
+            prompt: context or self.text.first
             for prompt, context in zip(prompts, encoded, strict=True)
         }
         questions = {prompt: Question(context) for prompt, context in tokens.items()}
@@ -182,12 +183,6 @@ class DecoderOnly:
         """The most tokens of a prompt with a choice that the model was made for."""
         config = self.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", None) or 16 * MAX_PROMPT_TOKENS)
-
-    def _first(self) -> Tokens:
-        """What stands before an empty prompt: the start of sequence, or else the end."""
-        tokenizer = self.text.tokenizer
-        first = tokenizer.bos_token_id
-        return (int(tokenizer.eos_token_id if first is None else first),)
 
     # ---- batches --------------------------------------------------------------------------------
 
@@ -245,22 +240,27 @@ class DecoderOnly:
         from transformers import GenerationConfig
 
         ids, mask = self._padded(contexts, left=True)
-        ends = self.model.generation_config.eos_token_id or self.text.tokenizer.eos_token_id
+        length = ids.shape[1]
+
+        def stopped(rows: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            texts = [self.text.decode(row) for row in rows[:, length:].tolist()]
+            found = [any(string in text for string in stop) for text in texts]
+            return torch.tensor(found, device=rows.device)
+
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
-            eos_token_id=ends,
-            pad_token_id=self._first()[0],
-            stop_strings=list(stop) or None,
+            eos_token_id=list(self.text.end_ids),
+            pad_token_id=self.text.tokenizer.pad_id,
         )
         with torch.inference_mode():
             whole = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 generation_config=config,
-                tokenizer=self.text.tokenizer if stop else None,
+                stopping_criteria=[stopped] if stop else None,
             )
-        return [cut(self.text.decode(row), stop) for row in whole[:, ids.shape[1] :].tolist()]
+        return [cut(self.text.decode(row), stop) for row in whole[:, length:].tolist()]
 
     def _padded(
         self, rows: Sequence[Tokens], *, left: bool
@@ -313,6 +313,7 @@ def load(name: str, chat: Chat, precision: Precision = "auto") -> DecoderOnly:
     Raises:
       UserError: torch or `transformers` is missing, or they cannot read or compute the model.
     """
+    decoders.check_libraries()
     text = load_text(name, chat)
     import torch
     from transformers import AutoModelForCausalLM

@@ -63,8 +63,8 @@ def test_a_run_whose_finetuning_is_out_of_date_is_not_evaluated(sycophancy, micr
 
 def test_a_decoder_only_model_has_a_configuration_without_a_t5_shape(tmp_path):
     folder = folder_of(tmp_path, model_type="gpt2", architectures=["GPT2LMHeadModel"])
-    config = load_config(str(folder), "evaluation", ["CHAT=no"])
-    assert config.model.is_decoder and config.model.chat == "no"
+    config = load_config(str(folder), "evaluation", ["CHAT=raw"])
+    assert config.model.is_decoder and config.model.chat == "raw"
     again = load_operative(config.operative, "config.gin")
     assert again == config
     assert macro_values(again)["ARCHITECTURE"] == "decoder-only"
