@@ -45,7 +45,7 @@ def main() -> None:
     config = load_config(arguments.model, arguments.recipe, arguments.set)
     training, steps = config.training, arguments.steps
     with measured("open the data set"):
-        dataset, _ = open_dataset(training, arguments.data_dir, config.model.vocabulary)
+        dataset, _ = open_dataset(training, arguments.data_dir, config.model)
         batches = dataset.as_numpy_iterator()
     with measured("first batch"):
         next(batches)
@@ -57,7 +57,7 @@ def main() -> None:
     print(f"{positions:.0f} prompt positions, {real:.0f} tokens, {examples:.0f} examples a batch")
 
     with measured("read held-out rows"):
-        held_out, _ = read_held_out(training, arguments.data_dir, config.model.vocabulary)
+        held_out, _ = read_held_out(training, arguments.data_dir, config.model)
 
     mesh = sharding.make_mesh(sharding.resolve(training.mesh, config.model.network))
     program = make_program(config.model.network, training, mesh)
@@ -76,7 +76,7 @@ def main() -> None:
             for batch in seen:
                 state, loss = program.step(state, sharding.put_batch(batch, mesh))
                 loss.block_until_ready()
-        dataset, reading = open_dataset(training, arguments.data_dir, config.model.vocabulary)
+        dataset, reading = open_dataset(training, arguments.data_dir, config.model)
         with Feed(dataset, reading) as feed:
             next(feed)
             with measured("step with its feed", steps):

@@ -10,7 +10,12 @@ from sycophancy import errors
 from sycophancy.config import bounds, conversion, macros
 from sycophancy.config.bounds import Place
 from sycophancy.config.conversion import Annotation, Value
-from sycophancy.config.declarations import GROUPS, declarations, macros_by_field
+from sycophancy.config.declarations import (
+    GROUPS,
+    NETWORK_SHAPE,
+    declarations,
+    macros_by_field,
+)
 from sycophancy.config.macros import Setting
 from sycophancy.config.schema import (
     BATCH_TOKENS,
@@ -21,6 +26,8 @@ from sycophancy.config.schema import (
     TrainingConfig,
     inside_package,
 )
+
+SHAPE = frozenset(NETWORK_SHAPE.values())
 
 # The tasks and mixtures of `tasks/` that have a training split.
 _MIXTURE = re.compile(
@@ -167,7 +174,7 @@ def _complete(settings: Mapping[str, Setting], source: str) -> dict[str, Setting
     given = settings.get("ARCHITECTURE")
     is_decoder = given is not None and given.value == "decoder-only"
     for name, declared in known.items():
-        if is_decoder and declared.group == "network":
+        if is_decoder and name in SHAPE:
             if name in settings:
                 raise errors.UserError(
                     f"{settings[name].origin}: {name} is the shape of an encoder-decoder, and "

@@ -11,6 +11,7 @@ checks, error messages, `config.gin` and the reference page follow from these de
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
@@ -233,8 +234,7 @@ class ModelConfig:
     ] = 0
     architecture: Annotated[
         Architecture,
-        "Kind of model, by default that of the checkpoint. A decoder-only model is evaluated, but "
-        "not finetuned.",
+        "Kind of model, by default that of the checkpoint.",
     ] = "encoder-decoder"
     chat: Annotated[
         Literal["auto", "raw", "template"],
@@ -248,24 +248,28 @@ class ModelConfig:
         "accelerator.",
     ] = "auto"
 
+    dtype: Annotated[ActivationType, SameAs("DTYPE")] = "float32"
+    remat_policy: Annotated[RematPolicy, SameAs("REMAT_POLICY")] = "none"
+
     @property
     def is_decoder(self) -> bool:
         """Whether this is a decoder-only model."""
         return self.architecture == "decoder-only"
 
-    @property
-    def network(self) -> NetworkConfig:
-        """The shape of an encoder-decoder.
+    @functools.cached_property
+    def network(self) -> Network:
+        """The shape of the network: of a decoder-only model, what its checkpoint says.
 
         Raises:
-            UserError: the model is decoder-only.
+            UserError: the checkpoint is none, or one of a decoder-only model that is not computed
+                here.
         """
-        if self.encoder_decoder is None:
-            raise UserError(
-                f"{self.name} is a decoder-only model, which cannot be finetuned yet; "
-                "`sycophancy evaluate` measures it"
-            )
-        return self.encoder_decoder
+        if self.encoder_decoder is not None:
+            return self.encoder_decoder
+        from sycophancy.model import decoders
+
+        shape = decoders.network(self.checkpoint)
+        return dataclasses.replace(shape, dtype=self.dtype, remat_policy=self.remat_policy)
 
 
 @dataclasses.dataclass(frozen=True)

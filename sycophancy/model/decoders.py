@@ -1,7 +1,7 @@
 """Decoder-only language models as Hugging Face folders: which folders hold one, and their files.
 
-`transformers` computes them (`scoring.decoder_only`); nothing here needs it, so a model is
-recognised where it is not installed.
+The in-tree network computes those of several families (`checkpoints.families`). Others can be
+evaluated by `transformers` (`scoring.transformers_decoder`); nothing here needs it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Any
 
 from etils import epath
 
+from sycophancy.config.schema import DecoderConfig
 from sycophancy.errors import UserError
 from sycophancy.model import locations
-from sycophancy.model.checkpoints import folders, weights
+from sycophancy.model.checkpoints import families, folders, weights
 
 SUPPORTED = (
     "supported are T5 encoder-decoders (T5 1.0, T5 1.1, Flan-T5) and decoder-only language models"
 )
+DEFAULT_TOKENS = 32_768  # of a text, where a checkpoint states no limit
 # Ends of the names of classes, in a config.json's `architectures`, that predict the next token.
 _CLASSES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
@@ -50,6 +52,44 @@ def is_decoder(name: str) -> bool:
     return True
 
 
+def network(checkpoint: str) -> DecoderConfig:
+    """The network of a decoder-only checkpoint, Hugging Face's or of this program.
+
+    Raises:
+      UserError: the checkpoint cannot be opened, or its architecture is not computed here.
+    """
+    from sycophancy.model.checkpoints.formats import open_checkpoint
+
+    folder = epath.Path(locations.local(checkpoint))
+    if folder.is_dir() and folders.is_huggingface(folder):
+        return families.read(folder)
+    found = open_checkpoint(checkpoint).shape()
+    if isinstance(found, DecoderConfig):
+        return found
+    raise UserError(f"{checkpoint} holds an encoder-decoder; ARCHITECTURE says decoder-only")
+
+
+def is_computed_here(checkpoint: str) -> bool:
+    """Whether the in-tree network computes a decoder-only checkpoint; else, `transformers` may."""
+    try:
+        network(checkpoint)
+    except UserError:
+        return False
+    return True
+
+
+def max_tokens(folder: str) -> int:
+    """The most tokens of a text that a model was made for, by the config.json beside its tokenizer.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = epath.Path(locations.local(folder))
+    config = weights.read_json(path, folders.CONFIG) if (path / folders.CONFIG).exists() else {}
+    stated = config.get("max_position_embeddings")
+    return stated if type(stated) is int and stated > 0 else DEFAULT_TOKENS
+
+
 def tokenizer_files(folder: epath.PathLike) -> list[Path]:
     """The files of a local folder that decide how its model splits and frames texts."""
     found = (locations.inside(folder, name) for name in locations.TOKENIZER_FILES)
@@ -65,10 +105,11 @@ def check(name: str) -> None:
     Raises:
       UserError: a library is missing, or a file.
     """
-    check_libraries()
     folder = epath.Path(locations.local(name))
     if not is_decoder(name):
         raise UserError(f"{name}: the folder holds no decoder-only model")
+    if not is_computed_here(name):
+        check_libraries()
     if not any(path.suffix == ".safetensors" for path in folders.parts(folder)):
         raise UserError(
             f"{folder} has no .safetensors file, the only form of weights that is read; convert it "

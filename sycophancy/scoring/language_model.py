@@ -14,12 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int
 
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.schema import DecoderConfig, NetworkConfig
 from sycophancy.evaluation.items import Prediction
+from sycophancy.model.decoder_text import DecoderText
+from sycophancy.model.decoders import DEFAULT_TOKENS
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.scoring.batching import Scorable
-from sycophancy.scoring.generate import generate
-from sycophancy.scoring.score import score
+from sycophancy.scoring.decoder_questions import read_prompts, read_questions
+from sycophancy.scoring.generate import generate, write
+from sycophancy.scoring.score import answer, score
 
 if typing.TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -131,6 +134,72 @@ class EncoderDecoder:
             self.network,
             self.vocabulary,
             prompts,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            mesh=self.mesh,
+            progress=progress,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """The in-tree network of a decoder-only model, computed by JAX.
+
+    Log-likelihoods are those that the LM evaluation harness has for such models: sums over the
+    tokens of a choice, in natural log, without an end of sequence.
+
+    Attributes:
+      params, network, mesh: as of `EncoderDecoder`.
+      text: the model's tokenizer and chat template.
+      max_tokens: the most tokens of a prompt with what follows it.
+    """
+
+    params: Any
+    network: DecoderConfig
+    text: DecoderText
+    mesh: Mesh | None = None
+    max_tokens: int = DEFAULT_TOKENS
+
+    def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
+        """The number of tokens of each text and the start of sequence, without a template's."""
+        return self.text.count_tokens(texts)
+
+    def score(
+        self,
+        items: Sequence[Scorable],
+        progress: Progress | None = None,
+        *,
+        continuations: bool = False,
+    ) -> list[Prediction]:
+        """See `scoring.score.answer` and `scoring.decoder_questions.read_questions`."""
+        questions = read_questions(
+            self.text, items, self.max_tokens, continuations=continuations
+        )
+        answer(
+            self.params,
+            self.network,
+            list(questions.values()),
+            mesh=self.mesh,
+            progress=progress,
+        )
+        return [questions[item.inputs].prediction(item) for item in items]
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """See `scoring.generate.write`."""
+        return write(
+            self.params,
+            self.network,
+            prompts,
+            read_prompts(self.text, prompts, max_new_tokens, self.max_tokens),
+            self.text.decode,
+            self.text.end_ids,
             max_new_tokens=max_new_tokens,
             stop=stop,
             mesh=self.mesh,

@@ -10,6 +10,7 @@ from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
 from sycophancy.model.mesh import auto_mesh, check_batch, filled
 from sycophancy.model.size import parameter_bytes, saved_activation_bytes
+from sycophancy.stages.models import row_counter
 from sycophancy.stages.memory import WAYS_OUT, device_memory, host_memory
 
 
@@ -21,7 +22,7 @@ def check_platform(config: Config, run: RunFolder) -> None:
     """
     from sycophancy.engine import distributed
 
-    if not config.model.is_decoder:
+    if _is_computed_here(config):
         distributed.check_platform()
 
 
@@ -33,11 +34,17 @@ def check_model(config: Config, run: RunFolder) -> None:
     """
     from sycophancy.model import decoders
     from sycophancy.model.checkpoints.formats import open_checkpoint
+    from sycophancy.model.decoder_text import load_text
     from sycophancy.model.vocabulary import Vocabulary
 
     model = config.model
-    if model.is_decoder:
+    if not _is_computed_here(config):
         decoders.check(model.checkpoint)
+        return
+    if model.is_decoder:
+        # A tokenizer may have more ids than the model: special tokens that it was never given.
+        load_text(model.vocabulary, model.chat)
+        open_checkpoint(model.checkpoint).check(model.network)
         return
     pieces, rows = Vocabulary(model.vocabulary).size, model.network.vocab_size
     if pieces > rows:
@@ -54,7 +61,7 @@ def check_mesh(config: Config, run: RunFolder) -> None:
     Raises:
         UserError: names MESH and the number of devices.
     """
-    if not config.model.is_decoder:
+    if _is_computed_here(config):
         _mesh(config)
 
 
@@ -90,18 +97,17 @@ def check_lengths(config: Config, run: RunFolder) -> None:
         UserError: names the length of the shortest training row.
     """
     from sycophancy.data import prompts
-    from sycophancy.model.vocabulary import Vocabulary
 
     training = config.training
     if training.mixture_or_task_name == "instruction_tuning" or training.mixture_ratio[0] == 0:
         return
-    vocabulary = Vocabulary(config.model.vocabulary)
     prompt = prompts.INTERVENTION_WITHOUT_OPINION.format(claim="", tail=prompts.TAIL)
-    for part, text, length in (
-        ("inputs", prompt, training.input_length),
-        ("targets", prompts.LETTERS[0], training.target_length),
+    inputs, targets = row_counter(config.model)([prompt], [prompts.LETTERS[0]])
+    for part, counts, length in (
+        ("inputs", inputs, training.input_length),
+        ("targets", targets, training.target_length),
     ):
-        if (least := len(vocabulary.encode(text)) + 1) > length:  # with the end of sequence
+        if (least := int(counts[0])) > length:
             raise UserError(
                 f"TASK_FEATURE_LENGTHS: {part} {length} is too short: the shortest training row "
                 f"has {least} tokens"
@@ -138,3 +144,10 @@ def _mesh(config: Config) -> tuple[int, int, int]:
     memory = device_memory(jax.local_devices()[0])
     state = 2 * parameter_bytes(config.model.network)
     return filled(auto_mesh(config.training.mesh, state, memory), jax.device_count())
+
+
+def _is_computed_here(config: Config) -> bool:
+    """Whether the in-tree networks compute the model; if not, `transformers` does."""
+    from sycophancy.model import decoders
+
+    return not config.model.is_decoder or decoders.is_computed_here(config.model.checkpoint)

@@ -15,24 +15,30 @@ if typing.TYPE_CHECKING:
 
 
 def load_language_model(config: Config, model: ModelConfig) -> LanguageModel:
-    """Loads a checkpoint: onto the run's mesh, or, if it is decoder-only, onto one device.
+    """Loads a checkpoint: onto the run's mesh, or, if `transformers` computes it, onto one device.
 
     Raises:
         UserError: the checkpoint cannot be read.
     """
-    if model.is_decoder:
-        from sycophancy.scoring import decoder_only
+    from sycophancy.config.schema import NetworkConfig
+    from sycophancy.model import decoders
 
-        return decoder_only.load(model.checkpoint, model.chat, model.precision)
+    if model.is_decoder and not decoders.is_computed_here(model.checkpoint):
+        from sycophancy.scoring import transformers_decoder
+
+        return transformers_decoder.load(model.checkpoint, model.chat, model.precision)
     from sycophancy.model import sharding
+    from sycophancy.model.decoder_text import load_text
     from sycophancy.model.checkpoints.formats import load_checkpoint
     from sycophancy.model.vocabulary import Vocabulary
-    from sycophancy.scoring.language_model import EncoderDecoder
+    from sycophancy.scoring.language_model import Decoder, EncoderDecoder
 
-    vocabulary = Vocabulary(model.vocabulary)
-    params = load_checkpoint(model)
-    mesh = sharding.make_mesh(sharding.resolve(config.training.mesh, model.network))
-    return EncoderDecoder(params, model.network, vocabulary, mesh)
+    network, params = model.network, load_checkpoint(model)
+    mesh = sharding.make_mesh(sharding.resolve(config.training.mesh, network))
+    if isinstance(network, NetworkConfig):
+        return EncoderDecoder(params, network, Vocabulary(model.vocabulary), mesh)
+    text = load_text(model.vocabulary, model.chat)
+    return Decoder(params, network, text, mesh, decoders.max_tokens(model.vocabulary))
 
 
 def score_items(

@@ -20,8 +20,9 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from sycophancy.config.schema import TrainingConfig
+from sycophancy.config.schema import ModelConfig, TrainingConfig
 from sycophancy.errors import UserError
+from sycophancy.training.decoder_rows import DecoderConverter
 from sycophancy.training.packing import PackingConverter
 from sycophancy.training.seqio_tasks import tasks
 
@@ -31,7 +32,7 @@ PREFETCH = 4  # batches
 def open_dataset(
     training: TrainingConfig,
     data_dir: Path | str,
-    vocabulary: str,
+    model: ModelConfig,
     *,
     start: int = 0,
     process_index: int = 0,
@@ -43,7 +44,7 @@ def open_dataset(
     Args:
       training: the recipe.
       data_dir: the run folder.
-      vocabulary: the path of the SentencePiece model.
+      model: its vocabulary and its kind decide the features.
       start: the number of batches to skip.
       process_index: which part of every batch to return.
       process_count: the number of parts.
@@ -51,8 +52,9 @@ def open_dataset(
 
     Returns:
       Batches of T5X's model features (`encoder_input_tokens`, `decoder_target_tokens`,
-      `decoder_loss_weights`, ...), int32, (batch_size / process_count, length); and the `Reading`
-      that counts the rows left out because they are longer than a feature.
+      `decoder_loss_weights`, ...), or of those of `decoder_rows`, int32, (batch_size /
+      process_count, length); and the `Reading` that counts the rows left out because they are
+      longer than a feature.
 
     Raises:
       UserError: the mixture is unknown, a file is missing, or the batch size does not divide by
@@ -63,12 +65,16 @@ def open_dataset(
             f"BATCH_SIZE {training.batch_size} does not divide by {process_count} processes"
         )
     lengths = {"inputs": training.input_length, "targets": training.target_length}
-    with tasks.reading(data_dir, vocabulary, training.mixture_ratio) as reading, quiet_seqio(quiet):
+    ratio, chat = training.mixture_ratio, model.chat
+    with (
+        tasks.reading(data_dir, model.vocabulary, ratio, chat=chat) as reading,
+        quiet_seqio(quiet),
+    ):
         reading.quiet = quiet
         dataset = seqio.get_dataset(
             tasks.get(training.mixture_or_task_name),
             lengths,
-            converter(training.packing),
+            converter(training.packing, model),
             dataset_split="train",
             shuffle=True,
             seed=training.seed,
@@ -152,8 +158,10 @@ class Feed:
             self._batches.put(self._reading.error or error)
 
 
-def converter(packing: bool) -> seqio.FeatureConverter:
-    """What turns a task's features into T5X's model features, packed or one example a row."""
+def converter(packing: bool, model: ModelConfig) -> seqio.FeatureConverter:
+    """What turns a task's features into a model's, packed or one example a row."""
+    if model.is_decoder:
+        return DecoderConverter(packing)
     return PackingConverter() if packing else seqio.EncDecFeatureConverter(pack=False)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import seqio
 
-from sycophancy.config.schema import TrainingConfig
+from sycophancy.config.schema import ModelConfig, TrainingConfig
 from sycophancy.errors import UserError
 from sycophancy.training.feed import converter, quiet_seqio, single_thread
 from sycophancy.training.seqio_tasks import tasks
@@ -29,7 +29,7 @@ _KINDS = {
 
 
 def read_held_out(
-    training: TrainingConfig, data_dir: Path | str, vocabulary: str
+    training: TrainingConfig, data_dir: Path | str, model: ModelConfig
 ) -> tuple[list[HeldOut], list[str]]:
     """The held-out rows of every kind that the training mixture draws.
 
@@ -42,7 +42,7 @@ def read_held_out(
     Args:
       training: the recipe.
       data_dir: the run folder.
-      vocabulary: the SentencePiece model.
+      model: as for `feed.open_dataset`.
 
     Returns:
       One entry for each kind, and notes. If a kind has no rows, there are no entries and a note
@@ -53,7 +53,9 @@ def read_held_out(
     batches = min(max(training.save_period // STEPS_PER_BATCH, 1), MOST_BATCHES)
     budget = batches * training.microbatches  # in batches of `batch_size`
     with (
-        tasks.reading(data_dir, vocabulary, training.mixture_ratio) as reading,
+        tasks.reading(
+            data_dir, model.vocabulary, training.mixture_ratio, chat=model.chat
+        ) as reading,
         quiet_seqio(True),
     ):
         reading.quiet = True
@@ -61,7 +63,9 @@ def read_held_out(
         for task, rate in rates.items():
             kind = _KINDS.get(task, task)
             try:
-                batches_read = _read(task, training, batch_size, math.ceil(budget / len(rates)))
+                batches_read = _read(
+                    task, training, model, batch_size, math.ceil(budget / len(rates))
+                )
             except UserError as error:
                 notes.append(f"no validation: {error}")
                 continue
@@ -81,7 +85,7 @@ def _rates(name: str) -> dict[str, float]:
 
 
 def _read(
-    task: str, training: TrainingConfig, batch_size: int, most: int
+    task: str, training: TrainingConfig, model: ModelConfig, batch_size: int, most: int
 ) -> tuple[Mapping[str, np.ndarray], ...]:
     """At most `most` batches of a task's held-out rows.
 
@@ -94,7 +98,7 @@ def _read(
     dataset = seqio.get_dataset(
         provider,
         {"inputs": training.input_length, "targets": training.target_length},
-        converter(training.packing),
+        converter(training.packing, model),
         dataset_split="validation",
         shuffle=True,
         seed=SEED,

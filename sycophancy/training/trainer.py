@@ -22,6 +22,7 @@ from sycophancy.model import sharding
 from sycophancy.model.checkpoints import orbax
 from sycophancy.model.checkpoints.formats import load_checkpoint
 from sycophancy.training.callbacks import Note, Report
+from sycophancy.training.decoder_rows import check_loss_weights
 from sycophancy.training.feed import Feed, open_dataset
 from sycophancy.training.held_out import read_held_out
 from sycophancy.training.journal import Journal, Pace, metrics_of
@@ -93,10 +94,8 @@ def finetune(
 
         # ---- data --------------------------------------------------------------------------------
         # Every process reads whole batches; the mesh decides which rows its devices need.
-        batches, reading = open_dataset(
-            training, data_dir, model.vocabulary, start=start, quiet=True
-        )
-        held_out, notes = read_held_out(training, data_dir, model.vocabulary)
+        batches, reading = open_dataset(training, data_dir, model, start=start, quiet=True)
+        held_out, notes = read_held_out(training, data_dir, model)
         if state is None:
             state = _begun(config, program)
         journal = Journal(Path(out), start, report)
@@ -110,6 +109,8 @@ def finetune(
             if start % training.save_period == 0 and not _everywhere(journal.is_validated(start)):
                 _validate(validator, start, state, journal, note)
             for step, batch in zip(range(start + 1, steps + 1), feed, strict=False):
+                if model.is_decoder:
+                    check_loss_weights(batch)
                 before = loss
                 state, loss = program.step(state, sharding.put_batch(batch, mesh))
                 before.block_until_ready()  # the host is at most one step ahead of the devices

@@ -120,7 +120,7 @@ def both(tmp_path_factory):
     run = write_run(tmp_path_factory.mktemp("run"), kept=1000, instructions=300)
     said = [f"{name}={value!r}" for name, value in SHAPE.items()]
     config = load_config("mini_base", "demo", [*said, f"VOCABULARY={run / 'spiece.model'}"])
-    dataset, told = open_dataset(config.training, run, config.model.vocabulary)
+    dataset, told = open_dataset(config.training, run, config.model)
     with Feed(dataset, told) as feed:
         batches = list(itertools.islice(feed, STEPS))
     network = dataclasses.replace(config.model.network, dropout_rate=0.0)

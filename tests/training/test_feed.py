@@ -17,7 +17,7 @@ from sycophancy.training.feed import Feed, open_dataset
 
 
 def batches(config, run, count, **arguments):
-    dataset, told = open_dataset(config.training, run, config.model.vocabulary, **arguments)
+    dataset, told = open_dataset(config.training, run, config.model, **arguments)
     with Feed(dataset, told) as feed:
         return list(itertools.islice(feed, count))
 
@@ -60,7 +60,7 @@ def test_several_processes_read_parts_of_the_same_batches(config, run):
 
 def test_a_batch_that_the_processes_cannot_split_is_refused(config, run):
     with pytest.raises(UserError, match="BATCH_SIZE 4 does not divide by 3 processes"):
-        open_dataset(config.training, run, config.model.vocabulary, process_count=3)
+        open_dataset(config.training, run, config.model, process_count=3)
 
 
 def test_without_packing_each_row_is_one_example(changed, run):
@@ -103,7 +103,7 @@ def test_an_error_in_the_pipeline_reaches_the_reader():
 
 def test_leaving_the_block_early_stops_the_thread(config, run):
     before = threading.active_count()
-    dataset, told = open_dataset(config.training, run, config.model.vocabulary)
+    dataset, told = open_dataset(config.training, run, config.model)
     with Feed(dataset, told) as feed:
         next(feed)
     feed.close()
@@ -129,7 +129,7 @@ def test_rows_left_out_are_noted_and_not_logged(config, tmp_path, caplog, capfd)
     write_run(tmp_path, kept=20)
     table = pa.concat_tables([rows("fit", 20), rows("long", 7, words=(80, 90))])
     pq.write_table(table, tmp_path / "prepare/instructions.parquet")
-    dataset, told = open_dataset(config.training, tmp_path, config.model.vocabulary, quiet=True)
+    dataset, told = open_dataset(config.training, tmp_path, config.model, quiet=True)
     with Feed(dataset, told) as feed:
         list(itertools.islice(feed, 60))  # further than one epoch
         assert feed.notes == [

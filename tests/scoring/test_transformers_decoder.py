@@ -14,7 +14,7 @@ from sycophancy.model.decoder_text import load_text
 torch = pytest.importorskip("torch", reason="needs torch (extra hf)")
 transformers = pytest.importorskip("transformers", reason="needs transformers (extra hf)")
 
-from sycophancy.scoring.decoder_only import DecoderOnly, load  # noqa: E402
+from sycophancy.scoring.transformers_decoder import TransformersDecoder, load  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -103,7 +103,7 @@ def items() -> list[Item]:
     return [*asked, Item("free", "t", "neutral", "free", prompts[1], choices, free_text=True)]
 
 
-def plain_likelihood(model: DecoderOnly, context: list[int], whole: list[int]):
+def plain_likelihood(model: TransformersDecoder, context: list[int], whole: list[int]):
     """By one forward pass over one row: no batch, no cache, no padding."""
     with torch.inference_mode():
         logits = model.model(input_ids=torch.tensor([whole])).logits[0].double().log_softmax(-1)
@@ -116,7 +116,7 @@ def plain_likelihood(model: DecoderOnly, context: list[int], whole: list[int]):
 @pytest.mark.parametrize("batch_tokens", [1, 4_096])
 def test_scores_are_those_of_one_plain_forward_pass_for_each_choice(folders, kind, batch_tokens):
     loaded = load(str(folders / kind), "raw")
-    model = DecoderOnly(loaded.model, loaded.text, batch_tokens)
+    model = TransformersDecoder(loaded.model, loaded.text, batch_tokens)
     encode = reference(folders / kind).encode
     for item, prediction in zip(items(), model.score(items()), strict=True):
         for choice, value, greedy in zip(
@@ -217,7 +217,7 @@ def test_bad_input_is_one_line(folders, tmp_path):
         "{{ raise_exception('no such ' + messages[0]['role']) }}{{ messages[0]['content'] }}"
     )
     with pytest.raises(UserError, match=r"no such user.*--chat raw"):
-        DecoderOnly(model.model, load_text(str(refusing), "auto"), 64).score(items())
+        TransformersDecoder(model.model, load_text(str(refusing), "auto"), 64).score(items())
 
 
 @pytest.mark.parametrize("name", ["smollm2_135m_instruct", "gemma3_270m"])

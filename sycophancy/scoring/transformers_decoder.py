@@ -24,6 +24,7 @@ from sycophancy.model import decoders, locations
 from sycophancy.model.decoder_text import Chat, DecoderText, load_text
 from sycophancy.model.tokenizer import Tokens
 from sycophancy.scoring.batching import Question, Scorable
+from sycophancy.scoring.decoder_questions import read_prompts, read_questions
 from sycophancy.scoring.stop_strings import cut
 
 if typing.TYPE_CHECKING:
@@ -38,7 +39,7 @@ BATCH_LOGITS = 2**27
 
 
 @dataclasses.dataclass(frozen=True)
-class DecoderOnly:
+class TransformersDecoder:
     """A `LanguageModel` of `transformers`; see `scoring.language_model`.
 
     Log-likelihoods are those that the lm-evaluation-harness has: sums over the tokens of a choice,
@@ -77,7 +78,9 @@ class DecoderOnly:
           UserError: a prompt is too long, or the choices of an item that is not `free_text` have
             unequal token counts.
         """
-        questions = self._questions(items, continuations)
+        questions = read_questions(
+            self.text, items, self.max_tokens, continuations=continuations
+        )
         done = 0
         for batch in self._batches(list(questions.values())):
             self._answer(batch)
@@ -101,10 +104,8 @@ class DecoderOnly:
         """
         repeats = Counter(prompts)
         distinct = list(repeats)
-        tokens = self.text.encode_prompts(self.text.contexts(distinct))
-        tokens = [context or self.text.first for context in tokens]
-        for context in tokens:
-            self._check_length(len(context) + max_new_tokens, "a prompt with its answer")
+        of_prompt = read_prompts(self.text, distinct, max_new_tokens, self.max_tokens)
+        tokens = list(of_prompt.values())
         written: dict[str, str] = {}
         order = sorted(range(len(distinct)), key=lambda index: -len(tokens[index]))
         while order:
@@ -117,61 +118,6 @@ class DecoderOnly:
             if progress:
                 progress(sum(repeats[prompt] for prompt in written), len(prompts))
         return [written[prompt] for prompt in prompts]
-
-    # ---- texts into questions -------------------------------------------------------------------
-
-    def _questions(self, items: Sequence[Scorable], continuations: bool) -> dict[str, Question]:
-        """A question for each distinct prompt, by prompt.
-
-        Raises:
-          UserError: as `score`.
-        """
-        prompts = list(dict.fromkeys(item.inputs for item in items))
-        read = prompts if continuations else self.text.contexts(prompts)
-        contexts = dict(zip(prompts, read, strict=True))
-        encoded = self.text.encode_contexts(list(contexts.values()))
-        tokens = {
-            prompt: context or self.text.first
-            for prompt, context in zip(prompts, encoded, strict=True)
-        }
-        questions = {prompt: Question(context) for prompt, context in tokens.items()}
-        asked = list(dict.fromkeys((item.inputs, c) for item in items for c in item.choices))
-        choices = self.text.encode_choices(
-            [(contexts[prompt], choice) for prompt, choice in asked],
-            [tokens[prompt] for prompt, _ in asked],
-            spaced=not continuations,
-        )
-        for (prompt, choice), ids in zip(asked, choices, strict=True):
-            questions[prompt].choices[choice] = ids
-        for item in items:
-            question = questions[item.inputs]
-            question.items += 1
-            if not continuations:
-                self._check(item, question)
-        if continuations:
-            for question in questions.values():
-                room = max(self.max_tokens - max(map(len, question.choices.values())), 1)
-                question.prompt = question.prompt[-room:]
-        return questions
-
-    def _check(self, item: Scorable, question: Question) -> None:
-        longest = max(len(question.choices[choice]) for choice in item.choices)
-        self._check_length(len(question.prompt) + longest, f"item {item.item_id}")
-        counts = self.count_tokens(item.choices)
-        if not item.free_text and len(set(counts.tolist())) > 1:
-            words = ", ".join(f"{c!r} has {n}" for c, n in zip(item.choices, counts, strict=True))
-            raise UserError(
-                f"item {item.item_id} compares choices with unequal token counts: {words}; use "
-                "choices with equal ones"
-            )
-
-    def _check_length(self, tokens: int, what: str) -> None:
-        limit = self.max_tokens
-        if tokens > limit:
-            raise UserError(
-                f"{what} has {tokens:,} tokens, at most {limit:,} fit; prompts are not truncated, "
-                "leave it out"
-            )
 
     @property
     def _cache(self) -> str:
@@ -301,7 +247,7 @@ class DecoderOnly:
         return self.model(input_ids=ids, attention_mask=mask, **more)
 
 
-def load(name: str, chat: Chat, precision: Precision = "auto") -> DecoderOnly:
+def load(name: str, chat: Chat, precision: Precision = "auto") -> TransformersDecoder:
     """Loads a model onto this machine's accelerator, or else its processor.
 
     Args:
@@ -340,7 +286,7 @@ def load(name: str, chat: Chat, precision: Precision = "auto") -> DecoderOnly:
         if shown:
             logging.enable_progress_bar()
     size = BATCH_TOKENS.get(device.type, BATCH_TOKENS_ACCELERATOR)
-    return DecoderOnly(model.eval().to(device), text, size)
+    return TransformersDecoder(model.eval().to(device), text, size)
 
 
 def _outcomes(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
