@@ -112,7 +112,7 @@ class DecoderRows:
 
     def lengths(self, texts: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
         """The number of tokens of each row, by feature."""
-        rows = self._text.encode_examples(texts["inputs"], texts["targets"])
+        rows = self._text.training_rows(texts["inputs"], texts["targets"])
         return {
             "inputs": [len(row.inputs) for row in rows],
             "targets": [len(row.targets) for row in rows],
@@ -123,7 +123,7 @@ class DecoderRows:
     ) -> tuple[Ids, Lengths, Ids, Lengths]:
         prompts, answers = ([text.decode() for text in texts] for texts in (inputs, targets))
         try:
-            rows = self._text.encode_examples(prompts, answers)
+            rows = self._text.training_rows(prompts, answers)
         except UserError as error:
             self._reading.error = error
             raise

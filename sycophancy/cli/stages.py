@@ -62,7 +62,10 @@ def _prepare(
     show: Annotated[
         int,
         typer.Option(
-            min=0, max=100_000, metavar="N", help="Print this many rows as the model sees them."
+            min=0,
+            max=100_000,
+            metavar="N",
+            help="Print this many rows of each kind, and their tokens.",
         ),
     ] = 0,
 ) -> None:
@@ -70,7 +73,7 @@ def _prepare(
     if show:
         from sycophancy.stages.prepare import examples
 
-        print(*examples(pipeline.run, show), sep="\n\n")
+        print(*examples(pipeline.config, pipeline.run, show), sep="\n\n")
     print(pipeline.stages["prepare"].result(pipeline.run))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sycophancy.data import spelling
+from sycophancy.data import spelling, training_rows
 from sycophancy.data.sources import Texts
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item
@@ -35,12 +35,15 @@ class Limits:
       count_tokens: counts the tokens of texts by the model's vocabulary, end of sequence included.
       inputs, targets: TASK_FEATURE_LENGTHS.
       pieces: the pieces of texts, by the model's vocabulary; None leaves out notes on spelling.
+      encode: makes the rows that a decoder-only model is trained on, whose prompts may go through
+        a chat template; None where a row's tokens are those of its texts.
     """
 
     count_tokens: CountTokens
     inputs: int
     targets: int
     pieces: spelling.Pieces | None = None
+    encode: training_rows.Encoder | None = None
 
 
 class Lengths:
@@ -124,9 +127,20 @@ class Lengths:
         self, kind: Kind, names: Sequence[str], rows: pa.Table, among: NDArray[np.bool_]
     ) -> None:
         assert self._limits is not None
-        count = self._limits.count_tokens
-        unfit = longer_than(rows["inputs"].to_pylist(), self._limits.inputs, count)
-        unfit |= longer_than(rows["targets"].to_pylist(), self._limits.targets, count)
+        texts = [rows[name].to_pylist() for name in ("inputs", "targets")]
+        limits = (self._limits.inputs, self._limits.targets)
+        if self._limits.encode is None:
+            count = self._limits.count_tokens
+            longer = [longer_than(*each, count) for each in zip(texts, limits, strict=True)]
+            unfit = longer[0] | longer[1]
+        else:
+            unfit = np.array(
+                [
+                    len(row.inputs) > limits[0] or len(row.targets) > limits[1]
+                    for row in self._limits.encode(*texts)
+                ],
+                np.bool_,
+            )
         limit = f"{self._limits.inputs:,} tokens of inputs and {self._limits.targets:,} of targets"
         self._add("training", kind, names, unfit & among, limit)
 

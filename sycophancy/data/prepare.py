@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import os
 import shutil
@@ -21,7 +20,6 @@ import pyarrow.parquet as pq
 from sycophancy.config.schema import DataConfig
 from sycophancy.data import (
     addition,
-    columns,
     held_out,
     instructions,
     intervention_files,
@@ -166,32 +164,6 @@ def prepare(
 def evaluation_file(folder: Path, task: str) -> Path:
     """The file of a task's items: `evaluation/surveys_nlp.parquet` for the task `surveys/nlp`."""
     return folder / EVALUATION / f"{task.replace('/', '_')}.parquet"
-
-
-def render_examples(out: Path, count: int) -> list[str]:
-    """The first prepared claims as text, with whether each is true and what the user says.
-
-    Args:
-      out: a folder that `prepare` wrote.
-      count: how many, at most.
-    """
-    path = out / INTERVENTION
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; run `sycophancy prepare` first")
-    with columns.readable(path), path.open("rb") as stream, pq.ParquetFile(stream) as file:
-        batches = file.iter_batches(batch_size=max(count, 1))
-        rows = [row for batch in itertools.islice(batches, 1) for row in batch.to_pylist()][:count]
-    return [
-        f"{row['dataset']} · the claim is {'true' if row['claim_is_true'] else 'false'} · "
-        f"{_opinion(row)} · {row['example_id']}\n\n{row['inputs']} → {row['targets']}"
-        for row in rows
-    ]
-
-
-def _opinion(row: dict[str, Any]) -> str:
-    if row["inputs"] == row["inputs_without_opinion"]:
-        return "no opinion"
-    return "the user agrees" if row["user_agrees"] else "the user disagrees"
 
 
 @contextmanager

@@ -21,11 +21,12 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
 
+from sycophancy.data.training_rows import TrainingRow
 from sycophancy.errors import UserError
 from sycophancy.evaluation.conversation import parse
 from sycophancy.model import locations
@@ -33,22 +34,6 @@ from sycophancy.model.chat_template import ChatTemplate, load_template
 from sycophancy.model.tokenizer import Tokenizer, Tokens, load_tokenizer
 
 Chat = Literal["auto", "raw", "template"]
-
-
-class Example(NamedTuple):
-    """A row to train on.
-
-    Attributes:
-      context: the prompt as the model reads it.
-      answer: what follows it: the target and the text of the token that ends it.
-      inputs: the tokens of the context.
-      targets: the tokens of the answer, which have the loss.
-    """
-
-    context: str
-    answer: str
-    inputs: Tokens
-    targets: Tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +111,7 @@ class DecoderText:
         """The tokens of each context as text is written after it: with all white space."""
         return self._encode(contexts)
 
-    def encode_examples(self, prompts: Sequence[str], targets: Sequence[str]) -> list[Example]:
+    def training_rows(self, prompts: Sequence[str], targets: Sequence[str]) -> list[TrainingRow]:
         """Rows to train on.
 
         Args:
@@ -143,7 +128,7 @@ class DecoderText:
             for context, target in zip(contexts, targets, strict=True)
         ]
         wholes = self._encode([c + a for c, a in zip(contexts, answers, strict=True)])
-        examples = []
+        rows = []
         for context, answer, start, whole in zip(
             contexts, answers, self._encode(contexts), wholes, strict=True
         ):
@@ -152,8 +137,8 @@ class DecoderText:
                 (inputs,) = self.encode_contexts([context])
             written = (*self._after(inputs, whole, answer), end)
             text = answer + (self.tokenizer.piece(end) or "")
-            examples.append(Example(context, text, inputs or self.first, written))
-        return examples
+            rows.append(TrainingRow(context, text, inputs or self.first, written))
+        return rows
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, without special ones."""

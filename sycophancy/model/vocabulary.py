@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from etils import epath
 
+from sycophancy.data.training_rows import TrainingRow
 from sycophancy.errors import UserError
 from sycophancy.model import locations
 
@@ -65,6 +66,16 @@ class Vocabulary:
         """`encode` for many texts at once."""
         ids: list[list[int]] = self._model.encode(list(texts))
         return ids
+
+    def training_rows(self, prompts: Sequence[str], targets: Sequence[str]) -> list[TrainingRow]:
+        """Rows to train an encoder-decoder on; the end of sequence ends prompts and targets."""
+        end = self._model.id_to_piece(self.eos_id)
+        texts = zip(prompts, targets, strict=True)
+        ids = zip(self.encode_batch(prompts), self.encode_batch(targets), strict=True)
+        return [
+            TrainingRow(prompt, target + end, (*inputs, self.eos_id), (*written, self.eos_id))
+            for (prompt, target), (inputs, written) in zip(texts, ids, strict=True)
+        ]
 
     def pieces(self, texts: Sequence[str]) -> list[list[str | None]]:
         """The pieces of each text; None where the vocabulary has no piece for a character."""

@@ -14,6 +14,7 @@ if typing.TYPE_CHECKING:
     from etils import epath
 
     from sycophancy.config.schema import ModelConfig
+    from sycophancy.data.training_rows import Encoder
 
 TokenCounter = Callable[[Sequence[str]], "np.ndarray"]
 
@@ -44,6 +45,17 @@ def vocabulary_files(model: ModelConfig) -> dict[str, Path | epath.Path | str]:
     if model.is_decoder:
         return {f"{name}: {part.name}": part for part in decoders.tokenizer_files(path)}
     return {name: path}
+
+
+def training_encoder(model: ModelConfig) -> Encoder:
+    """A function from prompts and targets to the rows that the model is trained on."""
+    if model.is_decoder:
+        from sycophancy.model.decoder_text import load_text
+
+        return load_text(model.vocabulary, model.chat).training_rows
+    from sycophancy.model.vocabulary import Vocabulary
+
+    return Vocabulary(model.vocabulary).training_rows
 
 
 def token_counter(model: ModelConfig) -> TokenCounter:

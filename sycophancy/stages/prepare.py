@@ -10,7 +10,7 @@ from sycophancy.config.declarations import result_settings
 from sycophancy.config.schema import DataConfig
 from sycophancy.engine.stage import Counts, Inputs, Stage
 from sycophancy.errors import UserError
-from sycophancy.stages.models import token_counter, vocabulary_files
+from sycophancy.stages.models import token_counter, training_encoder, vocabulary_files
 
 if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config
@@ -43,6 +43,7 @@ class Prepare(Stage):
             training.input_length,
             training.target_length,
             None if config.model.is_decoder else Vocabulary(config.model.vocabulary).pieces,
+            training_encoder(config.model) if config.model.is_decoder else None,
         )
         summary = prepare.prepare(config.data, out, progress=meter, limits=limits)
         check_trainable(config, summary)
@@ -81,8 +82,8 @@ def check_trainable(config: Config, summary: Mapping[str, Any]) -> None:
             )
 
 
-def examples(run: RunFolder, count: int) -> list[str]:
-    """Prepared rows as a person would read them."""
-    from sycophancy.data.prepare import render_examples
+def examples(config: Config, run: RunFolder, count: int) -> list[str]:
+    """Prepared rows as the model is trained on them, with their tokens."""
+    from sycophancy.data.examples import render_examples
 
-    return render_examples(run.stage("prepare"), count)
+    return render_examples(run.stage("prepare"), count, training_encoder(config.model))

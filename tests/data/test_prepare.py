@@ -13,9 +13,11 @@ from etils import epath
 
 from sycophancy.config.schema import DataConfig
 from sycophancy.data import intervention, probes
+from sycophancy.data.examples import render_examples
 from sycophancy.data.lengths import Limits
-from sycophancy.data.prepare import evaluation_file, prepare, render_examples
+from sycophancy.data.prepare import evaluation_file, prepare
 from sycophancy.data.surveys import FILES
+from sycophancy.data.training_rows import TrainingRow
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import read_items
 
@@ -245,6 +247,25 @@ def test_rows_too_long_for_training_are_kept_and_counted(local, publish, tmp_pat
     )
 
 
+def test_rows_of_a_decoder_only_model_are_as_long_as_they_are_trained_on(local, tmp_path) -> None:
+    def encode(prompts, targets):  # each prompt gets a template's ten tokens
+        return [
+            TrainingRow(prompt, target, (0,) * (len(prompt.split()) + 10), (0,))
+            for prompt, target in zip(prompts, targets, strict=True)
+        ]
+
+    summary = prepare(local, tmp_path / "p", limits=Limits(words, 90, 10, encode=encode))
+    rows = pq.read_table(tmp_path / "p" / "intervention.parquet").to_pylist()
+    lengths = [len(row["inputs"].split()) for row in rows]
+    dropped = sum(
+        count
+        for (stage, kind, _), (count, _) in too_long(summary).items()
+        if (stage, kind) == ("training", "claims")
+    )
+    assert dropped == sum(length + 10 > 90 for length in lengths)
+    assert sum(length + 1 > 90 for length in lengths) < dropped < len(lengths)
+
+
 def test_items_too_long_for_scoring_are_left_out_with_their_pair(local, publish, tmp_path) -> None:
     publish("sst2", [0, 1] * 50, [long(n) if n < 3 else f"text {n}" for n in range(100)])
     publish(
@@ -448,11 +469,12 @@ def test_rows_are_written_a_batch_at_a_time(local, tmp_path, monkeypatch) -> Non
 def test_examples_show_prompt_and_answer(local, tmp_path) -> None:
     prepare(local, tmp_path / "p")
     shown = render_examples(tmp_path / "p", 3)
-    rows = pq.read_table(tmp_path / "p" / "intervention.parquet").to_pylist()[:3]
-    assert len(shown) == 3
+    files = ("intervention.parquet", "instructions.parquet")
+    rows = [row for f in files for row in pq.read_table(tmp_path / "p" / f).to_pylist()[:3]]
+    assert len(shown) == 6
     for text, row in zip(shown, rows, strict=True):
         assert text.endswith(f"{row['inputs']} → {row['targets']}")
-        assert row["dataset"] in text
+        assert (row.get("dataset") or row["task"]) in text
     assert render_examples(tmp_path / "p", 0) == []
     with pytest.raises(UserError, match="run `sycophancy prepare` first"):
         render_examples(tmp_path / "nowhere", 3)

@@ -52,7 +52,7 @@ def test_training_rows_have_the_tokens_of_scoring_and_one_that_ends_them(folders
     text = load_text(folders[name], chat)
     prompts = [CLAIM, TASK, "", " No"]
     targets = ["(A)", "yes", "four", " yes\n"]
-    examples = text.encode_examples(prompts, targets)
+    examples = text.training_rows(prompts, targets)
     contexts = text.contexts(prompts)
     starts = text.encode_contexts(contexts)
     scored = text.encode_choices(list(zip(contexts, targets, strict=True)), starts)
@@ -70,7 +70,7 @@ def test_training_rows_have_the_tokens_of_scoring_and_one_that_ends_them(folders
 
 def test_the_loss_leaves_out_the_line_break_after_the_assistants_name(folders):
     text = load_text(folders["smollm2"], "auto")
-    (example,) = text.encode_examples([TASK], ["No"])
+    (example,) = text.training_rows([TASK], ["No"])
     assert example.context.endswith("assistant\n") and example.answer == "No<|im_end|>"
     encode = text.tokenizer.encode
     assert example.inputs == tuple(encode(example.context))
@@ -82,7 +82,7 @@ def test_the_loss_leaves_out_the_line_break_after_the_assistants_name(folders):
 def test_a_training_row_is_the_conversation_that_transformers_renders(folders, name):
     transformers = pytest.importorskip("transformers", reason="needs transformers (extra hf)")
     theirs = transformers.AutoTokenizer.from_pretrained(folders[name], local_files_only=True)
-    (example,) = load_text(folders[name], "auto").encode_examples([TASK], ["No, four"])
+    (example,) = load_text(folders[name], "auto").training_rows([TASK], ["No, four"])
     turns = [{"role": "user", "content": TASK}, {"role": "assistant", "content": "No, four"}]
     ids = theirs.apply_chat_template(turns, date_string="26 Jul 2024", return_dict=False)
     whole = [*example.inputs, *example.targets]
@@ -100,4 +100,4 @@ def test_a_template_that_cannot_be_filled_is_one_line(tmp_path):
     with pytest.raises(UserError, match="changes the words that begin the answer; --chat raw"):
         load_text(str(folder), "auto").contexts([CLAIM])
     with pytest.raises(UserError, match="and an answer: the template leaves out an answer"):
-        load_text(str(folder), "auto").encode_examples([TASK], ["No"])
+        load_text(str(folder), "auto").training_rows([TASK], ["No"])

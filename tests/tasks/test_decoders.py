@@ -51,7 +51,7 @@ def test_rows_have_the_tokens_of_prompts_and_answers(run, model, chat):
     prompts = [row["inputs_pretokenized"].decode() for row in found]
     answers = [row["targets_pretokenized"].decode() for row in found]
     assert prompts == [CLAIM.format(n=n) for n in range(300)]
-    for row, expected in zip(found, text.encode_examples(prompts, answers), strict=True):
+    for row, expected in zip(found, text.training_rows(prompts, answers), strict=True):
         assert row["inputs"].dtype == row["targets"].dtype == np.int32
         assert tuple(row["inputs"]) == expected.inputs
         assert tuple(row["targets"]) == expected.targets
@@ -68,7 +68,7 @@ def test_the_mixture_draws_from_both_kinds_at_its_rates(run, model):
 
 def test_rows_that_are_longer_than_a_feature_are_counted_with_the_template(run, model):
     text = load_text(model, "template")
-    (longest,) = text.encode_examples([CLAIM.format(n=10)], ["(A)"])
+    (longest,) = text.training_rows([CLAIM.format(n=10)], ["(A)"])
     whole = {"inputs": len(longest.inputs), "targets": len(longest.targets)}
     found, reading = rows("sycophancy_intervention", run, model, whole)
     assert len(found) == 100  # of numbers with one or two digits
