@@ -36,7 +36,6 @@ from sycophancy.config.markers import (
     Renamed,
     SameAs,
 )
-from sycophancy.errors import UserError
 
 ClaimMode = Literal["paper", "balanced"]
 OtherAbility = Literal["auto", "mmlu", "bbh"]

@@ -8,7 +8,7 @@ import hashlib
 import json
 import stat
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,11 @@ class Ingredients:
             own_files_only: ignore files that only `earlier` has.
         """
         now = self.as_json()
+        # Settings that the earlier version did not have were what their defaults say.
+        settings = _defaults(now["settings"].keys()) | earlier["settings"]
         changes = [
-            f"{name} was {earlier['settings'].get(name)!r} and is {now['settings'].get(name)!r}"
-            for name in _changed(earlier["settings"], now["settings"])
+            f"{name} was {settings.get(name)!r} and is {now['settings'].get(name)!r}"
+            for name in _changed(settings, now["settings"])
             if name not in ignored
         ]
         changes += [
@@ -90,6 +92,17 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         for name in dict.fromkeys([*before, *after])
         if name not in before or name not in after or before[name] != after[name]
     ]
+
+
+def _defaults(names: Iterable[str]) -> dict[str, Any]:
+    """The defaults of settings, as JSON reads them back; required settings have none."""
+    from sycophancy.config.conversion import plain
+    from sycophancy.config.declarations import declarations
+
+    known = declarations()
+    found = {n: plain(known[n].default) for n in names if n in known and not known[n].is_required}
+    defaults: dict[str, Any] = json.loads(json.dumps(found))
+    return defaults
 
 
 def _digest(data: bytes) -> str:

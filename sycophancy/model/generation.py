@@ -84,8 +84,7 @@ def make_programs(network: Network, mesh: Mesh, targets: int, ends: tuple[int, .
       targets: the most tokens that a row may get.
       ends: the tokens that end a row.
     """
-    decoder = isinstance(network, DecoderConfig)
-    reader = _decoder(network) if decoder else _encoder_decoder(network)
+    reader = _decoder(network) if isinstance(network, DecoderConfig) else _encoder_decoder(network)
     rules = sharding.logical_rules(network, mesh)
     whole = sharding.replicated(mesh)
     shardings: Any = (whole, whole, whole, None)

@@ -84,7 +84,9 @@ def logical_rules(network: Network, mesh: Mesh) -> Rules:
 
 def module(network: Network) -> nn.Module:
     """The Flax module that computes a network."""
-    return (DecoderTransformer if isinstance(network, DecoderConfig) else Transformer)(network)
+    if isinstance(network, DecoderConfig):
+        return DecoderTransformer(network)
+    return Transformer(network)
 
 
 def abstract_params(network: Network) -> ParameterTree:

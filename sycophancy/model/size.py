@@ -1,13 +1,14 @@
-"""How many parameters a T5 1.1 has, and how many bytes it needs: closed forms, without JAX."""
+"""How many parameters a network has, and how many bytes it needs: closed forms, without JAX."""
 
 from __future__ import annotations
 
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.schema import DecoderConfig, Network, NetworkConfig
 
+SPARSE_CHUNK = 16  # positions whose logits the loss of a decoder-only model holds at once
 _POSITION_BUCKETS = 32  # of the relative position biases of each stack
 
 
-def parameter_count(network: NetworkConfig) -> int:
+def parameter_count(network: Network) -> int:
     """Parameters of a network, norms and position biases included.
 
     Example:
@@ -15,6 +16,8 @@ def parameter_count(network: NetworkConfig) -> int:
         >>> parameter_count(load_config("flan_t5_small", "paper").model.network)
         76961152
     """
+    if isinstance(network, DecoderConfig):
+        return _decoder_parameters(network)
     attention, mlp = layer_parameters(network)
     width = network.emb_dim
     encoder = network.num_encoder_layers * (attention + mlp + 2 * width)
@@ -30,17 +33,35 @@ def layer_parameters(network: NetworkConfig) -> tuple[int, int]:
     return 4 * network.emb_dim * joined, branches * network.emb_dim * network.mlp_dim
 
 
-def parameter_bytes(network: NetworkConfig) -> int:
+def decoder_layer_parameters(network: DecoderConfig) -> tuple[int, int]:
+    """The entries of the matrices of one attention and of one MLP, without biases and norms."""
+    heads = 2 * (network.num_heads + network.num_kv_heads)
+    return heads * network.emb_dim * network.head_dim, 3 * network.emb_dim * network.mlp_dim
+
+
+def _decoder_parameters(network: DecoderConfig) -> int:
+    width, inner = network.emb_dim, network.mlp_dim
+    joined = network.num_heads * network.head_dim
+    small = (4 if network.post_norms else 2) * width  # norms
+    small += 2 * network.head_dim if network.query_key_norm else 0
+    small += joined + 2 * network.num_kv_heads * network.head_dim if network.qkv_bias else 0
+    small += (width if network.out_bias else 0) + (2 * inner + width if network.mlp_bias else 0)
+    layer = sum(decoder_layer_parameters(network)) + small
+    tables = (1 if network.logits_via_embedding else 2) * network.vocab_size * width
+    return network.num_layers * layer + width + tables
+
+
+def parameter_bytes(network: Network) -> int:
     """Bytes of the parameters in float32; Adafactor's factored moments add less than 1%."""
     return 4 * parameter_count(network)
 
 
-def activation_bytes(network: NetworkConfig) -> int:
+def activation_bytes(network: Network) -> int:
     """Bytes of one activation in the network's dtype."""
     return 2 if network.dtype == "bfloat16" else 4
 
 
-def saved_activation_bytes(network: NetworkConfig, rows: int, inputs: int, targets: int) -> int:
+def saved_activation_bytes(network: Network, rows: int, inputs: int, targets: int) -> int:
     """Estimates the bytes that a forward pass keeps for the backward pass.
 
     Without rematerialisation it keeps, for each pair of attention, the softmax in float32, its
@@ -52,8 +73,10 @@ def saved_activation_bytes(network: NetworkConfig, rows: int, inputs: int, targe
         network: its shape, dtype and REMAT_POLICY.
         rows: rows of the batch.
         inputs: encoder positions of a row.
-        targets: decoder positions of a row.
+        targets: decoder positions of a row. A row of a decoder-only model has both together.
     """
+    if isinstance(network, DecoderConfig):
+        return rows * _saved_by_decoder(network, inputs + targets)
     width = activation_bytes(network)
     joined, heads = network.num_heads * network.head_dim, network.num_heads
     branches = len(network.mlp_activations) + 2
@@ -72,3 +95,21 @@ def saved_activation_bytes(network: NetworkConfig, rows: int, inputs: int, targe
         return rows * (carried + products + logits)
     norms = inner * network.emb_dim * 4 * 3
     return rows * (carried + products + norms + pairs * (4 + width + 2) + logits)
+
+
+def _saved_by_decoder(network: DecoderConfig, length: int) -> int:
+    """The same for one row of a decoder-only model, whose logits are computed in small parts."""
+    width = activation_bytes(network)
+    layers = network.num_layers
+    inner = layers * length
+    carried = network.emb_dim * width * (inner + 2 * length)
+    logits = 3 * 4 * SPARSE_CHUNK * network.vocab_size
+    if network.remat_policy == "full":
+        return carried + logits
+    joined = (2 * network.num_heads + 2 * network.num_kv_heads) * network.head_dim
+    products = width * inner * (3 * network.mlp_dim + joined)
+    if network.remat_policy == "dots":
+        return carried + products + logits
+    norms = inner * network.emb_dim * 4 * 3
+    pairs = network.num_heads * layers * length**2
+    return carried + products + norms + pairs * (4 + width) + logits

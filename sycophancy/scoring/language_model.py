@@ -172,9 +172,7 @@ class Decoder:
         continuations: bool = False,
     ) -> list[Prediction]:
         """See `scoring.score.answer` and `scoring.decoder_questions.read_questions`."""
-        questions = read_questions(
-            self.text, items, self.max_tokens, continuations=continuations
-        )
+        questions = read_questions(self.text, items, self.max_tokens, continuations=continuations)
         answer(
             self.params,
             self.network,

@@ -245,13 +245,12 @@ def _start(
 @functools.cache
 def make_program(network: Network, mesh: Mesh) -> Any:
     """`outcomes` of a network, compiled; every process gets the outcomes of all rows."""
-    decoder = isinstance(network, DecoderConfig)
-    outcomes = decoder_outcomes if decoder else encoder_decoder_outcomes
     rules = sharding.logical_rules(network, mesh)
-    return jax.jit(
-        functools.partial(outcomes, network, rules),
-        out_shardings=sharding.replicated(mesh),
-    )
+    if isinstance(network, DecoderConfig):
+        outcomes = functools.partial(decoder_outcomes, network, rules)
+    else:
+        outcomes = functools.partial(encoder_decoder_outcomes, network, rules)
+    return jax.jit(outcomes, out_shardings=sharding.replicated(mesh))
 
 
 def _one_behind(started: Iterator[T]) -> Iterator[T]:

@@ -78,9 +78,7 @@ class TransformersDecoder:
           UserError: a prompt is too long, or the choices of an item that is not `free_text` have
             unequal token counts.
         """
-        questions = read_questions(
-            self.text, items, self.max_tokens, continuations=continuations
-        )
+        questions = read_questions(self.text, items, self.max_tokens, continuations=continuations)
         done = 0
         for batch in self._batches(list(questions.values())):
             self._answer(batch)

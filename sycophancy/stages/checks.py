@@ -10,8 +10,8 @@ from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
 from sycophancy.model.mesh import auto_mesh, check_batch, filled
 from sycophancy.model.size import parameter_bytes, saved_activation_bytes
-from sycophancy.stages.models import row_counter
 from sycophancy.stages.memory import WAYS_OUT, device_memory, host_memory
+from sycophancy.stages.models import training_encoder
 
 
 def check_platform(config: Config, run: RunFolder) -> None:
@@ -102,12 +102,12 @@ def check_lengths(config: Config, run: RunFolder) -> None:
     if training.mixture_or_task_name == "instruction_tuning" or training.mixture_ratio[0] == 0:
         return
     prompt = prompts.INTERVENTION_WITHOUT_OPINION.format(claim="", tail=prompts.TAIL)
-    inputs, targets = row_counter(config.model)([prompt], [prompts.LETTERS[0]])
-    for part, counts, length in (
-        ("inputs", inputs, training.input_length),
-        ("targets", targets, training.target_length),
+    (row,) = training_encoder(config.model)([prompt], [prompts.LETTERS[0]])
+    for part, tokens, length in (
+        ("inputs", row.inputs, training.input_length),
+        ("targets", row.targets, training.target_length),
     ):
-        if (least := int(counts[0])) > length:
+        if (least := len(tokens)) > length:
             raise UserError(
                 f"TASK_FEATURE_LENGTHS: {part} {length} is too short: the shortest training row "
                 f"has {least} tokens"

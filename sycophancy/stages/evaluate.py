@@ -58,7 +58,7 @@ class Evaluate(Stage):
 
     command = "evaluate"
     unit = "prompts"
-    settings = NETWORK | {"ARCHITECTURE", "CHAT", "PRECISION"}
+    settings = NETWORK | {"PRECISION"}
     checks: ClassVar[tuple[Check, ...]] = (check_platform, check_model, check_mesh)
     published = {METRICS: metrics_text}  # noqa: RUF012  # declared, never changed
 

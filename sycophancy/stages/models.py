@@ -73,4 +73,3 @@ def token_counter(model: ModelConfig) -> TokenCounter:
 
     vocabulary = Vocabulary(model.vocabulary)
     return lambda texts: np.array([len(ids) + 1 for ids in vocabulary.encode_batch(texts)], int)
-

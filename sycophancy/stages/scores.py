@@ -28,8 +28,8 @@ def load_language_model(config: Config, model: ModelConfig) -> LanguageModel:
 
         return transformers_decoder.load(model.checkpoint, model.chat, model.precision)
     from sycophancy.model import sharding
-    from sycophancy.model.decoder_text import load_text
     from sycophancy.model.checkpoints.formats import load_checkpoint
+    from sycophancy.model.decoder_text import load_text
     from sycophancy.model.vocabulary import Vocabulary
     from sycophancy.scoring.language_model import Decoder, EncoderDecoder
 

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from sycophancy.config.declarations import NETWORK_SHAPE
 
-NETWORK = frozenset(NETWORK_SHAPE.values())  # scoring uses neither dropout nor DTYPE
+# Scoring uses neither dropout nor DTYPE. CHAT and the architecture concern decoder-only models.
+NETWORK = frozenset(NETWORK_SHAPE.values()) | {"ARCHITECTURE", "CHAT"}

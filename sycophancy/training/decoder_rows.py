@@ -45,7 +45,7 @@ class DecoderConverter(seqio.FeatureConverter):
     MODEL_FEATURES: ClassVar = {
         name: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32) for name in FEATURES
     }
-    PACKING_FEATURE_DTYPES: ClassVar = {}
+    PACKING_FEATURE_DTYPES: ClassVar[dict[str, tf.DType]] = {}
 
     def __init__(self, packing: bool) -> None:
         super().__init__(pack=False)  # SeqIO's own packing counts zeros

@@ -16,10 +16,18 @@ from jaxtyping import Array, Float, Int
 
 from sycophancy.config.schema import Network, TrainingConfig
 from sycophancy.model import sharding
+from sycophancy.model.decoder import DecoderTransformer
 from sycophancy.model.mesh import check_batch
 from sycophancy.model.parameters import ParameterTree, StateTree
 from sycophancy.model.sharding import Rules, like_params, sharded_params
-from sycophancy.training.loss import Batch, LossSums, cross_entropy
+from sycophancy.training.loss import (
+    Batch,
+    LossSums,
+    TokenLosses,
+    loss_sums,
+    sparse_token_losses,
+    token_losses,
+)
 from sycophancy.training.optimizer import make_optimizer
 from sycophancy.training.validation import ValidationSums, validation_sums
 
@@ -30,7 +38,7 @@ class Window(NamedTuple):
     """Sums over the steps since the last logged step; they stay on the device, so no step waits.
 
     Attributes:
-      loss: the sums of `cross_entropy`.
+      loss: the sums of `loss_sums`.
       examples: the number of examples; a packed row holds several.
       input_tokens: the number of prompt tokens without padding.
     """
@@ -123,13 +131,8 @@ def make_step(
         params: ParameterTree, batch: Batch, key: Array, tokens: Array
     ) -> tuple[Array, LossSums]:
         weights = batch["decoder_loss_weights"].astype(jnp.float32)
-        logits: Any = model.apply(
-            {"params": params},
-            **model_arguments(batch),
-            enable_dropout=True,
-            rngs={"dropout": key},
-        )
-        sums = cross_entropy(logits, batch["decoder_target_tokens"], weights, z_loss)
+        found = batch_losses(model, params, batch, dropout=key)
+        sums = loss_sums(found, weights, z_loss)
         return sums.loss / tokens, sums
 
     def gradients_of(
@@ -189,21 +192,45 @@ def make_validation_step(
 
     def add_sums(params: ParameterTree, batch: Batch, sums: ValidationSums) -> ValidationSums:
         with nn.logical_axis_rules(rules):
-            logits: Any = model.apply({"params": params}, **model_arguments(batch))
-        return jax.tree.map(jnp.add, sums, validation_sums(logits, batch))
+            found = batch_losses(model, params, batch)
+        return jax.tree.map(jnp.add, sums, validation_sums(found, batch))
 
     return add_sums
 
 
-def model_arguments(batch: Batch) -> dict[str, Any]:
-    """The arguments of the network that a batch holds, for a network of either family."""
-    if "encoder_input_tokens" in batch:
-        return {name: rows for name, rows in batch.items() if name != "decoder_loss_weights"}
-    return {
-        "tokens": batch["decoder_input_tokens"],
-        "positions": batch["decoder_positions"],
-        "segment_ids": batch["decoder_segment_ids"],
-    }
+def batch_losses(
+    model: nn.Module, params: ParameterTree, batch: Batch, dropout: Array | None = None
+) -> TokenLosses:
+    """What a network of either family says about the targets of a batch.
+
+    Args:
+      model: `sharding.module` of the network.
+      params: its parameters.
+      batch: its features.
+      dropout: the random key of the dropout; without one, there is none.
+    """
+    variables, targets = {"params": params}, batch["decoder_target_tokens"]
+    options: dict[str, Any] = {"enable_dropout": dropout is not None}
+    if dropout is not None:
+        options["rngs"] = {"dropout": dropout}
+    if not isinstance(model, DecoderTransformer):
+        options |= {name: rows for name, rows in batch.items() if name != "decoder_loss_weights"}
+        logits: Any = model.apply(variables, **options)
+        return token_losses(logits, targets)
+    hidden: Any = model.apply(
+        variables,
+        batch["decoder_input_tokens"],
+        batch["decoder_positions"],
+        batch["decoder_segment_ids"],
+        method=model.hidden,
+        **options,
+    )
+
+    def logits_of(part: Array) -> Array:
+        logits: Any = model.apply(variables, part, method=model.logits)
+        return logits
+
+    return sparse_token_losses(logits_of, hidden, targets, batch["decoder_loss_weights"])
 
 
 class Program(NamedTuple):

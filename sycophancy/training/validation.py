@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from sycophancy.model import sharding
 from sycophancy.model.parameters import ParameterTree
-from sycophancy.training.loss import Batch, cross_entropy
+from sycophancy.training.loss import Batch, TokenLosses, loss_sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +54,8 @@ def empty_sums() -> ValidationSums:
     return ValidationSums(*(jnp.zeros([]) for _ in ValidationSums._fields))
 
 
-def validation_sums(logits: Float[Array, "batch length vocab"], batch: Batch) -> ValidationSums:
-    """The sums of one batch, from its teacher-forced logits.
+def validation_sums(tokens: TokenLosses, batch: Batch) -> ValidationSums:
+    """The sums of one batch, from what its teacher-forced logits say about its targets.
 
     A row matches if each of its target tokens, with the end of sequence, is the argmax given the
     prompt and the target tokens before it. This holds exactly if greedy decoding writes the target:
@@ -66,16 +66,14 @@ def validation_sums(logits: Float[Array, "batch length vocab"], batch: Batch) ->
     Padding does not count, neither after a row's target nor in rows that have only padding.
 
     Args:
-      logits: float32.
-      batch: T5X's model features, packed or not.
+      tokens: of each position that counts.
+      batch: the model's features, packed or not.
     """
-    targets = batch["decoder_target_tokens"]
     weights = batch["decoder_loss_weights"]
-    sums = cross_entropy(logits, targets, weights.astype(jnp.float32), z_loss=0.0)
-    correct = jnp.argmax(logits, axis=-1) == targets
+    sums = loss_sums(tokens, weights.astype(jnp.float32), z_loss=0.0)
     # Only targets count: the prompt of a decoder-only model is a part of its segment.
     segments = jnp.where(weights > 0, batch.get("decoder_segment_ids", jnp.ones_like(weights)), 0)
-    matches, rows = _count_matches(correct, segments)
+    matches, rows = _count_matches(tokens.correct, segments)
     return ValidationSums(sums.loss, sums.tokens, matches, rows)
 
 

@@ -18,8 +18,8 @@ from sycophancy.training.decoder_rows import (
     check_loss_weights,
     decoder_rows,
 )
-from sycophancy.training.loss import cross_entropy
-from sycophancy.training.step import model_arguments
+from sycophancy.training.loss import loss_sums, sparse_token_losses, token_losses
+from sycophancy.training.step import batch_losses
 
 LENGTHS = {"inputs": 12, "targets": 5}
 examples = st.lists(
@@ -104,15 +104,49 @@ def test_packed_and_unpacked_rows_have_the_same_loss(kind):
 
     def loss(packing: bool, length: int):
         batch = jax.tree.map(jnp.asarray, decoder_rows(tokens, prompts, length, packing))
-        logits = DecoderTransformer(network).apply({"params": params}, **model_arguments(batch))
         weights = batch["decoder_loss_weights"].astype(jnp.float32)
-        return cross_entropy(logits, batch["decoder_target_tokens"], weights, 1e-4), len(weights)
+        found = batch_losses(DecoderTransformer(network), params, batch)
+        return loss_sums(found, weights, 1e-4), len(weights)
 
     packed, few = loss(True, 40)
     apart, many = loss(False, 13)
     assert few < many == 9
     assert int(packed.tokens) == int(apart.tokens) == (sizes - prompts).sum()
     np.testing.assert_allclose(packed.loss, apart.loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("length", [5, 16, 33])
+def test_losses_at_few_positions_have_the_values_and_gradients_of_all(length):
+    """Against logits at every position, with rows that count everywhere, somewhere and nowhere."""
+    rng = np.random.default_rng(2)
+    hidden = jnp.asarray(rng.normal(size=(3, length, 8)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(8, 20)), jnp.float32)
+    targets = jnp.asarray(rng.integers(0, 20, (3, length)), jnp.int32)
+    weights = np.zeros((3, length), np.int32)
+    weights[0] = 1
+    weights[1, rng.integers(0, length, 3)] = 1
+
+    def sums(losses):
+        return loss_sums(losses, jnp.asarray(weights, jnp.float32), 1e-2)
+
+    def sparse(hidden, kernel):
+        return sparse_token_losses(lambda x: x @ kernel, hidden, targets, jnp.asarray(weights))
+
+    def dense(hidden, kernel):
+        return token_losses(hidden @ kernel, targets)
+
+    found, expected = sums(sparse(hidden, kernel)), sums(dense(hidden, kernel))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    found, expected = (
+        jax.grad(lambda *arrays, of=losses: sums(of(*arrays)).loss, argnums=(0, 1))(hidden, kernel)
+        for losses in (sparse, dense)
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    counted = weights > 0
+    np.testing.assert_array_equal(
+        sparse(hidden, kernel).correct[counted], dense(hidden, kernel).correct[counted]
+    )
 
 
 @pytest.mark.parametrize(("weight", "which"), [(0, "no token"), (1, "every token")])

@@ -17,6 +17,7 @@ from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.training import held_out
 from sycophancy.training.held_out import read_held_out
+from sycophancy.training.loss import token_losses
 from sycophancy.training.step import make_program
 from sycophancy.training.validation import (
     HeldOut,
@@ -55,7 +56,7 @@ def measured(network, params, batch):
         {"params": params},
         **{name: value for name, value in batch.items() if name != "decoder_loss_weights"},
     )
-    return validation_sums(logits, batch)
+    return validation_sums(token_losses(logits, batch["decoder_target_tokens"]), batch)
 
 
 def unpacked(inputs, targets):
@@ -170,7 +171,7 @@ def texts_of(part, vocabulary):
 @pytest.mark.parametrize("packing", [True, False])
 def test_every_held_out_row_is_read_once(changed, run, packing):
     training = changed(packing=packing, save_period=1600).training
-    parts, notes = read_held_out(training, run, str(run / "spiece.model"))
+    parts, notes = read_held_out(training, run, changed().model)
     assert notes == []
     assert [(part.kind, part.rate) for part in parts] == [
         ("intervention", 5.0),
@@ -189,7 +190,7 @@ def test_a_short_save_period_takes_fewer_rows_and_the_same_first_ones(changed, r
     texts = []
     for period in (1, 64):
         training = changed(packing=False, save_period=period, microbatches=1).training
-        parts, _ = read_held_out(training, run, str(run / "spiece.model"))
+        parts, _ = read_held_out(training, run, changed().model)
         texts.append(texts_of(parts[0], vocabulary))
     assert [len(found) for found in texts] == [4, 8]
     assert texts[1][:4] == texts[0]
@@ -206,14 +207,14 @@ def test_a_short_save_period_takes_fewer_rows_and_the_same_first_ones(changed, r
 )
 def test_only_the_kinds_of_the_mixture_are_read(changed, run, name, kinds):
     training = changed(mixture_or_task_name=name).training
-    parts, notes = read_held_out(training, run, str(run / "spiece.model"))
+    parts, notes = read_held_out(training, run, changed().model)
     assert {part.kind: part.rate for part in parts} == kinds
     assert notes == []
 
 
 def test_a_rate_of_zero_leaves_a_kind_out(changed, run):
     training = changed(mixture_ratio=(0.0, 2.0)).training
-    parts, _ = read_held_out(training, run, str(run / "spiece.model"))
+    parts, _ = read_held_out(training, run, changed().model)
     assert [part.kind for part in parts] == ["instructions"]
 
 
@@ -224,7 +225,7 @@ def test_rows_that_are_too_long_are_left_out_and_counted(changed, run, tmp_path)
     parts, (note,) = read_held_out(
         changed(save_period=1600, task_feature_lengths=Lengths(32, 16)).training,
         tmp_path,
-        str(run / "spiece.model"),
+        changed().model,
     )
     assert note.startswith("validation: sycophancy_intervention: ")
     read = len(texts_of(parts[0], Vocabulary(str(run / "spiece.model"))))
@@ -234,7 +235,7 @@ def test_rows_that_are_too_long_are_left_out_and_counted(changed, run, tmp_path)
 def test_a_budget_never_exceeds_what_memory_should_hold(changed, run, monkeypatch):
     monkeypatch.setattr(held_out, "MOST_BATCHES", 1)
     training = dataclasses.replace(changed(save_period=10**9).training, packing=False)
-    parts, _ = read_held_out(training, run, str(run / "spiece.model"))
+    parts, _ = read_held_out(training, run, changed().model)
     assert all(len(part.batches) == 1 for part in parts)
 
 

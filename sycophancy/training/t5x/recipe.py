@@ -165,7 +165,7 @@ def get_dataset(
     dataset, reading = open_dataset(
         training,
         tasks.location.data_dir(),
-        tasks.location.vocabulary(),
+        dataclasses.replace(configuration().model, vocabulary=tasks.location.vocabulary()),
         start=start,
         process_index=shard_id,
         process_count=num_shards,

@@ -39,7 +39,8 @@ def check(config: Config, run_path: str) -> None:
         )
     if config.training.optimizer != "adafactor":
         raise UserError("OPTIMIZER: with T5X it is adafactor; use --trainer jax")
-    if "gelu_exact" in config.model.network.mlp_activations:
+    network = config.model.encoder_decoder
+    if network is not None and "gelu_exact" in network.mlp_activations:
         raise UserError("MLP_ACTIVATIONS: T5X has no gelu_exact; use --trainer jax")
     is_t5x_checkpoint(config.model)
     check_installed()
