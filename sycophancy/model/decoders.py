@@ -12,9 +12,10 @@ from typing import Any
 
 from etils import epath
 
+from sycophancy.config.schema import DecoderConfig
 from sycophancy.errors import UserError
 from sycophancy.model import locations
-from sycophancy.model.checkpoints import folders, weights
+from sycophancy.model.checkpoints import families, folders, weights
 
 SUPPORTED = (
     "supported are T5 encoder-decoders (T5 1.0, T5 1.1, Flan-T5) and decoder-only language models"
@@ -48,6 +49,28 @@ def is_decoder(name: str) -> bool:
             f"{name}: a decoder-only model is read from a local folder or the hub; copy it first"
         )
     return True
+
+
+def network(name: str) -> DecoderConfig | None:
+    """The network of a decoder-only model that this package computes itself (`model.decoder`).
+
+    Args:
+      name: as `is_decoder`.
+
+    Returns:
+      None if the folder holds another model, which `transformers` may compute.
+
+    Raises:
+      UserError: its config.json is damaged, or names a family that is computed here and sets
+        something that is not.
+    """
+    folder = epath.Path(locations.local(name))
+    if not locations.exists(folder) or not folder.is_dir() or not folders.is_huggingface(folder):
+        return None
+    config = weights.read_json(folder, folders.CONFIG)
+    if not families.is_supported(config):
+        return None
+    return families.parse(config, folder / folders.CONFIG)
 
 
 def tokenizer_files(folder: epath.PathLike) -> list[Path]:
