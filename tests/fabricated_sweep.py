@@ -166,19 +166,25 @@ def ask_abilities(
       variants: the names of those asked.
     """
     for path in folder.rglob("seed*/metrics.json"):
-        metrics = json.loads(path.read_text())
-        for side, own in metrics.items():
-            found = [
-                retention.Answer(variant, "anatomy", row, "A", "A" if good else "B", (), bool(good))
-                for variant in variants
-                for row, good in enumerate(right(variant, side))
-            ]
-            place = path.parent / f"retention_{side}"
-            place.mkdir()
-            retention.write_answers(place / retention.SAMPLES, found)
-            values = retention.metrics(found).items()
-            own |= {name: dataclasses.asdict(one) for name, one in values}
-        path.write_text(json.dumps(metrics))
+        ask_abilities_of_run(path.parent, right, variants)
+
+
+def ask_abilities_of_run(
+    run: Path, right: Callable[[str, str], Sequence[bool]], variants: Sequence[str]
+) -> None:
+    """Adds answers to MMLU and BIG-Bench Hard to one run, as `ask_abilities` does to many."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    for side, own in metrics.items():
+        found = [
+            retention.Answer(variant, "anatomy", row, "A", "A" if good else "B", (), bool(good))
+            for variant in variants
+            for row, good in enumerate(right(variant, side))
+        ]
+        place = run / f"retention_{side}"
+        place.mkdir()
+        retention.write_answers(place / retention.SAMPLES, found)
+        own |= {name: one.as_json() for name, one in retention.metrics(found).items()}
+    (run / "metrics.json").write_text(json.dumps(metrics))
 
 
 def answers(

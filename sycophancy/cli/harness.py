@@ -11,7 +11,7 @@ from sycophancy.cli import completion
 from sycophancy.config.bounds import Place, check
 from sycophancy.engine import distributed
 from sycophancy.errors import UserError
-from sycophancy.stages.retention import INSTALL, installed
+from sycophancy.stages.retention_rows import INSTALL, installed
 
 
 def harness(

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sycophancy.data import hub
 from sycophancy.errors import UserError
+from sycophancy.evaluation.items import read_table
 
 MMLU, MMLU_CONFIG = "cais/mmlu", "all"
 BBH = "SaylorTwift/bbh"  # what the harness reads
@@ -23,6 +24,10 @@ MMLU_SPLITS = ("dev", "test")  # examples, and questions
 MMLU_COLUMNS = ("question", "choices", "answer", "subject")
 BBH_COLUMNS = ("input", "target")
 
+# Rows as a run keeps them; `row` is a JSON object.
+SCHEMA = pa.schema([(name, pa.string()) for name in ("family", "subject", "split", "row")])
+
+Family = Literal["mmlu", "bbh"]
 Rows = dict[str, dict[str, list[dict[str, Any]]]]  # subject -> split -> rows
 
 
@@ -40,6 +45,53 @@ def bbh_files(mirror: str | None, folder: str | None, subjects: Sequence[str]) -
         place = _in_mirror(mirror or "", BBH)
         files = {subject: place / subject / "test.parquet" for subject in subjects}
     return {subject: path for subject, path in files.items() if path.is_file()}
+
+
+def local_files(mirror: str | None, folder: str | None) -> dict[str, Path]:
+    """The files on this machine that rows are read from, by their names in a manifest."""
+    files = list(mmlu_files(mirror).values()) if mirror is not None else []
+    if folder is not None:
+        files += sorted(Path(folder).glob("*.json"))
+    elif mirror is not None:
+        files += sorted(_in_mirror(mirror, BBH).glob("*/test.parquet"))
+    return {
+        f"other abilities: {'/'.join(path.parts[-2:])}": path for path in files if path.is_file()
+    }
+
+
+def questions(rows: Rows) -> int:
+    """The number of rows that are asked, without the examples.
+
+    >>> questions({"anatomy": {"dev": [{}, {}], "test": [{}]}})
+    1
+    """
+    return sum(len(splits["test"]) for splits in rows.values())
+
+
+def write(path: Path, rows: Mapping[Family, Rows]) -> None:
+    """Writes the rows of all abilities to a file by `SCHEMA`, in their order."""
+    lines = [
+        {"family": family, "subject": subject, "split": split, "row": json.dumps(row)}
+        for family, subjects in rows.items()
+        for subject, splits in subjects.items()
+        for split, own in splits.items()
+        for row in own
+    ]
+    pq.write_table(pa.Table.from_pylist(lines, SCHEMA), path)
+
+
+def read(path: Path) -> dict[Family, Rows]:
+    """Reads what `write` wrote.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    found: dict[Family, Rows] = {}
+    for line in read_table(path, SCHEMA).to_pylist():
+        subjects = found.setdefault(cast("Family", line["family"]), {})
+        splits = subjects.setdefault(line["subject"], {})
+        splits.setdefault(line["split"], []).append(json.loads(line["row"]))
+    return found
 
 
 def read_mmlu(mirror: str | None) -> Rows:

@@ -12,17 +12,17 @@ import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from unittest import mock
 
 import lm_eval.tasks
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
+from sycophancy.data.retention_rows import Family
 from sycophancy.evaluation.retention import Answer
 from sycophancy.harness.adapter import HarnessModel
 
-Family = Literal["mmlu", "bbh"]
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]  # the name of a split -> its rows
 
 LETTERS = "ABCD"

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from sycophancy.data.hub import is_transient
 from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
 

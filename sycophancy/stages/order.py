@@ -10,12 +10,14 @@ from sycophancy.stages.finetune import Finetune
 from sycophancy.stages.prepare import Prepare
 from sycophancy.stages.report import Report
 from sycophancy.stages.retention import retention_after, retention_before
+from sycophancy.stages.retention_rows import RetentionRows
 
 
 def all_stages() -> tuple[Stage, ...]:
     """The stages of a run; each stands behind those that it depends on."""
     stages = (
         Prepare(),
+        RetentionRows(),
         Filter(),
         Finetune(),
         evaluate_before(),

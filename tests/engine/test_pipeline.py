@@ -404,7 +404,8 @@ def test_killed_between_the_folder_and_its_manifest_it_continues(run, source, mo
 
 def test_the_stages_of_a_run_and_the_macros_they_depend_on():
     stages = {stage.name: stage for stage in all_stages()}
-    names = ["prepare", "filter", "finetune", "evaluate_before", "evaluate_after"]
+    names = ["prepare", "retention_rows", "filter", "finetune"]
+    names += ["evaluate_before", "evaluate_after"]
     names += ["evaluate_baseline_truthful", "evaluate_baseline_rewrite"]
     names += ["retention_before", "retention_after", "report"]
     assert list(stages) == names

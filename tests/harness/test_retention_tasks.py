@@ -62,14 +62,14 @@ def split_unlike(both, splits) -> bool:
     return ours != theirs
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.parametrize("tasks", retention.ALL_TASKS[:3], ids=lambda tasks: tasks.variant)
 def test_answers_equal_the_harness_on_a_few_real_rows(both, real_data, tasks):
     agree(both, tasks, rows_of(real_data, tasks.family, few=1), limit=2)
 
 
 @pytest.mark.slow
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.parametrize("tasks", retention.ALL_TASKS, ids=lambda tasks: tasks.variant)
 def test_answers_equal_the_harness_on_all_subjects_at_hand(both, real_data, tasks):
     rows = rows_of(real_data, tasks.family)

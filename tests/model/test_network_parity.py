@@ -49,7 +49,7 @@ def network(request) -> NetworkConfig:
     return SHAPES[request.param]
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 def test_logits_equal_transformers_on_padded_batches(network, tmp_path):
     torch = pytest.importorskip("torch", reason="torch is not installed (extra `hf`)")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
