@@ -14,10 +14,9 @@ from typing import Any
 import gin
 from etils import epath
 
-from sycophancy.config.schema import TrainingConfig, inside_package
+from sycophancy.config.schema import Chat, TrainingConfig, inside_package
 from sycophancy.errors import UserError
 from sycophancy.model import locations
-from sycophancy.model.decoder_text import Chat
 
 
 @dataclasses.dataclass

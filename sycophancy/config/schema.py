@@ -49,6 +49,7 @@ PublicSet = Literal[
     "genies/are_you_sure",
 ]
 Architecture = Literal["encoder-decoder", "decoder-only"]
+Chat = Literal["auto", "raw", "template"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Baseline = Literal["truthful", "rewrite"]
 Activation = Literal["gelu", "gelu_exact", "relu", "silu", "tanh", "sigmoid", "linear"]
@@ -236,7 +237,7 @@ class ModelConfig:
         "Kind of model, by default that of the checkpoint.",
     ] = "encoder-decoder"
     chat: Annotated[
-        Literal["auto", "raw", "template"],
+        Chat,
         Renamed((("yes", "template"), ("no", "raw"))),
         "How a decoder-only model reads a prompt: as turns in its chat template (template), or as "
         "the text it is (raw); auto: in the template if it has one.",

@@ -21,19 +21,17 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
 
+from sycophancy.config.schema import Chat
 from sycophancy.data.training_rows import TrainingRow
 from sycophancy.errors import UserError
 from sycophancy.evaluation.conversation import parse
 from sycophancy.model import locations
 from sycophancy.model.chat_template import ChatTemplate, load_template
 from sycophancy.model.tokenizer import Tokenizer, Tokens, load_tokenizer
-
-Chat = Literal["auto", "raw", "template"]
 
 
 @dataclasses.dataclass(frozen=True)

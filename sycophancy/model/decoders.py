@@ -21,6 +21,7 @@ SUPPORTED = (
     "supported are T5 encoder-decoders (T5 1.0, T5 1.1, Flan-T5) and decoder-only language models"
 )
 DEFAULT_TOKENS = 32_768  # of a text, where a checkpoint states no limit
+TOKENIZER = "tokenizer.json"
 # Ends of the names of classes, in a config.json's `architectures`, that predict the next token.
 _CLASSES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
@@ -91,7 +92,7 @@ def max_tokens(folder: str) -> int:
 
 
 def tokenizer_files(folder: epath.PathLike) -> list[Path]:
-    """The files of a local folder that decide how its model splits and frames texts."""
+    """The files of a local folder that decide how its model splits, frames and ends texts."""
     found = (locations.inside(folder, name) for name in locations.TOKENIZER_FILES)
     return [Path(path) for path in found if path.exists()]
 
@@ -115,8 +116,21 @@ def check(name: str) -> None:
             f"{folder} has no .safetensors file, the only form of weights that is read; convert it "
             "with transformers' save_pretrained"
         )
-    if not tokenizer_files(folder):
-        raise UserError(f"{folder} has no tokenizer; copy tokenizer.json and its neighbours, too")
+    check_tokenizer(Path(folder))
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Refuses a local folder without the one form of tokenizer that is read.
+
+    Raises:
+      UserError: says how to make it.
+    """
+    if not (folder / TOKENIZER).exists():
+        raise UserError(
+            f"{folder} has no {TOKENIZER}; copy it and its neighbours, or, if there is only a "
+            "tokenizer of an older form, make it where transformers is installed: "
+            f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
+        )
 
 
 def check_libraries() -> None:

@@ -14,8 +14,9 @@ ANSWER_SECONDS = 20.0  # the longest wait for a bucket
 _HUB = re.compile(
     r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+?))?(?P<file>/[\w.-]+\.model)?"
 )
-# Files that the tokenizer of a decoder-only model may consist of.
+# Files that decide how a decoder-only model splits, frames and ends texts.
 TOKENIZER_FILES = (
+    "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -27,7 +28,6 @@ TOKENIZER_FILES = (
 )
 _FILES = [
     "config.json",
-    "generation_config.json",
     "*.safetensors",
     "*.safetensors.index.json",
     "spiece.model",

@@ -19,9 +19,10 @@ from tokenizers import AddedToken, decoders, pre_tokenizers
 
 from sycophancy.errors import UserError
 from sycophancy.model import locations
+from sycophancy.model.decoders import TOKENIZER, check_tokenizer
 from sycophancy.system import json_files
 
-TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
+CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"  # where old folders have what is now in CONFIG
 GENERATION_CONFIG, MODEL_CONFIG = "generation_config.json", "config.json"
 
@@ -106,12 +107,7 @@ def load_tokenizer(name: str) -> Tokenizer:
         text.
     """
     folder = Path(locations.local(name))
-    if not (folder / TOKENIZER).exists():
-        raise UserError(
-            f"{folder} has no {TOKENIZER}, the only form of tokenizer that is read; make it, where "
-            f"transformers is installed: AutoTokenizer.from_pretrained({str(folder)!r})"
-            f".save_pretrained({str(folder)!r})"
-        )
+    check_tokenizer(folder)
     names = (TOKENIZER, CONFIG, SPECIAL_TOKENS, GENERATION_CONFIG, MODEL_CONFIG)
     paths = [Path(locations.inside(folder, file)) for file in names]
     # The tokenizer of Gemma takes seconds to load, and several stages of a run need it.

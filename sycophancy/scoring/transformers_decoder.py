@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from sycophancy.config.schema import Precision
+from sycophancy.config.schema import Chat, Precision
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Prediction
 from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
 from sycophancy.model import decoders, locations
-from sycophancy.model.decoder_text import Chat, DecoderText, load_text
+from sycophancy.model.decoder_text import DecoderText, load_text
 from sycophancy.model.tokenizer import Tokens
 from sycophancy.scoring.batching import Question, Scorable
 from sycophancy.scoring.decoder_questions import read_prompts, read_questions

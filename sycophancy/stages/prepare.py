@@ -22,7 +22,7 @@ class Prepare(Stage):
     """Write the data: claims, instructions, held-out items."""
 
     name = command = "prepare"
-    settings = result_settings(DataConfig) | {"TASK_FEATURE_LENGTHS"}
+    settings = result_settings(DataConfig) | {"TASK_FEATURE_LENGTHS", "CHAT"}
     on_devices = False
     measured_only = ("evaluation set ", "public set ")
 

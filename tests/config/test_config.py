@@ -284,6 +284,13 @@ def test_the_message_about_an_unknown_name_has_a_similar_one():
     assert "does not exist" in error_of("nowhere/model.gin", "paper")
 
 
+@pytest.mark.parametrize(("old", "new"), [("yes", "template"), ("no", "raw")])
+def test_a_value_that_was_renamed_is_refused_with_its_new_name(old, new):
+    message = error_of("mini_base", "quick", [f"CHAT={old}"])
+    assert f"CHAT: {old!r} is now called {new!r}" in message
+    assert load_config("mini_base", "quick", [f"CHAT={new}"]).model.chat == new
+
+
 def test_a_model_without_its_shape_is_refused(tmp_path):
     model = tmp_path / "half.gin"
     model.write_text("VOCAB_SIZE = 10\n")

@@ -28,7 +28,7 @@ def template(folder: Path):
     return load_template(folder, load_tokenizer(str(folder)).special_tokens)
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.parametrize("name", FAMILIES)
 def test_texts_are_those_of_transformers(folders, name):
     transformers = pytest.importorskip("transformers", reason="needs transformers (extra hf)")

@@ -77,7 +77,7 @@ def test_the_loss_leaves_out_the_line_break_after_the_assistants_name(folders):
     assert example.targets == tuple(encode(example.answer))
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.parametrize("name", ["smollm2", "llama3", "gemma", "llama2"])
 def test_a_training_row_is_the_conversation_that_transformers_renders(folders, name):
     transformers = pytest.importorskip("transformers", reason="needs transformers (extra hf)")

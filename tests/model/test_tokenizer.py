@@ -69,13 +69,13 @@ def assert_equal(folder, texts):
     assert all(ours.encode(text) == row for text, row in zip(texts, ids, strict=True))
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.parametrize("name", NAMES)
 def test_ids_and_texts_are_those_of_transformers(folders, name):
     assert_equal(folders[name], EDGES)
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.parametrize(
     "name", ["smollm2_135m_instruct", pytest.param("gemma3_270m", marks=pytest.mark.slow)]
 )
