@@ -65,6 +65,8 @@ class Knowing:
         *_, question = re.split(r"\n\n|\nQ: ", prompt)
         return not any(text in question for text in self.forgotten)
 
+    keeps_line_breaks = False
+
     def count_tokens(self, texts):
         return np.array([len(text.split()) for text in texts], int)
 

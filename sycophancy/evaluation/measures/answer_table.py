@@ -122,6 +122,7 @@ class AnswerTable:
         inside: Items,
         counted: Items | None = None,
         bounds: tuple[float, float] = (0.0, 1.0),
+        least: float = -np.inf,
     ) -> Sample:
         """The sample of a value of each row `inside`; of these, only `counted` weigh.
 
@@ -137,6 +138,7 @@ class AnswerTable:
             clusters=self.questions[inside],
             strata=self.tasks[inside],
             bounds=bounds,
+            least=least,
         )
 
     def paired(
