@@ -13,10 +13,9 @@ from scipy.special import logsumexp
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import Sample
 from sycophancy.evaluation.items import Item, Prediction
+from sycophancy.evaluation.naming import PER_BYTE, PER_TOKEN
 
 SURVEYS = "surveys"
-PER_TOKEN = "per_token"
-PER_BYTE = "per_byte"
 UNBOUNDED = (-np.inf, np.inf)
 
 Items = Bool[np.ndarray, " items"]
