@@ -16,6 +16,7 @@ if typing.TYPE_CHECKING:
     from sycophancy.library.claims import intervention_rows as intervention_rows
     from sycophancy.library.measures import metrics as metrics
     from sycophancy.library.model import Model as Model
+    from sycophancy.library.model import generate as generate
     from sycophancy.library.model import load_model as load_model
     from sycophancy.library.model import score as score
     from sycophancy.library.run import Run as Run
@@ -29,6 +30,7 @@ _MODULES = {
     "Prediction": "evaluation.items",
     "Run": "library.run",
     "UserError": "errors",
+    "generate": "library.model",
     "intervention_rows": "library.claims",
     "load_model": "library.model",
     "metrics": "library.measures",

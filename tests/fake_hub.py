@@ -28,6 +28,8 @@ class FakeHub:
         for pattern, (status, message) in self.refuses.items():
             if re.search(pattern, path):
                 return status, {"error": message}
+        if path == "/api/whoami-v2":
+            return 200, {"type": "user", "name": "somebody", "orgs": [{"name": "team"}]}
         if path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}"

@@ -45,16 +45,16 @@ def documented(tmp_path_factory) -> types.SimpleNamespace:
 
 
 def test_the_document_shows_each_function_in_at_most_ten_lines():
-    assert [len(block.splitlines()) <= 10 for block in BLOCKS] == [True] * 5
-    for block, name in zip(
-        BLOCKS, ("load_model", "score", "intervention_rows", "metrics", "run"), strict=True
-    ):
+    assert [len(block.splitlines()) <= 10 for block in BLOCKS] == [True] * 6
+    names = ("load_model", "score", "generate", "intervention_rows", "metrics", "run")
+    for block, name in zip(BLOCKS, names, strict=True):
         assert f"syc.{name}(" in block
 
 
 def test_the_documented_examples_give_what_the_document_says(documented):
     assert documented.model.network.emb_dim == 96
     assert documented.prediction.choice == 1
+    assert documented.alone and documented.with_user
     assert documented.rows.num_rows == len(documented.known) == 2
     assert documented.metrics["sums/flip_to_wrong"].n == 1
     assert documented.finetuned.network == load_config("mini_small", "quick").model.network
@@ -245,6 +245,23 @@ def test_rows_need_two_different_label_names(names):
 
 
 # ---- scores and metrics --------------------------------------------------------------------------
+
+
+def test_texts_are_those_of_the_command(documented, sycophancy):
+    prompts = [documented.prompt, "What is 2 + 3?"]
+    words = ("--model", "mini_base", "--max-new-tokens", "8", *prompts)
+    printed = sycophancy("generate", *words).out.splitlines()
+    seen = []
+    given = {"max_new_tokens": 8, "progress": lambda *counts: seen.append(counts)}
+    texts = syc.generate(documented.model, prompts, **given)
+    assert texts == printed
+    assert seen[-1] == (2, 2)
+    (first, _) = texts
+    assert syc.generate(documented.model, prompts[:1], max_new_tokens=8, stop=[first[1:]]) == [
+        first[:1]
+    ]
+    with pytest.raises(syc.UserError, match="max_new_tokens is 0, expected 1 to 2,048"):
+        syc.generate(documented.model, prompts, max_new_tokens=0)
 
 
 def test_texts_are_scored_as_items_of_the_same_prompt(documented):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import shlex
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +25,8 @@ if typing.TYPE_CHECKING:
     from sycophancy.engine.pipeline import Pipeline
     from sycophancy.engine.stage import Stage
 
-Command = Callable[..., None]
+Afterwards = Callable[[], None]  # what is left to do once the run folder is no longer locked
+Command = Callable[..., Afterwards | None]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -102,13 +105,43 @@ def _evaluate(
     print(stage.result(pipeline.run))
 
 
-def _run(pipeline: Pipeline) -> None:
+def _run(
+    pipeline: Pipeline,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="Then upload the model to the Hugging Face hub."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: privately.")] = False,
+) -> Afterwards | None:
+    if push is not None:
+        from sycophancy.library import hub_push
+
+        pipeline.processes.broadcast(lambda: hub_push.check_access(push))
+    elif private:
+        raise UserError("--private needs --push beside it")
     pipeline.until(*pipeline.stages)
     commands = _by_command().values()
     for *_, last in commands:
         if last.name in pipeline.stages:
             _print(last.summary(pipeline.run))
     print(last.result(pipeline.run))
+    return None if push is None else functools.partial(_push, pipeline, push, private)
+
+
+def _push(pipeline: Pipeline, repository: str, private: bool) -> None:
+    """Uploads a complete run from the first process; the run stays complete if that fails."""
+    from sycophancy.library import hub_push
+
+    run = Path(pipeline.run.path)
+
+    def upload() -> str:
+        try:
+            return hub_push.push(run, repository, private=private, note=pipeline.screen.note)
+        except UserError as error:
+            words = shlex.join(["push", str(run), repository, *["--private"] * private])
+            raise UserError(f"{error}; the run is complete: try `sycophancy {words}`") from error
+
+    print(pipeline.processes.broadcast(upload))
 
 
 def _print(lines: list[str]) -> None:
@@ -149,11 +182,14 @@ def _add(app: typer.Typer, name: str, help_text: str, function: Command) -> None
     app.command(name, help=help_text)(command)
 
 
-def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], None]) -> None:
+def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], Afterwards | None]) -> None:
     from sycophancy.engine.progress import Screen, Silence
     from sycophancy.library.run import opened
 
     processes = distributed.assemble()  # first, so that every process reports bad input of one
     screen = Screen() if processes.leader else Silence()
-    with processes.printing(), opened(options, screen, processes) as pipeline:
-        work(pipeline)
+    with processes.printing():
+        with opened(options, screen, processes) as pipeline:
+            afterwards = work(pipeline)
+        if afterwards is not None:
+            afterwards()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sycophancy.data.hub import is_transient
@@ -33,6 +34,26 @@ def check_target(repository: str) -> str:
     if (token := huggingface_hub.get_token()) is None:
         raise UserError("not logged in to the hub: set HF_TOKEN, or log in with `hf auth login`")
     return token
+
+
+def check_access(repository: str) -> None:
+    """Asks the hub, before a run, whether the user may upload to a repository's owner.
+
+    Raises:
+      UserError: as `check_target`, the hub does not answer or does not know the token, or the owner
+        is neither the user nor an organisation of the user's.
+    """
+    from huggingface_hub import HfApi
+
+    token = check_target(repository)
+    with _in_one_line(repository):
+        user = HfApi(token=token).whoami()
+    owners = [user["name"], *(organisation["name"] for organisation in user.get("orgs") or ())]
+    if repository.partition("/")[0] not in owners:
+        raise UserError(
+            f"{repository}: the token on this machine is of {owners[0]}, who can upload to "
+            f"{', '.join(f'{owner}/...' for owner in owners[:5])}"
+        )
 
 
 def push(
@@ -110,13 +131,12 @@ def write_folder(run: Path, folder: Path, name: str, note: Callable[[str], None]
 
 def _upload(folder: Path, repository: str, private: bool, token: str, endpoint: str | None) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import disable_progress_bars
 
     if not sys.stderr.isatty():
         disable_progress_bars()
     api = HfApi(endpoint=endpoint, token=token)
-    try:
+    with _in_one_line(repository):
         address = api.create_repo(repository, private=private, exist_ok=True)
         if private and not api.model_info(repository).private:
             raise UserError(
@@ -125,14 +145,25 @@ def _upload(folder: Path, repository: str, private: bool, token: str, endpoint: 
         api.upload_folder(
             repo_id=repository, folder_path=folder, commit_message="Upload a finetuned model"
         )
+    return str(address)
+
+
+@contextlib.contextmanager
+def _in_one_line(repository: str) -> Iterator[None]:
+    """Turns what the hub's client raises into a UserError."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
     except HfHubHTTPError as error:
         reason = " ".join((error.server_message or str(error)).split())
         code = error.response.status_code
         raise UserError(f"the hub refused {repository} ({code}): {reason}") from error
+    except UserError:
+        raise
     except Exception as error:
         if not (is_transient(error) or isinstance(error, (OSError, RuntimeError, ValueError))):
             raise
         cause = error.__cause__ or error  # the uploads of single files wrap what went wrong
         reason = " ".join(str(cause).split()) or type(cause).__name__
         raise UserError(f"cannot upload to {repository}: {reason[:300]}") from error
-    return str(address)

@@ -1,4 +1,4 @@
-"""A model in memory, and the likelihoods that it gives to choices."""
+"""A model in memory: the likelihoods that it gives to choices, and the texts that it writes."""
 
 from __future__ import annotations
 
@@ -113,6 +113,49 @@ def score(
         model.network,
         model.vocabulary,
         whole,
+        mesh=_mesh(model.network),
+        progress=progress,
+    )
+
+
+def generate(
+    model: Model,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 64,
+    stop: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """What the model writes after each prompt, by greedy decoding in float32.
+
+    Args:
+        model: the model to ask.
+        prompts: what to ask; they may repeat.
+        max_new_tokens: the most tokens that are written after a prompt, end of sequence included.
+        stop: writing ends before the first of these texts, which is not part of the result.
+        progress: called with the number of prompts done and of all prompts.
+
+    Returns:
+        One text a prompt, in the order of the prompts.
+
+    Raises:
+        UserError: a prompt is too long, a `stop` text is empty, or `max_new_tokens` is not between
+            1 and 2,048.
+
+    Example:
+        >>> (text,) = generate(load_model("mini_small"), ["2 + 2 ="], max_new_tokens=3)
+        >>> isinstance(text, str)
+        True
+    """
+    from sycophancy.scoring.generate import generate as write
+
+    return write(
+        model.parameters,
+        model.network,
+        model.vocabulary,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        stop=stop,
         mesh=_mesh(model.network),
         progress=progress,
     )

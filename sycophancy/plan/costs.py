@@ -14,14 +14,6 @@ from sycophancy.model.size import (
     saved_activation_bytes,
 )
 
-# Encoder and decoder positions of a scored row, as the planner assumes them. Prompts of the paper's
-# claims have about 100 tokens, those of a survey with a biography about 200; the two choices have
-# three tokens each and an end of sequence.
-CLAIM_SHAPE = (128, 8)
-EVALUATION_SHAPE = (256, 8)
-# False and true sums under three conditions, and the probes' prompts that are not among them.
-ADDITION_PROMPTS = 2 * 3 * 2_500 + 3_600
-SURVEYS = 3
 FLOAT32_PASSES = 6  # bfloat16 products that a matrix unit needs for one in float32
 
 
@@ -114,11 +106,3 @@ def scoring_bytes(network: NetworkConfig, mesh: Shape) -> float:
     """
     _, fsdp, model = mesh
     return (1 if fsdp == 1 else 2) * parameter_bytes(network) / model
-
-
-def prompts(config: Config) -> tuple[int, int]:
-    """The number of prompts of filtration, and of one evaluation; a run has two evaluations."""
-    data = config.data
-    held_out = ADDITION_PROMPTS + 2 * SURVEYS * data.num_survey_items + 3 * data.num_validation
-    held_out += 3 * len(data.held_out_sets) * data.num_held_out_items
-    return data.num_examples if config.filtration else 0, held_out + data.num_validation

@@ -15,7 +15,7 @@ from sycophancy.config.schema import Config
 from sycophancy.errors import UserError
 from sycophancy.model.mesh import Shape
 from sycophancy.plan.chips import Slice
-from sycophancy.plan.costs import CLAIM_SHAPE
+from sycophancy.plan.prompts import CLAIM_SHAPE
 
 ProgramName = Literal["train", "score"]
 Answer = Mapping[str, Any]  # as `plan.compile.compiled` returns it

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from sycophancy.config.schema import Config
 from sycophancy.model.mesh import Shape, auto_mesh, check_batch, filled
 from sycophancy.model.size import parameter_bytes, saved_activation_bytes
-from sycophancy.plan import costs
+from sycophancy.plan import costs, prompts
 from sycophancy.plan.chips import Slice
 from sycophancy.plan.hlo import Collective
+from sycophancy.plan.prompts import Prompts
 from sycophancy.plan.request import ProgramName, answer_of
 
 # Compiled training steps need 0.86 to 1.45 times the closed form's bytes (docs/scaling.md).
@@ -110,26 +110,28 @@ class Plan:
     def programs(self) -> tuple[Program, Program]:
         return self.train, self.score
 
-    def hours(self, stage: Literal["filter", "finetune", "evaluate"]) -> float | None:
-        """Hours of filtration, of all training steps or of one evaluation, at best.
-
-        None where the program does not fit, and for GPUs.
-        """
-        program = self.train if stage == "finetune" else self.score
-        if program.times is None:
+    def training_hours(self) -> float | None:
+        """Hours of all training steps, at best; None where a step does not fit, and for GPUs."""
+        if self.train.times is None:
             return None
-        if stage == "finetune":
-            return self.config.training.finetune_steps * program.times.best / 3600
-        claims, held_out = costs.prompts(self.config)
-        network, compiled_shape = self.config.model.network, costs.CLAIM_SHAPE
-        count, shape = (
-            (claims, compiled_shape) if stage == "filter" else (held_out, costs.EVALUATION_SHAPE)
+        return self.config.training.finetune_steps * self.train.times.best / 3600
+
+    def scoring_hours(self, asked: Sequence[Prompts]) -> float | None:
+        """Hours to score prompts, at best; None where a batch does not fit, and for GPUs.
+
+        A text that is written takes at least as long as one that is scored.
+        """
+        if self.score.times is None:
+            return None
+        network = self.config.model.network
+        compiled = costs.forward_flops(network, 1, *prompts.CLAIM_SHAPE).total
+        batches = sum(
+            math.ceil(kind.count / self.score.rows)
+            * costs.forward_flops(network, 1, *kind.shape).total
+            / compiled
+            for kind in asked
         )
-        length_factor = (
-            costs.forward_flops(network, 1, *shape).total
-            / costs.forward_flops(network, 1, *compiled_shape).total
-        )
-        return math.ceil(count / program.rows) * length_factor * program.times.best / 3600
+        return batches * self.score.times.best / 3600
 
     @property
     def utilisation(self) -> float | None:
@@ -174,7 +176,7 @@ def _estimated(config: Config, place: Slice, mesh: Shape, name: ProgramName) -> 
             "activations": saved / mesh[2],
         }
     else:
-        rows_at_once = _SCORED_POSITIONS // costs.CLAIM_SHAPE[0]
+        rows_at_once = _SCORED_POSITIONS // prompts.CLAIM_SHAPE[0]
         rows = mesh[0] * mesh[1] * rows_at_once
         one_layer = dataclasses.replace(
             network,
@@ -185,7 +187,7 @@ def _estimated(config: Config, place: Slice, mesh: Shape, name: ProgramName) -> 
         )
         parts = {
             "parameters": state / splits,
-            "activations": saved_activation_bytes(one_layer, rows_at_once, *costs.CLAIM_SHAPE),
+            "activations": saved_activation_bytes(one_layer, rows_at_once, *prompts.CLAIM_SHAPE),
         }
     parts["else"] = _ESTIMATE_MARGIN * sum(parts.values())
     needs = sum(parts.values())

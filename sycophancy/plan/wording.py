@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sycophancy.model.size import parameter_bytes, parameter_count
-from sycophancy.plan import costs
+from sycophancy.plan import costs, prompts
 from sycophancy.plan.chips import GIB
 from sycophancy.plan.requirements import Plan, Program
 
@@ -56,7 +56,7 @@ def _program_lines(plan: Plan, program: Program) -> Iterator[str]:
         )
     elif program.times:
         flops = costs.forward_flops(
-            plan.config.model.network, program.rows, *costs.CLAIM_SHAPE
+            plan.config.model.network, program.rows, *prompts.CLAIM_SHAPE
         ).total
         yield (
             f"  operations  {flops:.3g} a batch, each in {costs.FLOAT32_PASSES} passes for float32"
@@ -95,14 +95,21 @@ def _compared(program: Program, flops: float) -> str:
 
 
 def _hours(plan: Plan) -> Iterator[str]:
-    claims, held_out = costs.prompts(plan.config)
-    steps = plan.config.training.finetune_steps
-    both = plan.hours("evaluate")
+    config = plan.config
+    once, held_out = prompts.filtration(config), prompts.evaluation(config)
+    tried, abilities = prompts.baselines(config), prompts.retention(config)
     wanted = {
-        f"filtration of {claims:,} claims": plan.hours("filter"),
-        f"{steps:,} steps": plan.hours("finetune"),
-        f"two evaluations of {held_out:,} prompts": None if both is None else 2 * both,
+        f"filtration of {prompts.total(once):,} claims": plan.scoring_hours(once),
+        f"{config.training.finetune_steps:,} steps": plan.training_hours(),
+        f"two evaluations of {prompts.total(held_out):,} prompts": plan.scoring_hours(
+            [*held_out, *held_out]
+        ),
     }
+    if config.baselines:
+        wanted[f"baselines, {prompts.total(tried):,} prompts"] = plan.scoring_hours(tried)
+    if config.retention:
+        words = f"other abilities, twice {prompts.total(abilities):,} prompts"
+        wanted[words] = plan.scoring_hours([*abilities, *abilities])
     for words, hours in wanted.items():
         if hours is not None:
             yield f"{words + ':':<42} {duration(hours)} at best"

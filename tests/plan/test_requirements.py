@@ -6,7 +6,7 @@ import pytest
 
 from sycophancy.config.load import load_config
 from sycophancy.model.size import parameter_bytes
-from sycophancy.plan import costs, request
+from sycophancy.plan import costs, prompts, request
 from sycophancy.plan.chips import GIB, parse_slice
 from sycophancy.plan.requirements import Plan, Program, Times, make_plan
 from sycophancy.plan.wording import advice_of, lines
@@ -71,8 +71,8 @@ def test_utilisation_and_hours_follow_from_the_best_time():
     plan = Plan(config, place, (4, 1, 1), flops, flops, train, TOO_LARGE)
     assert times.bound == "compute"
     assert plan.utilisation == pytest.approx(1.0)
-    assert plan.hours("finetune") == pytest.approx(1_000 * 0.5 / 3600)
-    assert plan.hours("filter") is None
+    assert plan.training_hours() == pytest.approx(1_000 * 0.5 / 3600)
+    assert plan.scoring_hours(prompts.filtration(config)) is None
     assert times.serial == 1.0
 
 
@@ -94,7 +94,7 @@ def test_the_tpu_compiler_agrees_with_the_closed_forms():
     assert train.fits
     assert score.fits
     assert train.matmul_flops == plan.done_flops
-    scored = costs.forward_flops(config.model.network, score.rows, *costs.CLAIM_SHAPE)
+    scored = costs.forward_flops(config.model.network, score.rows, *prompts.CLAIM_SHAPE)
     assert score.matmul_flops == scored.total
     # Arguments are the parameters, Adafactor's factored moments and a batch; tiles pad a little.
     state = parameter_bytes(config.model.network)

@@ -16,6 +16,7 @@ from sycophancy.report.run.held_out_panels import held_out_panels
 from sycophancy.report.run.key_numbers import key_numbers
 from sycophancy.report.run.loss_figure import loss_figure
 from sycophancy.report.run.other_abilities import abilities
+from sycophancy.report.run.prompting import prompting
 from sycophancy.report.run.record import RunRecord, read_run
 
 
@@ -57,6 +58,7 @@ def _context(record: RunRecord) -> dict[str, object]:
         "tests": explanation(record.changes),
         "origin": origin(record.macros),
         "key_numbers": key_numbers(record),
+        "prompting": prompting(record),
         "protocol_findings": [finding for finding in aims if finding.protocol],
         "other_findings": [finding for finding in aims if not finding.protocol],
         "contradictions": contradictions(aims),

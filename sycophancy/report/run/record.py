@@ -13,6 +13,7 @@ from typing import Any
 from sycophancy.config import macros
 from sycophancy.errors import UserError
 from sycophancy.evaluation import retention
+from sycophancy.evaluation.baselines import SERIES_WORDS
 from sycophancy.evaluation.comparison import Change, unpaired_changes
 from sycophancy.evaluation.guessing import Guessing, guessing
 from sycophancy.evaluation.items import Item, Prediction, read_items, read_predictions
@@ -89,7 +90,9 @@ class RunRecord:
     def label(self, series: str) -> str:
         """What a page calls a series: `before`, or the model where nothing was finetuned."""
         name = str(self.macros.get("MODEL_NAME", "the model"))
-        return name if self.only_evaluated and series == "before" else series
+        if self.only_evaluated and series == "before":
+            return name
+        return SERIES_WORDS.get(series, series)
 
     @property
     def evaluations(self) -> Mapping[str, Metrics]:

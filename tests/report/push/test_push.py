@@ -13,6 +13,7 @@ import yaml
 
 from sycophancy.config.load import load_config
 from sycophancy.engine import manifests
+from sycophancy.engine.pipeline import Pipeline
 from sycophancy.report.markdown import tables
 from sycophancy.report.run.page import write_report
 from sycophancy.report.run.record import read_run
@@ -141,3 +142,67 @@ def test_an_incomplete_run_is_refused(hub, finetuned, sycophancy, gone):
     assert done.code == 2
     assert gone in done.err
     assert not hub.private
+
+
+@pytest.fixture
+def ran(monkeypatch) -> list[set[str]]:
+    """The stages that each run would bring up to date; none is run."""
+    times: list[set[str]] = []
+    monkeypatch.setattr(Pipeline, "until", lambda self, *names: times.append(set(names)))
+    return times
+
+
+def test_a_run_is_uploaded_after_its_report(hub, finetuned, sycophancy, ran):
+    done = sycophancy("run", "--out", finetuned, "--push", NAME, "--private")
+    assert done.code == 0, done.err
+    assert len(ran) == 1 and "report" in ran[0]
+    assert done.out.splitlines()[-2:] == [str(finetuned / "report.html"), f"{hub.endpoint}/{NAME}"]
+    assert hub.private == {NAME: True}
+    assert hub.files["metrics.json"] == (finetuned / "metrics.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--push", "somebody-else/model"), "of somebody, who can upload to somebody/..., team/"),
+        (("--push", "model"), "expected owner/name"),
+        (("--private",), "--private needs --push"),
+    ],
+)
+def test_what_cannot_be_uploaded_is_refused_before_the_run(
+    hub, sycophancy, ran, tmp_path, words, message
+):
+    done = sycophancy("run", "--model", "mini_small", "--out", tmp_path / "new", *words)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert not ran and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_a_token_that_the_hub_does_not_take_is_refused_before_the_run(
+    hub, sycophancy, ran, tmp_path, status, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    hub.refuses["whoami"] = (status, "Invalid credentials")
+    done = sycophancy("run", "--model", "mini_small", "--out", tmp_path / "new", "--push", NAME)
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert not ran and not (tmp_path / "new").exists()
+
+
+def test_a_run_whose_upload_fails_is_complete_and_can_be_pushed_again(
+    hub, finetuned, sycophancy, ran
+):
+    before = {path: path.stat().st_mtime_ns for path in finetuned.rglob("*") if path.is_file()}
+    hub.refuses["commit"] = (403, "You may not do that")
+    done = sycophancy("run", "--out", finetuned, "--push", NAME)
+    assert done.code == 2
+    refusal = done.err.splitlines()[-1]
+    assert "You may not do that" in refusal
+    assert f"the run is complete: try `sycophancy push {finetuned} {NAME}`" in refusal
+    assert done.out.splitlines()[-1] == str(finetuned / "report.html")
+    after = {path: path.stat().st_mtime_ns for path in finetuned.rglob("*") if path.is_file()}
+    assert {path: after.get(path) for path in before} == before
+    hub.refuses.clear()
+    assert sycophancy("push", finetuned, NAME).code == 0
