@@ -78,12 +78,19 @@ def generate(
       progress: called with the number of prompts done and of all prompts.
 
     Raises:
-      UserError: a prompt is too long, a `stop` string is empty, `max_new_tokens` is out of range.
+      UserError: a prompt is too long, a `stop` string is empty or has a line break that the
+        vocabulary does not have, `max_new_tokens` is out of range.
     """
     if not 1 <= max_new_tokens <= MAX_NEW_TOKENS:
         raise UserError(f"max_new_tokens is {max_new_tokens}, expected 1 to {MAX_NEW_TOKENS:,}")
     if not all(stop):
         raise UserError("a stop string is empty, so nothing would be written; leave it out")
+    for text in stop:
+        if "\n" in text and not vocabulary.keeps_line_breaks():
+            raise UserError(
+                f"the stop string {text!r} has a line break, which this model's vocabulary reads "
+                "as a space, so no text would end there; leave it out"
+            )
     check_vocabulary(vocabulary, network)
     mesh = mesh or sharding.make_mesh((-1, 1, 1))
     if batch_tokens is None:
