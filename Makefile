@@ -11,7 +11,7 @@ INSTALLED := .venv/installed
 # make; the longest files start first (tests/conftest.py).
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all faults check lint format docs serve-docs lock clean
+.PHONY: demo test test-extras test-all faults check lint format docs serve-docs lock clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED) ## the paper on a miniature model: from data to report in about five minutes
@@ -19,6 +19,9 @@ demo: $(INSTALLED) ## the paper on a miniature model: from data to report in abo
 
 test: $(INSTALLED) ## every property, by its fastest test: at most five minutes on two cores
 	$(BIN)/pytest $(WORKERS)
+
+test-extras: $(INSTALLED) ## those that compare with torch, transformers and the LM evaluation harness
+	$(BIN)/pytest $(WORKERS) -m 'extras and not slow and not faults'
 
 test-all: $(INSTALLED) ## also the tests marked `slow`
 	$(BIN)/pytest $(WORKERS) -m 'not faults'

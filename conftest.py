@@ -1,6 +1,9 @@
 """Doctests are looked for in every module but those that need a library that is not installed."""
 
 import importlib.util
+from pathlib import Path
+
+import pytest
 
 _NEEDS = {
     "sycophancy/export/inspect_provider.py": "inspect_ai",
@@ -12,3 +15,12 @@ _NEEDS = {
 collect_ignore = [
     path for path, module in _NEEDS.items() if importlib.util.find_spec(module) is None
 ]
+_EXTRAS = ("tests/harness/", *_NEEDS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of what needs an extra, wherever they stand."""
+    root = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(root).as_posix().startswith(_EXTRAS):
+            item.add_marker("extras")

@@ -14,8 +14,8 @@ from sycophancy.evaluation.intervals import (
     Sample,
     clustered_bootstrap,
     combined,
+    has_width,
     percentiles,
-    vary,
 )
 from sycophancy.evaluation.items import Item, Prediction
 from sycophancy.evaluation.measures import samples
@@ -136,7 +136,7 @@ def paired_change(before: Sample, after: Sample, *, seed: int = 0) -> Change:
     """
     drawn = clustered_bootstrap(before, after, seed=seed)
     low, high = percentiles(drawn[1] - drawn[0])
-    if not vary(drawn[1] - drawn[0]):
+    if not has_width(low, high):
         apart = unpaired_change(metric(before, seed=seed), metric(after, seed=seed))
         low, high = apart.low, apart.high
     value, n = after.value - before.value, min(before.n, after.n)

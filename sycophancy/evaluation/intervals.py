@@ -170,9 +170,8 @@ def percentiles(replicates: Float[np.ndarray, " replicates"]) -> tuple[float, fl
     return float(low), float(high)
 
 
-def vary(replicates: Float[np.ndarray, " replicates"]) -> bool:
-    """Whether the 95 % interval of replicates has a width; without one it would claim certainty."""
-    low, high = percentiles(replicates)
+def has_width(low: float, high: float) -> bool:
+    """Whether an interval of replicates has a width; without one it would claim certainty."""
     return not high - low <= SAME * max(1.0, abs(low), abs(high))
 
 
@@ -187,9 +186,9 @@ def interval(sample: Sample, *, seed: int = 0) -> tuple[float, float]:
     """
     if sample.is_one_proportion:
         return wilson(float((sample.weights * sample.values).sum()), sample.n)
-    replicates = clustered_bootstrap(sample, seed=seed)[0]
-    if vary(replicates):
-        return percentiles(replicates)
+    low, high = percentiles(clustered_bootstrap(sample, seed=seed)[0])
+    if has_width(low, high):
+        return low, high
     trials = trials_of_constant(sample)
     bounds = [_of_equals(total / n, n, sample.bounds) for total, n in trials]
     return combined([total / n for total, n in trials], bounds, [1 / len(trials)] * len(trials))

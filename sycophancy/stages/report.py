@@ -46,21 +46,20 @@ class Report(Stage):
 
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
         from sycophancy.report.run import page
+        from sycophancy.report.run.family import explanation
+        from sycophancy.report.run.headline import headline
+        from sycophancy.report.run.record import read_run
 
-        page.write_report(run.path, self.reported)
-        return {}
+        plain = str.maketrans({"“": '"', "”": '"'})
+        record = read_run(run.path, self.reported)
+        page.write(record)
+        lines = [f"{headline(record).translate(plain)}.", explanation(record.changes)]
+        return {"summary": [line for line in lines if line]}
 
     def result(self, run: RunFolder) -> Path | epath.Path:
         return run.path / PAGE
 
     def summary(self, run: RunFolder) -> list[str]:
         """The sentences at the top of the report, and the tests that they follow from."""
-        from sycophancy.report.run.family import explanation
-        from sycophancy.report.run.headline import headline
-        from sycophancy.report.run.record import read_run
-
-        plain = str.maketrans({"“": '"', "”": '"'})
-        record = read_run(run.path)
-        return list(
-            filter(None, [f"{headline(record).translate(plain)}.", explanation(record.changes)])
-        )
+        lines: list[str] = (run.manifest(self.name) or {})["counts"]["summary"]
+        return lines

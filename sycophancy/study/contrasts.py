@@ -36,9 +36,9 @@ from sycophancy.evaluation.intervals import (
     NORMAL_QUANTILE,
     Sample,
     clustered_bootstrap,
+    has_width,
     percentiles,
     trials_of_constant,
-    vary,
 )
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.evaluation.permutation import permutation_test
@@ -176,7 +176,7 @@ def _resampled(group: Sequence[tuple[float, Sample]], seed: int, rng: np.random.
     if len(group) > 1 or not group[0][1].is_one_proportion:
         drawn = clustered_bootstrap(*(one for _, one in group), replicates=DRAWS, seed=seed)
         total = np.array([factor for factor, _ in group]) @ drawn
-        if vary(total):
+        if has_width(*percentiles(total)):
             return np.where(np.isnan(total), np.nanmedian(total), total)
     return np.sum([factor * _of_constant(one, rng) for factor, one in group], axis=0)
 

@@ -53,7 +53,7 @@ class Recorder:
         return [f"{len(prompt.split())} words" for prompt in prompts]
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 def test_log_likelihoods_equal_the_harness_on_real_rows(both, real_data):
     """Contexts of several lengths, one beyond the limit, and one that is empty."""
     rows = pq.read_table(real_data / "hub" / "cais__mmlu" / "all" / "test.parquet").to_pylist()

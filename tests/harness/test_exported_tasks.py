@@ -55,7 +55,7 @@ def evaluated(model, folder, names):
     )
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.filterwarnings("ignore")  # of the harness and of what it brings
 def test_each_likelihood_and_each_measure_is_ours(both, tmp_path):
     names = harness.write_tasks(tmp_path, sets(), end=harness.END_OF_SEQUENCE)

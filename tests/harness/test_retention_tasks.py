@@ -66,7 +66,7 @@ def read_as_sentencepiece(both, monkeypatch) -> list[str]:
     return unlike
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.parametrize("tasks", retention.ALL_TASKS[:3], ids=lambda tasks: tasks.variant)
 def test_answers_equal_the_harness_on_a_few_real_rows(both, real_data, tasks):
     agree(both, tasks, rows_of(real_data, tasks.family, few=1), limit=2)
@@ -83,7 +83,7 @@ def test_of_equally_likely_splits_we_read_the_one_that_the_model_was_trained_on(
 
 
 @pytest.mark.slow
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.parametrize("tasks", retention.ALL_TASKS, ids=lambda tasks: tasks.variant)
 def test_answers_equal_the_harness_on_all_subjects_at_hand(both, real_data, tasks, monkeypatch):
     rows = rows_of(real_data, tasks.family)

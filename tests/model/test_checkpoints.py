@@ -201,7 +201,7 @@ def test_weights_over_several_files_are_written_and_read(tmp_path, params, netwo
     assert equal(load_params(tmp_path, network), params)
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 def test_transformers_reads_several_files_and_writes_what_we_read(tmp_path, params, network):
     pytest.importorskip("torch", reason="torch is not installed (extra `hf`)")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -215,7 +215,7 @@ def test_transformers_reads_several_files_and_writes_what_we_read(tmp_path, para
     assert equal(load_params(tmp_path / "theirs", network), params)
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 def test_transformers_tokenizes_as_our_vocabulary_does(tmp_path):
     pytest.importorskip("torch", reason="torch is not installed (extra `hf`)")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")

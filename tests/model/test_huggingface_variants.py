@@ -117,7 +117,7 @@ def texts():
     return inputs, np.pad(targets[:, :-1], ((0, 0), (1, 0))), targets
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants_give_the_logits_of_transformers(tmp_path, texts, name):
     network, config, tensors = VARIANTS[name]
@@ -131,7 +131,7 @@ def test_variants_give_the_logits_of_transformers(tmp_path, texts, name):
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.parametrize(
     "activation",
     [
@@ -157,7 +157,7 @@ def test_every_activation_can_be_set():
         assert config.model.network.mlp_activations == (name, "linear")
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 def test_we_compute_the_logits_of_a_new_transformers_model(tmp_path, texts):
     torch = pytest.importorskip("torch", reason="torch is not installed (extra `hf`)")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")

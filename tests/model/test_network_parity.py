@@ -49,7 +49,7 @@ def network(request) -> NetworkConfig:
     return SHAPES[request.param]
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 def test_logits_equal_transformers_on_padded_batches(network, tmp_path):
     torch = pytest.importorskip("torch", reason="torch is not installed (extra `hf`)")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -105,7 +105,7 @@ def test_packed_examples_do_not_see_each_other(network):
         encoder_segment_ids=pack(np.full((1, 5), 1), np.full((1, 5), 2)),
         decoder_segment_ids=pack(np.full((1, 3), 1), np.full((1, 3), 2)),
     )
-    np.testing.assert_allclose(packed[:, :3], alone, atol=2e-5, rtol=1e-4)
+    np.testing.assert_allclose(packed[:, :3], alone, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

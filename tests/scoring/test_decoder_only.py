@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers", reason="needs transformers (e
 
 from sycophancy.scoring.decoder_only import DecoderOnly, load  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = pytest.mark.extras
 
 TEMPLATE = (
     "<s>{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}</s>{% endfor %}"

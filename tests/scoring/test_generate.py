@@ -99,7 +99,7 @@ def by_transformers(folder, prompts: list[list[int]], max_new_tokens: int) -> li
     return [list(itertools.takewhile(lambda token: token != 1, row[1:])) for row in rows]
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 @pytest.mark.parametrize("shape", SHAPES)
 def test_tokens_equal_those_of_transformers(shape, tmp_path):
     huggingface.save(tmp_path / "hf", params(shape), SHAPES[shape], None)
@@ -111,7 +111,7 @@ def test_tokens_equal_those_of_transformers(shape, tmp_path):
     assert found == [Numbers().decode([i for i in ids if i < Numbers.size]) for ids in expected]
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 def test_the_miniature_writes_what_transformers_writes(tmp_path):
     model = load_config("mini_base", "quick").model
     vocabulary, weights = Vocabulary(model.vocabulary), load_checkpoint(model)

@@ -91,6 +91,10 @@ def test_other_models_are_refused_by_what_they_are(tmp_path):
     folder_of(tmp_path, model_type="bart", is_encoder_decoder=True)
     with pytest.raises(UserError, match="model_type is 'bart'; supported are T5"):
         decoders.is_decoder(str(tmp_path))
+
+
+@pytest.mark.extras
+def test_weights_of_another_form_are_refused(tmp_path):
     folder_of(tmp_path, model_type="llama")
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(b"")

@@ -31,9 +31,18 @@ def write_report(run: Path, order: Sequence[str] = ()) -> Path:
       UserError: the folder is no run, nothing was evaluated, a file is damaged, or the page cannot
         be written.
     """
-    text = render(read_run(run, order))
-    pages.write(run / PAGE, text)
-    return run / PAGE
+    return write(read_run(run, order))
+
+
+def write(record: RunRecord) -> Path:
+    """Writes `report.html` into the run folder of a record, whole or not at all.
+
+    Raises:
+      UserError: the page cannot be written.
+    """
+    page = record.run / PAGE
+    pages.write(page, render(record))
+    return page
 
 
 def render(record: RunRecord) -> str:
