@@ -17,6 +17,7 @@ from sycophancy.engine.pipeline import Pipeline
 from sycophancy.report.markdown import tables
 from sycophancy.report.run.page import write_report
 from sycophancy.report.run.record import read_run
+from sycophancy.stages.report import Report
 
 # huggingface_hub passes its uploads to httpx in a form that httpx advises against.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -149,6 +150,7 @@ def ran(monkeypatch) -> list[set[str]]:
     """The stages that each run would bring up to date; none is run."""
     times: list[set[str]] = []
     monkeypatch.setattr(Pipeline, "until", lambda self, *names: times.append(set(names)))
+    monkeypatch.setattr(Report, "summary", lambda self, run: [])
     return times
 
 
