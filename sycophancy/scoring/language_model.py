@@ -169,6 +169,11 @@ class Decoder:
     mesh: Mesh | None = None
     max_tokens: int = DEFAULT_TOKENS
 
+    @property
+    def keeps_line_breaks(self) -> bool:
+        """True: the tokenizers of these models have line breaks."""
+        return True
+
     def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
         """The number of tokens of each text and the start of sequence, without a template's."""
         return self.text.count_tokens(texts)
