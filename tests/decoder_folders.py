@@ -49,6 +49,26 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def complete(folder: Path, kind: str = "llama", *, seed: int = 0, **changes: Any) -> Path:
+    """Writes a folder that can be trained and asked: random weights, SmolLM2's kind of tokenizer.
+
+    Args:
+      folder, kind, seed: as for `make`.
+      changes: values of config.json to change before the weights are drawn.
+    """
+    import tokenizer_folders
+    from hf_folders import draw
+
+    like = tokenizer_folders.smollm2(folder.with_name(f"{folder.name}.like"))
+    pieces = json.loads((like / "tokenizer.json").read_text())
+    size = len(pieces["model"]["vocab"]) + len(pieces["added_tokens"])
+    longest = {"vocab_size": size, "max_position_embeddings": 4096, "eos_token_id": 2}
+    (like / "config.json").write_text(json.dumps({**CONFIGS[kind], **longest, **changes}))
+    network = families.read(epath.Path(like))
+    decoder_folder.save(folder, draw(network, seed), network, like)
+    return folder
+
+
 def make(folder: Path, kind: str = "gemma 3", *, seed: int = 0, **changes: Any) -> Path:
     """Writes a folder of random weights, as the product does, and then changes its config.json.
 

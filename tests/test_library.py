@@ -10,6 +10,7 @@ import sys
 import types
 from pathlib import Path
 
+import decoder_folders
 import few_sums
 import numpy as np
 import pyarrow.parquet as pq
@@ -260,6 +261,39 @@ def test_texts_are_those_of_the_command(documented, sycophancy):
     ]
     with pytest.raises(syc.UserError, match="max_new_tokens is 0, expected 1 to 2,048"):
         syc.generate(documented.model, prompts, max_new_tokens=0)
+
+
+@pytest.mark.parametrize("chat", ["template", "raw"])
+def test_a_decoder_only_model_answers_as_transformers_does(tmp_path, chat):
+    transformers, torch = (pytest.importorskip(name) for name in ("transformers", "torch"))
+    folder = decoder_folders.complete(tmp_path / "model", "qwen 3")
+    model = syc.load_model(folder, chat=chat)
+    assert (model.network.num_layers, model.max_tokens) == (2, 4096)
+    (prediction,) = syc.score(model, ["Human: 1 + 1 = 3?\n\nAssistant: I agree"], (" (A)", " (B)"))
+    (text,) = syc.generate(model, ["Human: 1 + 1 = 3?\n\nAssistant: I"], max_new_tokens=6)
+
+    other = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+
+    def prompt(start):
+        if chat == "raw":
+            return f"Human: 1 + 1 = 3?\n\nAssistant: {start}"
+        turns = [{"role": "user", "content": "1 + 1 = 3?"}]
+        return (
+            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) + start
+        )
+
+    def log_likelihood(choice):
+        before = tokenizer(prompt("I agree"), add_special_tokens=False)["input_ids"]
+        whole = tokenizer(prompt("I agree") + choice, add_special_tokens=False)["input_ids"]
+        logits = other(torch.tensor([whole])).logits[0].log_softmax(-1)
+        return sum(float(logits[n - 1, whole[n]]) for n in range(len(before), len(whole)))
+
+    expected = [log_likelihood(choice) for choice in (" (A)", " (B)")]
+    np.testing.assert_allclose(prediction.log_likelihoods, expected, rtol=1e-4)
+    ids = tokenizer(prompt("I"), add_special_tokens=False, return_tensors="pt")["input_ids"]
+    written = other.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+    assert text == tokenizer.decode(written, skip_special_tokens=True)
 
 
 def test_texts_are_scored_as_items_of_the_same_prompt(documented):

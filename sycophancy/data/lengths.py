@@ -37,6 +37,7 @@ class Limits:
       pieces: the pieces of texts, by the model's vocabulary; None leaves out notes on spelling.
       encode: makes the rows that a decoder-only model is trained on, whose prompts may go through
         a chat template; None where a row's tokens are those of its texts.
+      chat: whether they do: "template" or "raw"; None as for `encode`.
     """
 
     count_tokens: CountTokens
@@ -44,6 +45,7 @@ class Limits:
     targets: int
     pieces: spelling.Pieces | None = None
     encode: training_rows.Encoder | None = None
+    chat: str | None = None
 
 
 class Lengths:

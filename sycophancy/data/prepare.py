@@ -67,7 +67,8 @@ def prepare(
       limits: what the model can take; if None, nothing is too long.
 
     Returns:
-      The summary: per data set the rows read, left out and taken; the balance of the claims;
+      The summary: per data set the rows read, left out and taken; the balance of the claims; of a
+      decoder-only model, `training_example`, the first claim with its tokens and what CHAT was;
       `too_long` (see `lengths.LeftOut`) and `bad_rows` (see `BadRows.summary`); and notes, which
       are sentences on these and on shortages.
 
@@ -142,6 +143,8 @@ def prepare(
             fitting = lengths.items(own_set.items)
             evaluation[own_set.name] = write_task(own_set.name, fitting)
         summary["evaluation"] = evaluation
+        if limits is not None and limits.encode is not None:
+            summary["training_example"] = _training_example(folder / INTERVENTION, limits)
         summary["too_long"] = [dataclasses.asdict(entry) for entry in lengths.summary()]
         summary["bad_rows"] = [entry for counts in bad for entry in counts.summary()]
         found = rows.counts["validation"] + rows.counts["also_in_train"]
@@ -159,6 +162,17 @@ def prepare(
         ]
         (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def _training_example(claims: Path, limits: Limits) -> dict[str, Any] | None:
+    """The first claim as the model is trained on it, for the report; None if there is none."""
+    with pq.ParquetFile(claims) as file:
+        batches = file.iter_batches(batch_size=1, columns=["inputs", "targets"])
+        rows = next((batch.to_pylist() for batch in batches), [])
+    if not rows or limits.encode is None:
+        return None
+    (row,) = limits.encode([rows[0]["inputs"]], [rows[0]["targets"]])
+    return {"chat": limits.chat, **row._asdict()}
 
 
 def evaluation_file(folder: Path, task: str) -> Path:

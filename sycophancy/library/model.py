@@ -13,8 +13,10 @@ from sycophancy.evaluation.items import Item, Prediction
 if typing.TYPE_CHECKING:
     from jax.sharding import Mesh
 
-    from sycophancy.config.schema import NetworkConfig
+    from sycophancy.config.schema import Network
+    from sycophancy.model.decoder_text import DecoderText
     from sycophancy.model.vocabulary import Vocabulary
+    from sycophancy.scoring.language_model import Decoder, EncoderDecoder
 
 _RECIPE = "paper"  # a configuration needs one; it does not change the model
 
@@ -25,18 +27,24 @@ class Model:
 
     Attributes:
         name: what the model is called.
-        network: the network's shape.
+        network: the network's shape: a `NetworkConfig`, or the `DecoderConfig` of a decoder-only
+            model.
         parameters: nested dict of float32 arrays by name; layers are stacked along the first axis.
-        vocabulary: converts between text and token ids.
+        vocabulary: converts between text and token ids. Of a decoder-only model: its tokenizer with
+            its chat template.
+        max_tokens: the most tokens of a prompt with what follows it; of a decoder-only model alone.
     """
 
     name: str
-    network: NetworkConfig
+    network: Network
     parameters: dict[str, typing.Any] = dataclasses.field(repr=False)
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | DecoderText
+    max_tokens: int | None = None
 
 
-def load_model(name: str | os.PathLike[str]) -> Model:
+def load_model(
+    name: str | os.PathLike[str], *, chat: typing.Literal["auto", "raw", "template"] = "auto"
+) -> Model:
     """Loads a model onto the devices of this machine.
 
     Where parameters and gradients fit on half of a device, every device holds all parameters;
@@ -44,10 +52,15 @@ def load_model(name: str | os.PathLike[str]) -> Model:
 
     Args:
         name: as `--model` takes it: a shipped model (`mini_base`), `hf:owner/name`, a folder or
-            bucket address (`gs://...`) of a checkpoint, or a model's `.gin` file.
+            bucket address (`gs://...`) of a checkpoint, or a model's `.gin` file. Of decoder-only
+            models, it takes those of the families that are computed here
+            (docs/decoder_models.md).
+        chat: how a decoder-only model reads a prompt: as the user's turn in its chat template
+            ("template"), or as the text it is ("raw"); "auto": in the template if it has one.
 
     Raises:
-        UserError: there is no such model, or its checkpoint or vocabulary cannot be read.
+        UserError: there is no such model, its checkpoint or vocabulary cannot be read, or it is
+            not computed here.
 
     Example:
         >>> load_model("mini_small").network.emb_dim
@@ -56,16 +69,22 @@ def load_model(name: str | os.PathLike[str]) -> Model:
     from sycophancy.config.load import load_config
     from sycophancy.engine import distributed
 
-    config = load_config(os.fspath(name), _RECIPE).model
+    config = load_config(os.fspath(name), _RECIPE, [f"CHAT={chat!r}"]).model
     distributed.check_platform()
     from sycophancy.model import sharding
     from sycophancy.model.checkpoints.formats import load_checkpoint
+    from sycophancy.model.decoder_text import load_text
+    from sycophancy.model.decoders import max_tokens
     from sycophancy.model.vocabulary import Vocabulary
 
-    vocabulary = Vocabulary(config.vocabulary)
+    vocabulary: Vocabulary | DecoderText
+    if config.is_decoder:
+        vocabulary, limit = load_text(config.vocabulary, chat), max_tokens(config.vocabulary)
+    else:
+        vocabulary, limit = Vocabulary(config.vocabulary), None
     placed = sharding.sharded_params(config.network, _mesh(config.network))
     parameters = sharding.put(load_checkpoint(config), sharding.shardings_of(placed))
-    return Model(config.name, config.network, parameters, vocabulary)
+    return Model(config.name, config.network, parameters, vocabulary, limit)
 
 
 def score(
@@ -77,9 +96,9 @@ def score(
 ) -> list[Prediction]:
     """Scores every choice of every item by its log-likelihood.
 
-    A choice's log-likelihood is the sum over its tokens and the end of sequence, in natural log
-    and float32, without length normalisation. The choices of one item must have equally many
-    tokens.
+    A choice's log-likelihood is the sum over its tokens and, of an encoder-decoder, the end of
+    sequence, in natural log and float32, without length normalisation. The choices of one item must
+    have equally many tokens.
 
     Args:
         model: the model to ask.
@@ -100,22 +119,13 @@ def score(
         >>> len(prediction.log_likelihoods)
         2
     """
-    from sycophancy.scoring.score import score as score_items
-
     whole = [
         Item(str(position), "text", "neutral", str(position), item, tuple(choices))
         if isinstance(item, str)
         else item
         for position, item in enumerate(items)
     ]
-    return score_items(
-        model.parameters,
-        model.network,
-        model.vocabulary,
-        whole,
-        mesh=_mesh(model.network),
-        progress=progress,
-    )
+    return _asked(model).score(whole, progress)
 
 
 def generate(
@@ -147,21 +157,27 @@ def generate(
         >>> isinstance(text, str)
         True
     """
-    from sycophancy.scoring.generate import generate as write
-
-    return write(
-        model.parameters,
-        model.network,
-        model.vocabulary,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        stop=stop,
-        mesh=_mesh(model.network),
-        progress=progress,
+    return _asked(model).generate(
+        prompts, max_new_tokens=max_new_tokens, stop=stop, progress=progress
     )
 
 
-def _mesh(network: NetworkConfig) -> Mesh:
+def _asked(model: Model) -> EncoderDecoder | Decoder:
+    """The model as filtration and evaluation ask it."""
+    from sycophancy.config.schema import DecoderConfig
+    from sycophancy.model.vocabulary import Vocabulary
+    from sycophancy.scoring.language_model import Decoder, EncoderDecoder
+
+    network, text, mesh = model.network, model.vocabulary, _mesh(model.network)
+    if isinstance(network, DecoderConfig):
+        assert not isinstance(text, Vocabulary)
+        assert model.max_tokens is not None
+        return Decoder(model.parameters, network, text, mesh, model.max_tokens)
+    assert isinstance(text, Vocabulary)
+    return EncoderDecoder(model.parameters, network, text, mesh)
+
+
+def _mesh(network: Network) -> Mesh:
     """The devices of this machine, laid out for the size of a network."""
     from sycophancy.config.schema import AUTO_MESH
     from sycophancy.model import sharding

@@ -21,6 +21,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -50,6 +51,11 @@ class DecoderText:
     def start(self) -> Tokens:
         """The tokens before every text: the start of sequence, or none."""
         return self.tokenizer.start
+
+    @property
+    def chat(self) -> Literal["template", "raw"]:
+        """How prompts are read, in the words of CHAT."""
+        return "raw" if self.template is None else "template"
 
     @property
     def first(self) -> Tokens:

@@ -34,14 +34,14 @@ def filled(shape: Shape, devices: int) -> Shape:
 def auto_mesh(shape: Shape, state_bytes: int, memory: int | None) -> Shape:
     """Chooses the shape for AUTO_MESH by the model's size; returns any other shape unchanged.
 
-    If parameters and gradients fit into half of a device's memory, the devices split only the rows
-    of a batch. Otherwise all devices split rows and parameters (fsdp). Splitting the parameters
-    over only some of the devices would be slower: summing gradients over few devices costs more
-    than gathering parameters from all (docs/scaling.md has the compiled figures).
+    If parameters, gradients and moments fit into half of a device's memory, the devices split only
+    the rows of a batch. Otherwise all devices split rows and parameters (fsdp). Splitting the
+    parameters over only some of the devices would be slower: summing gradients over few devices
+    costs more than gathering parameters from all (docs/scaling.md has the compiled figures).
 
     Args:
       shape: data, fsdp, model.
-      state_bytes: bytes of parameters and gradients.
+      state_bytes: bytes of parameters, gradients and the optimizer's moments.
       memory: bytes of memory of a device; None if unknown.
     """
     if shape != AUTO_MESH:

@@ -15,6 +15,7 @@ from sycophancy.model.decoder import DecoderTransformer
 from sycophancy.model.mesh import Shape, auto_mesh, filled
 from sycophancy.model.network import Transformer
 from sycophancy.model.parameters import ParameterTree, StateTree
+from sycophancy.model.size import state_bytes
 
 BATCH_AXES = ("data", "fsdp")
 
@@ -31,20 +32,22 @@ def make_mesh(shape: Shape, devices: Sequence[jax.Device] | None = None) -> Mesh
     return Mesh(np.asarray(devices).reshape(filled(shape, len(devices))), MESH_AXES)
 
 
-def resolve(shape: Shape, network: Network, memory: int | None = None) -> Shape:
+def resolve(
+    shape: Shape, network: Network, memory: int | None = None, optimizer: str = "adafactor"
+) -> Shape:
     """Replaces AUTO_MESH by the shape that `auto_mesh` chooses for a finetuning of `network`.
 
     Args:
       shape: data, fsdp, model.
       network: the network to finetune.
       memory: bytes of memory of a device; by default the first local device's.
+      optimizer: its name; AdamW's moments need as much memory as parameters and gradients.
     """
     if shape != AUTO_MESH:
         return shape
     if memory is None:  # only local devices have statistics
         memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    params = jax.tree.leaves(nn.unbox(abstract_params(network)))
-    return auto_mesh(shape, 2 * sum(4 * param.size for param in params), memory)
+    return auto_mesh(shape, state_bytes(network, optimizer), memory)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

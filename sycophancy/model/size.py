@@ -56,6 +56,11 @@ def parameter_bytes(network: Network) -> int:
     return 4 * parameter_count(network)
 
 
+def state_bytes(network: Network, optimizer: str = "adafactor") -> int:
+    """Bytes of parameters and gradients and, of AdamW, the two moments of each parameter."""
+    return (4 if optimizer == "adamw" else 2) * parameter_bytes(network)
+
+
 def activation_bytes(network: Network) -> int:
     """Bytes of one activation in the network's dtype."""
     return 2 if network.dtype == "bfloat16" else 4
@@ -98,7 +103,12 @@ def saved_activation_bytes(network: Network, rows: int, inputs: int, targets: in
 
 
 def _saved_by_decoder(network: DecoderConfig, length: int) -> int:
-    """The same for one row of a decoder-only model, whose logits are computed in small parts."""
+    """The same for one row of a decoder-only model, whose logits are computed in small parts.
+
+    Without rematerialisation, a SiLU keeps five arrays of the MLP's inner width and a GELU seven;
+    each norm keeps two arrays in float32 and two in the activations' dtype; and normed query and
+    key heads keep four in float32.
+    """
     width = activation_bytes(network)
     layers = network.num_layers
     inner = layers * length
@@ -106,10 +116,12 @@ def _saved_by_decoder(network: DecoderConfig, length: int) -> int:
     logits = 3 * 4 * SPARSE_CHUNK * network.vocab_size
     if network.remat_policy == "full":
         return carried + logits
-    joined = (2 * network.num_heads + 2 * network.num_kv_heads) * network.head_dim
-    products = width * inner * (3 * network.mlp_dim + joined)
+    queries, keys = (n * network.head_dim for n in (network.num_heads, network.num_kv_heads))
     if network.remat_policy == "dots":
-        return carried + products + logits
-    norms = inner * network.emb_dim * 4 * 3
+        return carried + width * inner * (3 * network.mlp_dim + 2 * queries + 2 * keys) + logits
+    branches = 5 if network.activation == "silu" else 7
+    kept = width * (branches * network.mlp_dim + queries + 2 * keys)
+    kept += (4 if network.post_norms else 2) * network.emb_dim * (2 * 4 + 2 * width)
+    kept += 4 * 4 * (queries + keys) if network.query_key_norm else 0
     pairs = network.num_heads * layers * length**2
-    return carried + products + norms + pairs * (4 + width) + logits
+    return inner * kept + pairs * (4 + width) + logits

@@ -15,25 +15,27 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from sycophancy.config.load import load_operative
-from sycophancy.config.schema import Config, NetworkConfig
+from sycophancy.config.schema import Config, DecoderConfig, Network
+from sycophancy.data.training_rows import DECODER_FEATURES
 from sycophancy.errors import UserError
 from sycophancy.model import sharding
 from sycophancy.model.mesh import Shape
-from sycophancy.plan import dump
+from sycophancy.plan import costs, dump
 from sycophancy.plan.chips import parse_slice
 from sycophancy.plan.hlo import Program
-from sycophancy.scoring import batching, score
+from sycophancy.scoring import score
+from sycophancy.scoring.batching import full_rows
 from sycophancy.training.step import make_program
 
 _POLL = 0.2  # seconds
@@ -88,14 +90,20 @@ def compiled(
     devices = topologies.get_topology_desc(topology, platform="tpu", **cores).devices
     began, cpu = time.monotonic(), time.process_time()
     placed = sharding.make_mesh(mesh, devices)
+    chosen = 1.0
     if program == "train":
         rows = config.training.batch_size
         lowered = _lowered_training(config, placed)
+        if isinstance(config.model.network, DecoderConfig):  # the loss skips chunks of a row
+            wanted, chunks = costs.logit_chunks(config.training)
+            chosen = wanted / chunks
     else:
-        rows = _scored_rows(config.model.network, placed, shape)
-        lowered = _lowered_scoring(config.model.network, placed, (rows, *shape))
+        splits = math.prod(placed.shape[axis] for axis in sharding.BATCH_AXES)
+        tokens, network = score.BATCH_TOKENS_ACCELERATOR, config.model.network
+        rows = splits * full_rows(shape, tokens, network.vocab_size)
+        lowered = _lowered_scoring(network, placed, (rows, *shape))
     traced = time.monotonic()
-    verdict = _verdict(lowered, len(devices), folder)
+    verdict = _verdict(lowered, len(devices), folder, chosen)
     return {
         **verdict,
         "rows": rows,
@@ -108,36 +116,33 @@ def _lowered_training(config: Config, mesh: Mesh) -> Any:
     """The training step as `training.trainer` compiles it."""
     training = config.training
     program = make_program(config.model.network, training, mesh)
-    lengths = {"encoder": training.input_length, "decoder": training.target_length}
-    names = ["encoder_input_tokens"]
-    names += [f"decoder_{name}" for name in ("input_tokens", "target_tokens", "loss_weights")]
-    if training.packing:
-        names += [
-            f"{side}_{feature}" for side in lengths for feature in ("segment_ids", "positions")
-        ]
     by_row = sharding.batch_sharding(mesh)
     batch = {
-        name: jax.ShapeDtypeStruct(
-            (training.batch_size, lengths[name.split("_")[0]]), jnp.int32, sharding=by_row
-        )
-        for name in names
+        name: jax.ShapeDtypeStruct((training.batch_size, length), jnp.int32, sharding=by_row)
+        for name, length in _features(config)
     }
     with jax.set_mesh(mesh):
         return program.step.trace(program.state, batch).lower(lowering_platforms=("tpu",))
 
 
-def _scored_rows(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int]) -> int:
-    """The rows that `score.score` puts into a full batch of this shape."""
-    inputs, targets = shape
-    choices = {name: np.zeros(targets // 2, np.int32) for name in "ab"}
-    question = batching.Question(np.zeros(inputs, np.int32), choices)
-    splits = math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
-    tokens = score.BATCH_TOKENS_ACCELERATOR
-    many = [question] * (splits * tokens // inputs)
-    return next(batching.plan(many, splits, tokens, network.vocab_size))[1]
+def _features(config: Config) -> Iterator[tuple[str, int]]:
+    """The features of a batch of the training step, and their lengths."""
+    training = config.training
+    lengths = {"encoder": training.input_length, "decoder": training.target_length}
+    if config.model.is_decoder:
+        for name in DECODER_FEATURES:
+            yield name, sum(lengths.values())
+        return
+    yield "encoder_input_tokens", lengths["encoder"]
+    for name in ("input_tokens", "target_tokens", "loss_weights"):
+        yield f"decoder_{name}", lengths["decoder"]
+    if training.packing:
+        for side, length in lengths.items():
+            for name in ("segment_ids", "positions"):
+                yield f"{side}_{name}", length
 
 
-def _lowered_scoring(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int, int]) -> Any:
+def _lowered_scoring(network: Network, mesh: Mesh, shape: tuple[int, int, int]) -> Any:
     """The scorer's program for one shape of row, with the parameters split as in training."""
     network = dataclasses.replace(network, dtype="float32", dropout_rate=0.0, remat_policy="none")
     by_row = sharding.batch_sharding(mesh)
@@ -152,8 +157,14 @@ def _lowered_scoring(network: NetworkConfig, mesh: Mesh, shape: tuple[int, int, 
         return traced.lower(lowering_platforms=("tpu",))
 
 
-def _verdict(lowered: Any, chips: int, folder: Path) -> dict[str, Any]:
+def _verdict(lowered: Any, chips: int, folder: Path, chosen: float) -> dict[str, Any]:
     """What the compiler decided, read as soon as it has written it; see `plan.dump`.
+
+    Args:
+        lowered: the program.
+        chips: of the slice.
+        folder: as for `compiled`.
+        chosen: as for `hlo.Program`.
 
     Raises:
         UserError: the compiler failed for another reason than memory.
@@ -164,7 +175,8 @@ def _verdict(lowered: Any, chips: int, folder: Path) -> dict[str, Any]:
     while not (dump.is_complete(folder) or wait([compiling], _POLL).done):
         pass
     if dump.is_complete(folder):
-        return _measured(dump.memory(folder), dump.optimised_program(folder), chips)
+        program = Program(dump.optimised_program(folder), chosen)
+        return _measured(dump.memory(folder), program, chips)
     try:
         executable = compiling.result()
     except jax.errors.JaxRuntimeError as error:
@@ -176,11 +188,10 @@ def _verdict(lowered: Any, chips: int, folder: Path) -> dict[str, Any]:
         "temporaries": sizes.temp_size_in_bytes,
         "output": sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
     }
-    return _measured(memory, executable.as_text(), chips)
+    return _measured(memory, Program(executable.as_text(), chosen), chips)
 
 
-def _measured(memory: dict[str, int], text: str, chips: int) -> dict[str, Any]:
-    program = Program(text)
+def _measured(memory: dict[str, int], program: Program, chips: int) -> dict[str, Any]:
     return {
         "memory": memory,
         "collectives": [dataclasses.asdict(entry) for entry in program.collectives(chips)],

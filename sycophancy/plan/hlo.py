@@ -16,7 +16,11 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
 # XLA may fuse one collective in pieces with the operations it overlaps; each piece then prints the
 # whole collective. Pieces of one collective share these two numbers.
 _CHAIN = re.compile(r'\bchannel_id=(\d+),.*\bchain_id="(\d+)"')
-_CALLED = re.compile(r"\b(?:to_apply|calls|branch_computations)=\{?(%?[\w.-]+(?:, %?[\w.-]+)*)\}?")
+_CALLED = re.compile(r"\b(?:to_apply|calls)=\{?(%?[\w.-]+(?:, %?[\w.-]+)*)\}?")
+_BRANCHES = re.compile(
+    r"\b(?:branch_computations|true_computation|false_computation)="
+    r"\{?(%?[\w.-]+(?:, %?[\w.-]+)*)\}?"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +66,15 @@ class Program:
 
     Args:
         text: the module as XLA prints it.
+        chosen: how often a branch of a conditional runs each time that the conditional does, as the
+            program cannot say.
 
     Attributes:
         unknown_loops: names of loops with another form of condition; they are counted once.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, chosen: float = 1.0) -> None:
+        self._chosen = chosen
         self._computations: dict[str, list[_Instruction]] = {}
         self._entry = ""
         self.unknown_loops: list[str] = []
@@ -141,6 +148,10 @@ class Program:
                     if condition and body:
                         trips = self._trips(name, instruction, condition[1], body[1])
                         runs[body[1]] += runs[name] * trips
+                elif instruction.opcode == "conditional":
+                    for branches in _BRANCHES.findall(instruction.rest):
+                        for callee in branches.split(", "):
+                            runs[callee.lstrip("%")] += round(self._chosen * runs[name])
                 elif called := _CALLED.search(instruction.rest):
                     for callee in called[1].split(", "):
                         runs[callee.lstrip("%")] += runs[name]

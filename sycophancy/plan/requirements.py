@@ -6,18 +6,20 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from sycophancy.config.schema import Config
+from sycophancy.config.schema import Config, DecoderConfig, Network
 from sycophancy.model.mesh import Shape, auto_mesh, check_batch, filled
-from sycophancy.model.size import parameter_bytes, saved_activation_bytes
+from sycophancy.model.size import parameter_bytes, saved_activation_bytes, state_bytes
 from sycophancy.plan import costs, prompts
 from sycophancy.plan.chips import Slice
 from sycophancy.plan.hlo import Collective
 from sycophancy.plan.prompts import Prompts
 from sycophancy.plan.request import ProgramName, answer_of
+from sycophancy.scoring.batching import full_rows
 
 # Compiled training steps need 0.86 to 1.45 times the closed form's bytes (docs/scaling.md).
 _ESTIMATE_MARGIN = 0.4
-_SCORED_POSITIONS = 2**14  # encoder positions of a batch on each device, as the scorer chooses
+_DECODER_MARGIN = 0.15  # of decoder-only models, whose closed form knows more; see there
+_SCORED_TOKENS = 2**14  # of a batch on each device, as the scorer chooses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,10 +153,11 @@ def make_plan(config: Config, place: Slice) -> Plan:
         UserError: the mesh or batch does not fit the slice, libtpu is missing, or the compiler
             failed for another reason than memory.
     """
-    training, state = config.training, 2 * parameter_bytes(config.model.network)
+    training = config.training
+    state = state_bytes(config.model.network, training.optimizer)
     mesh = filled(auto_mesh(training.mesh, state, place.chip.hbm_bytes), place.chips)
     check_batch(training.batch_size, training.microbatches, mesh)
-    needed, done = costs.step_flops(config.model.network, config.training)
+    needed, done = costs.step_flops(config.model.network, training)
     program = _compiled if place.is_tpu else _estimated
     train, score = (program(config, place, mesh, name) for name in ("train", "score"))
     return Plan(config, place, mesh, needed, done, train, score)
@@ -164,34 +167,42 @@ def _estimated(config: Config, place: Slice, mesh: Shape, name: ProgramName) -> 
     """A program whose memory is estimated by closed forms, as there is no compiler to ask."""
     network, training = config.model.network, config.training
     state, splits = parameter_bytes(network), mesh[1] * mesh[2]
+    parts = {"parameters": state / splits}
+    moments, margin = 0.0, _ESTIMATE_MARGIN
     if name == "train":
         rows = training.batch_size
         rows_at_once = rows // (mesh[0] * mesh[1] * training.microbatches)
         saved = saved_activation_bytes(
             network, rows_at_once, training.input_length, training.target_length
         )
-        parts = {
-            "parameters": state / splits,
-            "gradients": state / splits,
-            "activations": saved / mesh[2],
-        }
+        parts |= {"gradients": state / splits, "activations": saved / mesh[2]}
+        if isinstance(network, DecoderConfig):
+            parts["working copies"] = costs.working_bytes(network, mesh)
+            margin = _DECODER_MARGIN
+        moments = (state_bytes(network, training.optimizer) - 2 * state) / splits
     else:
-        rows_at_once = _SCORED_POSITIONS // prompts.CLAIM_SHAPE[0]
+        rows_at_once = full_rows(prompts.CLAIM_SHAPE, _SCORED_TOKENS, network.vocab_size)
         rows = mesh[0] * mesh[1] * rows_at_once
-        one_layer = dataclasses.replace(
-            network,
-            dtype="float32",
-            remat_policy="none",
-            num_encoder_layers=1,
-            num_decoder_layers=1,
-        )
-        parts = {
-            "parameters": state / splits,
-            "activations": saved_activation_bytes(one_layer, rows_at_once, *prompts.CLAIM_SHAPE),
-        }
-    parts["else"] = _ESTIMATE_MARGIN * sum(parts.values())
+        layer = _one_layer(network)
+        parts["activations"] = saved_activation_bytes(layer, rows_at_once, *prompts.CLAIM_SHAPE)
+    parts["else"] = margin * sum(parts.values())
+    if moments:  # the update changes them in place
+        parts["moments"] = moments
     needs = sum(parts.values())
     return Program(name, needs <= place.chip.hbm_bytes, needs, parts, rows)
+
+
+def _one_layer(network: Network) -> Network:
+    """A layer of each stack, as the scorer computes it."""
+    if isinstance(network, DecoderConfig):
+        return dataclasses.replace(network, dtype="float32", remat_policy="none", num_layers=1)
+    return dataclasses.replace(
+        network,
+        dtype="float32",
+        remat_policy="none",
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+    )
 
 
 def _compiled(config: Config, place: Slice, mesh: Shape, name: ProgramName) -> Program:

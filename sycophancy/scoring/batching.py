@@ -95,11 +95,16 @@ def plan(
         inputs, targets = question.shape
         buckets[rounded(inputs), rounded(targets)].append(question)
     for shape, bucket in sorted(merged(buckets).items()):
-        full = max(1, int(batch_tokens / _row_cost(shape, vocab_size)))
+        full = full_rows(shape, batch_tokens, vocab_size)
         rows = splits * min(full, rounded(-(-len(bucket) // splits), least=1))
         bucket.sort(key=lambda question: question.shape)
         for start in range(0, len(bucket), rows):
             yield shape, rows, bucket[start : start + rows]
+
+
+def full_rows(shape: Shape, batch_tokens: int, vocab_size: int) -> int:
+    """The rows of a full batch on one device; see `plan`."""
+    return max(1, int(batch_tokens / _row_cost(shape, vocab_size)))
 
 
 def rounded(length: int, least: int = 4) -> int:

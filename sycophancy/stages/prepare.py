@@ -35,16 +35,16 @@ class Prepare(Stage):
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
         from sycophancy.data import prepare
         from sycophancy.data.lengths import Limits
+        from sycophancy.model.decoder_text import load_text
         from sycophancy.model.vocabulary import Vocabulary
 
-        training = config.training
-        limits = Limits(
-            token_counter(config.model),
-            training.input_length,
-            training.target_length,
-            None if config.model.is_decoder else Vocabulary(config.model.vocabulary).pieces,
-            training_encoder(config.model) if config.model.is_decoder else None,
-        )
+        model, training = config.model, config.training
+        longest = training.input_length, training.target_length
+        if model.is_decoder:
+            text = load_text(model.vocabulary, model.chat)
+            limits = Limits(text.count_tokens, *longest, encode=text.training_rows, chat=text.chat)
+        else:
+            limits = Limits(token_counter(model), *longest, Vocabulary(model.vocabulary).pieces)
         summary = prepare.prepare(config.data, out, progress=meter, limits=limits)
         check_trainable(config, summary)
         return {

@@ -16,15 +16,9 @@ import seqio
 import tensorflow as tf
 from jaxtyping import Int
 
+from sycophancy.data.training_rows import DECODER_FEATURES as FEATURES
 from sycophancy.errors import UserError
 
-FEATURES = (
-    "decoder_input_tokens",
-    "decoder_target_tokens",
-    "decoder_loss_weights",
-    "decoder_segment_ids",
-    "decoder_positions",
-)
 _PADDING = -1  # of examples of unequal length side by side, before they are packed
 _BLOCK = 256  # examples that are packed at once; a row does not hold examples of two blocks
 

@@ -90,7 +90,6 @@ def sparse_token_losses(
         rows = jnp.pad(rows, padding)
         return jnp.swapaxes(rows.reshape(len(rows), chunks, SPARSE_CHUNK, *rows.shape[2:]), 0, 1)
 
-    @jax.checkpoint
     def losses(part: tuple[Array, Array]) -> TokenLosses:
         return token_losses(logits_of(part[0]), part[1])
 
@@ -98,6 +97,9 @@ def sparse_token_losses(
         zeros = jnp.zeros(part[1].shape)
         return TokenLosses(zeros, zeros, jnp.zeros(part[1].shape, bool))
 
+    # Around `cond`, not inside it: what a branch keeps is an output of `cond`, and the scan would
+    # keep the output layer once for each chunk.
+    @jax.checkpoint
     def chunk(_: None, part: tuple[Array, Array, Array]) -> tuple[None, TokenLosses]:
         return None, jax.lax.cond(jnp.any(part[2] > 0), losses, nothing, part[:2])
 

@@ -80,7 +80,8 @@ def finetune(
     training, model, steps = config.training, config.model, config.training.finetune_steps
 
     # ---- mesh ------------------------------------------------------------------------------------
-    mesh = sharding.make_mesh(sharding.resolve(training.mesh, model.network))
+    shape = sharding.resolve(training.mesh, model.network, optimizer=training.optimizer)
+    mesh = sharding.make_mesh(shape)
 
     # ---- model, optimizer, step ------------------------------------------------------------------
     program = make_program(model.network, training, mesh)

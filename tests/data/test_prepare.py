@@ -254,7 +254,8 @@ def test_rows_of_a_decoder_only_model_are_as_long_as_they_are_trained_on(local, 
             for prompt, target in zip(prompts, targets, strict=True)
         ]
 
-    summary = prepare(local, tmp_path / "p", limits=Limits(words, 90, 10, encode=encode))
+    limits = Limits(words, 90, 10, encode=encode, chat="template")
+    summary = prepare(local, tmp_path / "p", limits=limits)
     rows = pq.read_table(tmp_path / "p" / "intervention.parquet").to_pylist()
     lengths = [len(row["inputs"].split()) for row in rows]
     dropped = sum(
@@ -264,6 +265,13 @@ def test_rows_of_a_decoder_only_model_are_as_long_as_they_are_trained_on(local, 
     )
     assert dropped == sum(length + 10 > 90 for length in lengths)
     assert sum(length + 1 > 90 for length in lengths) < dropped < len(lengths)
+    assert summary["training_example"] == {
+        "chat": "template",
+        "context": rows[0]["inputs"],
+        "answer": rows[0]["targets"],
+        "inputs": (0,) * (lengths[0] + 10),
+        "targets": (0,),
+    }
 
 
 def test_items_too_long_for_scoring_are_left_out_with_their_pair(local, publish, tmp_path) -> None:

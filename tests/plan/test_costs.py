@@ -2,15 +2,20 @@
 
 import dataclasses
 
+import decoder_networks
 import jax
 import jax.numpy as jnp
 import pytest
 
 from sycophancy.config.load import load_config
-from sycophancy.config.schema import NetworkConfig
+from sycophancy.config.schema import Lengths, NetworkConfig, TrainingConfig
+from sycophancy.data.training_rows import DECODER_FEATURES
+from sycophancy.model import sharding
 from sycophancy.model.size import parameter_count
 from sycophancy.plan import costs
 from sycophancy.plan.hlo import Program
+from sycophancy.scoring import score
+from sycophancy.training.step import make_program
 
 SMALL = NetworkConfig(
     vocab_size=96,
@@ -64,6 +69,35 @@ def test_closed_form_agrees_with_xlas_count_of_an_unrolled_model(gradient):
     counted = _unrolled_flops(network, 32, 8, gradient=gradient)
     expected = costs.forward_flops(network, 2, 32, 8).total * (3 if gradient else 1)
     assert expected == pytest.approx(counted, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", decoder_networks.KINDS)
+def test_operations_of_a_decoder_only_step_are_those_of_the_compiled_program(kind):
+    """The loss computes the chunks that count, which the compiled program does not say."""
+    network = dataclasses.replace(decoder_networks.KINDS[kind], vocab_size=64)
+    training = TrainingConfig(batch_size=2, task_feature_lengths=Lengths(48, 16))
+    mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+    program = make_program(network, training, mesh)
+    rows = jax.ShapeDtypeStruct((2, 64), jnp.int32)
+    with jax.set_mesh(mesh):
+        step = program.step.trace(program.state, dict.fromkeys(DECODER_FEATURES, rows))
+        text = step.lower().compile().as_text()
+    wanted, chunks = costs.logit_chunks(training)
+    assert (wanted, chunks) == (1, 4)
+    assert Program(text, wanted / chunks).matmul_flops() == costs.step_flops(network, training)[1]
+
+
+@pytest.mark.parametrize("kind", decoder_networks.KINDS)
+def test_operations_of_decoder_only_scoring_are_those_of_the_compiled_program(kind):
+    network = decoder_networks.KINDS[kind]
+    mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+    batch = [jax.ShapeDtypeStruct((3, length), jnp.int32) for length in (12, 6, 6)]
+    with jax.set_mesh(mesh):
+        traced = score.make_program(network, mesh).trace(
+            sharding.sharded_params(network, mesh), *batch
+        )
+        text = traced.lower().compile().as_text()
+    assert Program(text).matmul_flops() == costs.forward_flops(network, 3, 12, 6).total
 
 
 def test_matrix_products_of_a_compiled_scan_match_the_closed_form():

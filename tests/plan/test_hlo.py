@@ -56,6 +56,20 @@ def test_collectives_and_products_in_a_loop_count_once_an_iteration():
     assert program.unknown_loops == []
 
 
+def test_a_branch_runs_as_often_as_it_is_said_to():
+    """A loop of 24 iterations whose product is in one branch of two, written in both ways."""
+    for branches in (
+        "true_computation=%product, false_computation=%add",
+        "branch_computations={%add, %product}",
+    ):
+        text = HLO.replace(
+            "fusion(%h, %gathered), kind=kOutput, calls=%product",
+            f"conditional(%i, %h, %h), {branches}",
+        )
+        assert Program(text, 1 / 4).matmul_flops() == 6 * 2 * 8 * 16 * 16
+        assert Program(text).matmul_flops() == 24 * 2 * 8 * 16 * 16
+
+
 def test_a_collective_that_is_fused_in_pieces_counts_once():
     whole = "%alone = f32[4,4]{1,0} all-reduce(%g), replica_groups={{0},{1}}, to_apply=%add"
     piece = (

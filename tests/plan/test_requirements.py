@@ -1,11 +1,16 @@
 """Plans of runs, with a stand-in for the TPU compiler and with the real one."""
 
 import importlib.util
+import json
 
+import decoder_folders
 import pytest
 
 from sycophancy.config.load import load_config
-from sycophancy.model.size import parameter_bytes
+from sycophancy.config.schema import AUTO_MESH
+from sycophancy.errors import UserError
+from sycophancy.model.mesh import auto_mesh
+from sycophancy.model.size import parameter_bytes, state_bytes
 from sycophancy.plan import costs, prompts, request
 from sycophancy.plan.chips import GIB, parse_slice
 from sycophancy.plan.requirements import Plan, Program, Times, make_plan
@@ -82,6 +87,65 @@ def test_advice_ends_with_a_larger_slice():
     train = Program("train", False, 40 * GIB, {}, 64)
     plan = Plan(config, parse_slice("v5e:2x2"), (1, 4, 1), 1.0, 1.0, train, TOO_LARGE)
     assert advice_of(plan) == ["a larger slice, or more model in --mesh"]
+
+
+def decoder_folder(path, kind="llama", **changes):
+    """A folder that says what a decoder-only model is, without weights or a tokenizer."""
+    path.mkdir()
+    config = decoder_folders.CONFIGS[kind] | changes
+    (path / "config.json").write_text(json.dumps(config))
+    return str(path)
+
+
+def test_memory_of_gpus_is_estimated_from_a_config_alone(tmp_path):
+    """Llama 3.1 70B in bfloat16 with AdamW: 16 bytes a parameter, split over the GPUs."""
+    sizes = {
+        "vocab_size": 128_256, "hidden_size": 8192, "intermediate_size": 28_672,
+        "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
+    }  # fmt: skip
+    folder = decoder_folder(tmp_path / "llama", **sizes)
+    settings = ["OPTIMIZER='adamw'", "DTYPE='bfloat16'", "REMAT_POLICY='full'", "BATCH_SIZE=64"]
+
+    def plan_of(gpus):
+        config = load_config(folder, "paper", [*settings, "MESH=(-1,-1,1)"])
+        return make_plan(config, parse_slice(f"h100:{gpus}"))
+
+    plan = plan_of(32)
+    assert plan.mesh == (1, 32, 1)
+    state = sum(plan.train.parts[name] for name in ("parameters", "gradients", "moments"))
+    assert state == pytest.approx(16 * 70.55e9 / 32, rel=1e-3)
+    assert plan.train.fits
+    assert plan.score.fits
+    assert not plan_of(8).train.fits
+    assert "fits: NO" in "\n".join(lines(plan_of(8)))
+
+
+def test_moments_decide_whether_devices_hold_all_parameters():
+    network = load_config("flan_t5_xl", "paper").model.network
+    memory = 5 * parameter_bytes(network)
+    assert auto_mesh(AUTO_MESH, state_bytes(network), memory) == (-1, 1, 1)
+    assert auto_mesh(AUTO_MESH, state_bytes(network, "adamw"), memory) == (1, -1, 1)
+
+
+def test_a_decoder_only_model_of_another_family_is_refused_in_one_line(tmp_path):
+    folder = decoder_folder(tmp_path / "gpt2", model_type="gpt2", n_embd=32)
+    with pytest.raises(UserError, match=r"'gpt2'.*Llama"):
+        make_plan(load_config(folder, "paper"), parse_slice("h100:8"))
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["llama", "gemma 3"])
+def test_the_tpu_compiler_agrees_with_the_closed_forms_of_decoders(tmp_path, kind):
+    wide = {"hidden_size": 512, "num_attention_heads": 4, "head_dim": 128, "vocab_size": 4096}
+    folder = decoder_folder(tmp_path / "model", kind, **wide, intermediate_size=1024)
+    plan = make_plan(load_config(folder, "paper"), parse_slice("v4-32"))
+    assert plan.train.fits
+    assert plan.score.fits
+    assert plan.train.matmul_flops == plan.done_flops
+    scored = costs.forward_flops(plan.config.model.network, plan.score.rows, *prompts.CLAIM_SHAPE)
+    assert plan.score.matmul_flops == scored.total
 
 
 @needs_libtpu

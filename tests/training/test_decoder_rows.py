@@ -185,6 +185,20 @@ def test_mesh_microbatches_and_remat_do_not_change_the_steps(optimizer):
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
+def test_the_backward_pass_keeps_the_output_layer_once():
+    """Not once for each chunk: that would be 16 times 2 MiB."""
+    rows, length, width, vocabulary = 1, 256, 64, 8192
+    batch = [jnp.zeros((rows, length), jnp.int32)] * 2
+
+    def loss(hidden, kernel):
+        losses = sparse_token_losses(lambda x: x @ kernel, hidden, *batch)
+        return jnp.sum(losses.log_z)
+
+    hidden, kernel = jnp.zeros((rows, length, width)), jnp.zeros((width, vocabulary))
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(hidden, kernel).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 5 * kernel.nbytes
+
+
 @pytest.mark.parametrize(("weight", "which"), [(0, "no token"), (1, "every token")])
 def test_a_batch_without_a_prompt_or_an_answer_is_refused(weight, which):
     batch = decoder_rows(np.array([[3, 4, 5]]), np.array([2]), 4, packing=True)

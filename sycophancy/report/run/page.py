@@ -18,6 +18,7 @@ from sycophancy.report.run.loss_figure import loss_figure
 from sycophancy.report.run.other_abilities import abilities
 from sycophancy.report.run.prompting import prompting
 from sycophancy.report.run.record import RunRecord, read_run
+from sycophancy.report.run.training_example import training_example
 
 
 def write_report(run: Path, order: Sequence[str] = ()) -> Path:
@@ -76,6 +77,7 @@ def _context(record: RunRecord) -> dict[str, object]:
         "examples": examples(record),
         "versions": provenance.versions(record),
         "data_sets": provenance.data_sets(record),
+        "training_example": training_example(record),
         "balance": provenance.balance(record),
         "too_long": provenance.too_long(record),
         "bad_rows": provenance.bad_rows(record),

@@ -132,7 +132,7 @@ def balance(record: RunRecord) -> dict[str, dict[str, int]]:
     return {
         _words(part): {_words(name): count for name, count in counts.items()}
         for part, counts in record.prepared.items()
-        if part != "data_sets" and isinstance(counts, Mapping)
+        if part not in ("data_sets", "training_example") and isinstance(counts, Mapping)
     }
 
 

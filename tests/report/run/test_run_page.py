@@ -114,6 +114,29 @@ def test_the_page_loads_nothing(usual):
     assert len(text) < 1_000_000
 
 
+def test_a_decoder_only_models_row_is_shown_with_its_tokens(usual, tmp_path):
+    run, page = usual
+    assert "How the model reads a prompt" not in page.text
+    shutil.copytree(run, tmp_path / "run")
+    summary = tmp_path / "run" / "prepare" / "summary.json"
+    summary.parent.mkdir(exist_ok=True)
+    before = json.loads(summary.read_text()) if summary.exists() else {}
+    row = {"chat": "template", "context": "<|im_start|>user", "answer": " (A)<|im_end|>"}
+    row |= {"inputs": [1, 4093], "targets": [365, 2]}
+    summary.write_text(json.dumps(before | {"training_example": row}))
+    shown = Page(write_report(tmp_path / "run").read_text(encoding="utf-8"))
+    text = "".join(shown.text)
+    assert "CHAT is template" in text
+    assert "<|im_start|>user (A)<|im_end|>" in text
+    assert "4 tokens; the loss is on the 2 that are marked" in text
+    assert "Token ids: 1 4093 365 2" in text
+    assert len(shown.all("mark")) == 2
+    for damaged in ({**row, "chat": "other"}, {"chat": "raw"}, [1]):
+        summary.write_text(json.dumps(before | {"training_example": damaged}))
+        with pytest.raises(UserError, match=r"training_example .* prepare again"):
+            write_report(tmp_path / "run")
+
+
 def test_prompts_cannot_become_markup(make_run):
     attack = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \" '"
 
