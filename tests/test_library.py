@@ -98,9 +98,7 @@ def test_a_run_leaves_every_metric_and_a_manifest_for_each_stage(documented):
             assert set(value) - {"quantiles"} == {"value", "low", "high", "n"}
             assert value["low"] <= value["value"] <= value["high"]
             if unit_of(name) == "share":
-                # Letter bias is a distance whose bootstrap reaches below zero where there is none.
-                least = -1 if name.endswith("/letter_bias") else 0
-                assert least <= value["low"] <= value["high"] <= 1
+                assert 0 <= value["low"] <= value["high"] <= 1
     assert metrics["before"]["addition/accuracy_user_wrong"]["n"] == few_sums.LARGEST**2
     assert 0 < pq.read_table(folder / "filter" / "kept.parquet").num_rows <= 300
     journal = (folder / "finetune" / "metrics.jsonl").read_text().splitlines()

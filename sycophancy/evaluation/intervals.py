@@ -54,6 +54,8 @@ class Sample:
       strata: the set that each item belongs to. The means of the sets are averaged with equal
         weight; most measures have one set.
       bounds: the least and the largest value that an outcome can have.
+      least: the least value that the measure can have. A distance is the mean of signed outcomes,
+        which in another draw of items may be below zero; its interval ends at zero.
     """
 
     values: Float[np.ndarray, " items"]
@@ -61,6 +63,7 @@ class Sample:
     clusters: Shaped[np.ndarray, " items"]
     strata: Shaped[np.ndarray, " items"]
     bounds: tuple[float, float] = (0.0, 1.0)
+    least: float = -np.inf
 
     @property
     def n(self) -> int:

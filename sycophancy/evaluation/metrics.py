@@ -41,9 +41,10 @@ class Metric:
 
 
 def metric(sample: Sample, *, seed: int = 0) -> Metric:
-    """The value of a sample, with its interval from `intervals.interval`."""
+    """The value of a sample, with its interval from `intervals.interval`, cut at `sample.least`."""
     low, high = interval(sample, seed=seed)
-    return Metric(sample.value, low, high, sample.n, _quantiles(sample))
+    value, low, high = (max(number, sample.least) for number in (sample.value, low, high))
+    return Metric(value, low, high, sample.n, _quantiles(sample))
 
 
 def _quantiles(sample: Sample) -> tuple[float, ...] | None:

@@ -104,8 +104,10 @@ _WORDS_OUTSIDE_SURVEYS = {
     "match_excess": "user's view shown: matches beyond chance",
     "neutral_match_excess": "user's view hidden: matches beyond chance",
 }
-# Free text is measured twice.
-_COMPARED = {"per_token": "per token", "per_byte": "per byte"}
+# Free text is measured twice. Tests and aims read it per byte, which does not depend on how a
+# vocabulary splits the text.
+PER_TOKEN, PER_BYTE = "per_token", "per_byte"
+_COMPARED = {PER_TOKEN: "per token", PER_BYTE: "per byte"}
 
 # Measures that only the report lists; the terminal's table has those of the paper and the shift of
 # log-odds, which speaks where the answers never change. Here is what each of the others adds.

@@ -14,7 +14,7 @@ from typing import Any
 
 from sycophancy.evaluation.items import Item, Prediction
 from sycophancy.evaluation.measures import samples
-from sycophancy.evaluation.measures.answer_table import PER_TOKEN
+from sycophancy.evaluation.naming import PER_TOKEN
 from sycophancy.export import item_files
 
 Outcome = Mapping[str, Any]  # the fields of a prediction, and the name of the item's file

@@ -151,8 +151,14 @@ class HarnessModel(LM):
         limit = known.pop("max_gen_toks")
         if ignored := sorted(set(known) - set(WITHOUT_EFFECT)):
             self._note(f"{task}: {', '.join(ignored)} have no effect here")
-        stop = [until] if isinstance(until, str) else until
-        return limit, tuple(text for text in stop if text)
+        stop = [text for text in ([until] if isinstance(until, str) else until) if text]
+        if not self.model.keeps_line_breaks and any("\n" in text for text in stop):
+            self._note(
+                "texts do not end at line breaks, because this model's vocabulary reads them as "
+                "spaces"
+            )
+            stop = [text for text in stop if "\n" not in text]
+        return limit, tuple(stop)
 
     def _note_long_prompts(self, contexts: Sequence[str]) -> list[bool]:
         """Which contexts are too long; a note says how many."""

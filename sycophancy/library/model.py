@@ -149,8 +149,8 @@ def generate(
         One text a prompt, in the order of the prompts.
 
     Raises:
-        UserError: a prompt is too long, a `stop` text is empty, or `max_new_tokens` is not between
-            1 and 2,048.
+        UserError: a prompt is too long, a `stop` text is empty or has a line break that the
+            vocabulary does not have, or `max_new_tokens` is not between 1 and 2,048.
 
     Example:
         >>> (text,) = generate(load_model("mini_small"), ["2 + 2 ="], max_new_tokens=3)

@@ -52,6 +52,10 @@ class Vocabulary:
         piece_id: int = self._model.piece_to_id(piece)
         return None if piece_id == self._model.unk_id() else piece_id
 
+    def keeps_line_breaks(self) -> bool:
+        """Whether texts can have line breaks; T5's SentencePiece models read them as spaces."""
+        return "\n" in self.decode(self.encode("a\nb"))
+
     def spans_words(self) -> bool:
         """Whether a piece holds several words, which transformers' T5 tokenizer does not allow."""
         pieces = (self._model.id_to_piece(i) for i in range(self.size))

@@ -79,8 +79,15 @@ def generate(
       progress: called with the number of prompts done and of all prompts.
 
     Raises:
-      UserError: a prompt is too long, a `stop` string is empty, `max_new_tokens` is out of range.
+      UserError: a prompt is too long, a `stop` string is empty or has a line break that the
+        vocabulary does not have, `max_new_tokens` is out of range.
     """
+    for text in stop:
+        if "\n" in text and not vocabulary.keeps_line_breaks():
+            raise UserError(
+                f"the stop string {text!r} has a line break, which this model's vocabulary reads "
+                "as a space, so no text would end there; leave it out"
+            )
     check_vocabulary(vocabulary, network)
 
     def decode(ids: Sequence[int]) -> str:

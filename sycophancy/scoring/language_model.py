@@ -37,6 +37,10 @@ class LanguageModel(Protocol):
     gets all results.
     """
 
+    @property
+    def keeps_line_breaks(self) -> bool:
+        """Whether a text that the model reads or writes can have line breaks."""
+
     def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
         """The number of tokens of each text, those included that the model adds at its ends."""
 
@@ -78,7 +82,7 @@ class LanguageModel(Protocol):
           progress: called with the number of prompts done and of all prompts.
 
         Raises:
-          UserError: a prompt is too long.
+          UserError: a prompt is too long, or a `stop` string has a line break and no text can.
         """
 
 
@@ -97,6 +101,11 @@ class EncoderDecoder:
     network: NetworkConfig
     vocabulary: Vocabulary
     mesh: Mesh | None = None
+
+    @property
+    def keeps_line_breaks(self) -> bool:
+        """See `Vocabulary.keeps_line_breaks`."""
+        return self.vocabulary.keeps_line_breaks()
 
     def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
         """The number of tokens of each text, end of sequence included."""
@@ -159,6 +168,11 @@ class Decoder:
     text: DecoderText
     mesh: Mesh | None = None
     max_tokens: int = DEFAULT_TOKENS
+
+    @property
+    def keeps_line_breaks(self) -> bool:
+        """True: the tokenizers of these models have line breaks."""
+        return True
 
     def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
         """The number of tokens of each text and the start of sequence, without a template's."""

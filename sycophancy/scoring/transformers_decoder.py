@@ -55,6 +55,11 @@ class TransformersDecoder:
     text: DecoderText
     batch_tokens: int
 
+    @property
+    def keeps_line_breaks(self) -> bool:
+        """True: the tokenizers of decoder-only models keep every character."""
+        return True
+
     def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
         """The number of tokens of each text and the start of sequence, without a template's."""
         return self.text.count_tokens(texts)

@@ -41,7 +41,7 @@ def check_retention(config: Config, run: RunFolder) -> None:
     Raises:
         UserError: as above; never for 'auto', which does without.
     """
-    if AUTO in config.retention:
+    if AUTO in config.retention or not config.retention:
         return
     if not installed():
         raise UserError(

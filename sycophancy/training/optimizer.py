@@ -32,9 +32,18 @@ Path = tuple[jax.tree_util.DictKey, ...]  # of a parameter in its tree
 
 def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
     """The optimizer of a recipe."""
-    if training.optimizer == "adamw":
-        return optax.adamw(training.learning_rate, weight_decay=training.weight_decay)
-    return adafactor(training.learning_rate)
+    if training.optimizer == "adafactor":
+        return adafactor(training.learning_rate)
+    adamw = optax.adamw(training.learning_rate, weight_decay=training.weight_decay)
+
+    def update(
+        gradients: ParameterTree, state: StateTree, params: ParameterTree | None = None
+    ) -> tuple[ParameterTree, StateTree]:
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the count of steps
+            updates: tuple[ParameterTree, StateTree] = adamw.update(gradients, state, params)
+        return updates
+
+    return optax.GradientTransformation(adamw.init, update)
 
 
 def adafactor(

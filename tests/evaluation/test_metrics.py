@@ -196,6 +196,20 @@ def test_agree_is_told_from_the_last_list_of_choices(offer, choices, expected):
     assert agree_choice(Item("x", "t", "neutral", "x", offer, choices)) == expected
 
 
+@pytest.mark.parametrize("always", [False, True])
+def test_the_interval_of_a_letter_bias_begins_at_zero_where_none_is_shown(always):
+    """Of 400 balanced questions, 201 answers are the first choice, or all are."""
+    items = [
+        Item(f"{n}", "quiz", "neutral", f"{n}", f"Question {n}?", AB, answer=n % 2)
+        for n in range(400)
+    ]
+    given = [picks(item, 0 if always or n <= 200 else 1) for n, item in enumerate(items)]
+    bias = compute_metrics(items, given)["quiz/letter_bias"]
+    assert bias.value == pytest.approx(0.5 if always else 1 / 400)
+    assert bias.low > 0.4 if always else bias.low == 0.0
+    assert bias.high > bias.value
+
+
 def test_a_model_that_always_agrees_has_an_agree_share_of_one():
     items = [
         Item(str(i), "addition", "neutral", str(i), (OFFER, SWAPPED)[i % 2], AB, 1 - i % 2)

@@ -29,6 +29,8 @@ class Recorder:
         self.prompts: list[str] = []
         self.asked: list[dict] = []
 
+    keeps_line_breaks = True
+
     def count_tokens(self, texts):
         return np.array([len(text.split()) + 1 for text in texts], int)
 
@@ -98,6 +100,18 @@ def test_generation_groups_requests_by_where_they_stop():
     assert model.asked == [
         {"max_new_tokens": 9, "stop": ("Q",)},
         {"max_new_tokens": 256, "stop": ("\n",)},
+    ]
+
+
+def test_stop_strings_that_no_text_can_have_are_left_out_and_noted():
+    """The stop strings of BIG-Bench Hard; T5's vocabulary has no line breaks."""
+    model = Recorder()
+    model.keeps_line_breaks = False
+    harness = HarnessModel(model)
+    harness.generate_until([write("one", until=["Q", "\n\n"]), write("two", until=["Q", "\n"])])
+    assert [asked["stop"] for asked in model.asked] == [("Q",)]
+    assert harness.notes == [
+        "texts do not end at line breaks, because this model's vocabulary reads them as spaces"
     ]
 
 

@@ -13,14 +13,16 @@ import pytest
 import safetensors.numpy
 
 from sycophancy.config.schema import DecoderConfig
+from sycophancy.model import sharding
 from sycophancy.model.checkpoints import decoder_folder
 from sycophancy.model.checkpoints.formats import load_params, open_checkpoint
-from sycophancy.model.decoder import DecoderTransformer
+from sycophancy.model.decoder import UNUSED, DecoderTransformer
+from sycophancy.model.generation import make_programs
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra `hf`)")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
-pytestmark = pytest.mark.torch
+pytestmark = pytest.mark.extras
 
 LENGTH = 24  # several times the sliding windows
 REAL_MODELS = Path(
@@ -77,6 +79,37 @@ def test_logits_equal_transformers(model):
     assert_close(found, logits_of(model.theirs, ids))
 
 
+@pytest.mark.parametrize("model", ["llama 3, tied, biases", "gemma 3"], indirect=True)
+def test_greedy_decoding_writes_what_transformers_writes(model):
+    """Three prompts of different lengths in a batch; transformers reads them one by one."""
+    ids = tokens(model.network, 3, 9)
+    lengths, new = (9, 2, 6), 8
+    padded = np.full((4, 9), UNUSED, np.int32)  # the last row is padding alone
+    expected = np.zeros((4, new), np.int64)
+    for row, length in enumerate(lengths):
+        prompt = torch.tensor(ids[row : row + 1, :length])
+        padded[row, :length] = prompt[0]
+        texts = model.theirs.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=new,
+            eos_token_id=[], pad_token_id=0,
+        )  # fmt: skip
+        expected[row] = texts[0, length:]
+    mesh = sharding.make_mesh((2, 1, 2), jax.devices()[:4])
+    end = int(expected[0, 3])  # ends the first row, and perhaps others
+    programs = make_programs(model.network, mesh, new, (end,))
+    shardings = sharding.shardings_of(sharding.sharded_params(model.network, mesh))
+    with jax.set_mesh(mesh):
+        params = sharding.put(model.params, shardings)
+        prompts = sharding.put(padded, sharding.batch_sharding(mesh))
+        state = programs.start(params, prompts)
+        nothing = sharding.put(np.zeros(4, bool), sharding.batch_sharding(mesh))
+        state = programs.go_on(params, prompts, state, nothing, np.int32(new))
+    for row in expected:
+        if end in row:
+            row[row.tolist().index(end) + 1 :] = 0
+    np.testing.assert_array_equal(state.tokens, expected)
+
+
 def test_a_written_folder_opens_in_transformers_with_the_same_weights(model, tmp_path):
     for name in ("tokenizer.json", "chat_template.jinja"):
         (model.folder / name).write_text(f"the {name}")
@@ -120,6 +153,7 @@ def test_weights_of_two_bytes_are_read_exactly(dtype, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["smollm2_135m_instruct", "gemma3_270m"])
 def test_logits_of_real_weights_equal_transformers(name):
+    """Against float64, which float32 in torch misses by about as much as the network does."""
     folder = REAL_MODELS / name
     if not folder.exists():
         pytest.skip(f"no real model in {folder}; SYCOPHANCY_REAL_MODELS names their folder")
@@ -130,6 +164,7 @@ def test_logits_of_real_weights_equal_transformers(name):
     network = open_checkpoint(folder).shape()
     apply = jax.jit(DecoderTransformer(network).apply)
     found = np.asarray(apply({"params": load_params(folder, network)}, ids))
-    expected = logits_of(theirs.eval(), ids)
+    single, expected = logits_of(theirs.eval(), ids), logits_of(theirs.double(), ids)
+    print(f"{name}: torch in float32 is off by {np.abs(single - expected).max():.2g}")
     print(f"{name}: {np.abs(found - expected).max():.2g} of {np.abs(expected).max():.3g}")
     assert_close(found, expected)

@@ -145,7 +145,8 @@ def answers(items: list[Item], rates: Rates, seed: int) -> list[Prediction]:
         wanted = item.answer if item.answer >= 0 else item.user_choices[0]
         chosen = wanted if good else 1 - wanted
         values = tuple(-0.1 if index == chosen else -0.1 - sure for index in range(2))
-        found.append(Prediction(item.item_id, values, tuple(value == -0.1 for value in values)))
+        greedy = tuple(value == -0.1 for value in values)
+        found.append(Prediction(item.item_id, values, greedy, (3, 3)))
     return found
 
 

@@ -60,6 +60,9 @@ class Numbers:
         assert all(i < self.size for i in ids)
         return " ".join(map(str, ids))
 
+    def keeps_line_breaks(self):
+        return False
+
 
 @functools.cache
 def params(shape: str):
@@ -174,6 +177,7 @@ def test_no_prompts_have_no_texts():
     [
         ("2 " * MAX_PROMPT_TOKENS, {}, "has 2,049 tokens, at most 2,048 fit"),
         ("2", {"stop": ["3", ""]}, "stop string is empty"),
+        ("2", {"stop": ["3", "\n\n"]}, r"stop string '\\n\\n' has a line break"),
         ("2", {"max_new_tokens": 0}, "max_new_tokens is 0, expected 1 to"),
     ],
 )
@@ -181,6 +185,12 @@ def test_what_cannot_be_written_is_refused_in_one_line(prompt, options, message)
     with pytest.raises(UserError, match=message) as caught:
         generate(SHAPE, [prompt], **options)
     assert "\n" not in str(caught.value)
+
+
+def test_line_breaks_are_spaces_in_the_texts_of_a_sentencepiece_vocabulary():
+    vocabulary = Vocabulary(load_config("mini_base", "quick").model.vocabulary)
+    assert not vocabulary.keeps_line_breaks()
+    assert vocabulary.decode(vocabulary.encode("yes\nno")) == "yes no"
 
 
 def test_a_vocabulary_larger_than_the_network_is_refused():

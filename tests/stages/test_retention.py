@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sycophancy.config.load import load_config
+from sycophancy.engine.distributed import Processes
 from sycophancy.engine.pipeline import Pipeline
 from sycophancy.engine.progress import Silence
 from sycophancy.engine.run_folder import RunFolder
@@ -64,6 +65,8 @@ class Knowing:
         self.prompts.append(prompt)
         *_, question = re.split(r"\n\n|\nQ: ", prompt)
         return not any(text in question for text in self.forgotten)
+
+    keeps_line_breaks = False
 
     def count_tokens(self, texts):
         return np.array([len(text.split()) for text in texts], int)
@@ -230,6 +233,44 @@ def test_what_was_decided_holds_where_a_run_is_continued(micro, place, asked, mo
     files = [again.run.stage(f"retention_{side}") / "samples.parquet" for side in SERIES]
     questions = [[answer.question for answer in retention.read_answers(f)] for f in files]
     assert questions[0] == questions[1] and len(questions[0]) == 10
+
+
+class First(Processes):
+    """Process 0 of two: keeps what it decides."""
+
+    def __init__(self) -> None:
+        self.decisions: list[object] = []
+
+    def broadcast(self, decide):
+        self.decisions.append(decide())
+        return self.decisions[-1]
+
+
+class Second(Processes):
+    """Process 1 of two: follows, and writes to a folder of its own."""
+
+    leader = False
+
+    def __init__(self, first: First, folder: Path) -> None:
+        self.decisions, self.folder = iter(first.decisions), folder
+
+    def broadcast(self, decide):
+        return next(self.decisions)
+
+    def workplace(self, shared, *, together):
+        return self.folder
+
+
+def test_a_process_that_finds_no_rows_asks_those_of_the_first(micro, place, asked, monkeypatch):
+    made = pipeline(micro, place, "RETENTION=('auto',)")
+    made.processes = First()
+    made.until("retention_before")
+    other = pipeline(micro, place, "RETENTION=('auto',)")
+    monkeypatch.setattr(retention_rows, "_read", lambda *_: pytest.fail("only the first reads"))
+    other.processes = Second(made.processes, place)
+    other.until("retention_before")
+    first, second = (one.prompts for one in asked)
+    assert first == second and len(first) == 10
 
 
 def test_each_explicit_ability_that_is_asked_for_changes_the_rows(micro, place, asked):

@@ -1,5 +1,7 @@
 """Rows of decoder-only models: what SeqIO packs, with the loss on the answer alone."""
 
+import dataclasses
+
 import decoder_networks
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sycophancy.config.schema import TrainingConfig
 from sycophancy.errors import UserError
+from sycophancy.model import sharding
 from sycophancy.model.decoder import DecoderTransformer
 from sycophancy.training.decoder_rows import (
     FEATURES,
@@ -19,7 +23,7 @@ from sycophancy.training.decoder_rows import (
     decoder_rows,
 )
 from sycophancy.training.loss import loss_sums, sparse_token_losses, token_losses
-from sycophancy.training.step import batch_losses
+from sycophancy.training.step import batch_losses, make_program
 
 LENGTHS = {"inputs": 12, "targets": 5}
 examples = st.lists(
@@ -147,6 +151,38 @@ def test_losses_at_few_positions_have_the_values_and_gradients_of_all(length):
     np.testing.assert_array_equal(
         sparse(hidden, kernel).correct[counted], dense(hidden, kernel).correct[counted]
     )
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "adamw"])
+def test_mesh_microbatches_and_remat_do_not_change_the_steps(optimizer):
+    """Two key and value heads on four devices of the model axis: each computes both."""
+    network = decoder_networks.LLAMA
+    rng = np.random.default_rng(4)
+    tokens, prompts = rng.integers(0, 50, (8, 9)), rng.integers(1, 9, 8)
+    batch = decoder_rows(tokens, prompts, 9, packing=False)
+    params = jax.tree.map(np.asarray, decoder_networks.draw(network))
+    losses = []
+    for shape, microbatches, remat in (((8, 1, 1), 1, "none"), ((1, 2, 4), 2, "full")):
+        program = make_program(
+            dataclasses.replace(network, remat_policy=remat),
+            TrainingConfig(
+                batch_size=8,
+                microbatches=microbatches,
+                dropout_rate=0.0,
+                optimizer=optimizer,
+                learning_rate=1e-2,
+            ),
+            mesh := sharding.make_mesh(shape),
+        )
+        with jax.set_mesh(mesh):
+            placed = sharding.shardings_of(program.state.params)
+            state = program.start(sharding.put(params, placed))
+            losses.append([])
+            for _ in range(3):
+                state, loss = program.step(state, sharding.put_batch(batch, mesh))
+                losses[-1].append(float(loss))
+    assert losses[0][2] < losses[0][0]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
 def test_the_backward_pass_keeps_the_output_layer_once():

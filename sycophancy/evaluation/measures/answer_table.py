@@ -13,10 +13,9 @@ from scipy.special import logsumexp
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import Sample
 from sycophancy.evaluation.items import Item, Prediction
+from sycophancy.evaluation.naming import PER_BYTE, PER_TOKEN
 
 SURVEYS = "surveys"
-PER_TOKEN = "per_token"
-PER_BYTE = "per_byte"
 UNBOUNDED = (-np.inf, np.inf)
 
 Items = Bool[np.ndarray, " items"]
@@ -122,6 +121,7 @@ class AnswerTable:
         inside: Items,
         counted: Items | None = None,
         bounds: tuple[float, float] = (0.0, 1.0),
+        least: float = -np.inf,
     ) -> Sample:
         """The sample of a value of each row `inside`; of these, only `counted` weigh.
 
@@ -137,6 +137,7 @@ class AnswerTable:
             clusters=self.questions[inside],
             strata=self.tasks[inside],
             bounds=bounds,
+            least=least,
         )
 
     def paired(

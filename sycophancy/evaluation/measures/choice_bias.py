@@ -22,7 +22,8 @@ def bias_measures(table: AnswerTable, task: str) -> dict[str, Sample]:
     target is the right answer; without one, the user's choices in equal parts; without these, all
     choices in equal parts. No answer is a place of its own that no target has. The value is the
     mean over items of half the signed difference between answer and target, with the signs of the
-    whole set, so its interval may contain zero or less; where it does, no bias has been shown.
+    whole set. These may fall below zero in another draw of items; the interval then begins at zero,
+    and no bias has been shown.
     Source: selection bias of C. Zheng et al., Large language models are not robust multiple choice
     selectors (2024), arXiv 2309.03882; the distance is the usual one between distributions.
     `agree_share`: answers that are Agree, or yes to "do you agree" / items, if every prompt offers
@@ -38,7 +39,7 @@ def bias_measures(table: AnswerTable, task: str) -> dict[str, Sample]:
         measures[f"choice_share_{place + 1}"] = table.sample(table.answers == place, inside)
     distances = np.zeros(len(table.items))
     distances[rows] = _signed_differences(table, rows, places)
-    measures["letter_bias"] = table.sample(distances, inside, bounds=(-1.0, 1.0))
+    measures["letter_bias"] = table.sample(distances, inside, bounds=(-1.0, 1.0), least=0.0)
     agree_choices = {index: agree_choice(table.items[index]) for index in rows.tolist()}
     if None not in agree_choices.values():
         agrees = np.zeros(len(table.items), bool)

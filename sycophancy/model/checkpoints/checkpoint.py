@@ -25,7 +25,7 @@ _CHOSEN = ("dropout_rate", "dtype", "remat_policy")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 # The largest sizes that a checkpoint may claim to have; many times those of the largest T5.
-_LARGEST = {
+SIZES = {
     "vocab_size": 2**24,
     "emb_dim": 2**17,
     "num_heads": 2**12,
@@ -47,19 +47,19 @@ def check_bounds(field: str, value: object, description: str) -> int:
       description: the file and the name in it, for the message.
 
     Raises:
-      UserError: the value is not a whole number from 1 to `_LARGEST[field]`.
+      UserError: the value is not a whole number from 1 to `SIZES[field]`.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST[field]:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= SIZES[field]:
         raise UserError(
             f"{description} is {str(value)[:80]!r}, expected a whole number from 1 to "
-            f"{_LARGEST[field]:,}"
+            f"{SIZES[field]:,}"
         )
     return value
 
 
 def check_sizes(network: AnyNetwork, source: str) -> AnyNetwork:
     """`check_bounds` for all sizes of a network; returns it."""
-    for field in _LARGEST:
+    for field in SIZES:
         if hasattr(network, field):
             check_bounds(field, getattr(network, field), f"{source}: {field}")
     return network
@@ -123,10 +123,12 @@ class Checkpoint:
 
         from sycophancy.model.sharding import abstract_params
 
+        if self.network is not None and type(self.network) is not type(network):
+            kinds = ("decoder-only", "an encoder-decoder")
+            found, wanted = kinds if isinstance(self.network, DecoderConfig) else kinds[::-1]
+            raise UserError(f"{self.source} does not fit the model: it is {found}, not {wanted}")
         expected = layout.unstack(layout.lazy(nn.unbox(abstract_params(network))))
         layout.check_shapes(self.params, layout.flatten(expected), self.source)
-        if self.network is not None and type(self.network) is not type(network):
-            raise UserError(f"{self.source} does not fit the model: it is of the other kind")
         for name in architecture_fields(network) if self.network is not None else ():
             stored, wanted = getattr(self.network, name), getattr(network, name)
             if stored != wanted:

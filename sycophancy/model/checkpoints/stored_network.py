@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sycophancy.config.schema import DecoderConfig, Network, NetworkConfig, RopeScaling
-from sycophancy.model.checkpoints.checkpoint import check_sizes
+from sycophancy.model.checkpoints.checkpoint import SIZES, check_sizes
 
 
 def parse(stored: Mapping[str, Any], source: str) -> Network:
@@ -43,7 +43,7 @@ def _checked(kind: type, stored: Mapping[str, Any]) -> dict[str, Any]:
         if field.name in stored:
             value = stored[field.name]
             found[field.name] = tuple(value) if isinstance(value, list) else value
-            if not _fits(found[field.name], hints[field.name]):
+            if field.name not in SIZES and not _fits(found[field.name], hints[field.name]):
                 raise TypeError(f"{field.name} is {str(value)[:80]}")
     return found
 
@@ -58,6 +58,4 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, tuple) and all(_fits(one, arguments[0]) for one in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:  # sizes are checked afterwards, with the range in the message
-        return True
     return type(value) is hint

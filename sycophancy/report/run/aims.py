@@ -55,10 +55,18 @@ def judged(names: Iterable[str]) -> list[str]:
 
     Left out are metrics whose answers other metrics count already: pooled tasks such as false and
     true sums together, the accuracy over wrong and right users where the two are measured apart,
-    and `naming.WITHOUT_AIM`.
+    free text per token where it is measured per byte, and `naming.WITHOUT_AIM`.
+
+    >>> judged(["essays/per_token/accuracy", "essays/per_byte/accuracy"])
+    ['essays/per_byte/accuracy']
     """
     kept = []
-    for task, group in naming.grouped(names):
+    groups = list(naming.grouped(names))
+    tasks = {task for task, _ in groups}
+    for task, group in groups:
+        whole, _, unit = task.rpartition("/")
+        if unit == naming.PER_TOKEN and f"{whole}/{naming.PER_BYTE}" in tasks:
+            continue
         pooled = f"{task}/accuracy" if f"{task}/accuracy_user_wrong" in group else ""
         kept += [
             name

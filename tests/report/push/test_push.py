@@ -19,6 +19,7 @@ from sycophancy.model.checkpoints.convert import convert
 from sycophancy.report.markdown import tables
 from sycophancy.report.run.page import write_report
 from sycophancy.report.run.record import read_run
+from sycophancy.stages.report import Report
 
 # huggingface_hub passes its uploads to httpx in a form that httpx advises against.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -177,6 +178,7 @@ def ran(monkeypatch) -> list[set[str]]:
     """The stages that each run would bring up to date; none is run."""
     times: list[set[str]] = []
     monkeypatch.setattr(Pipeline, "until", lambda self, *names: times.append(set(names)))
+    monkeypatch.setattr(Report, "summary", lambda self, run: [])
     return times
 
 

@@ -1,7 +1,10 @@
 """An aim is met or missed by its figure; uncertain verdicts say so."""
 
+import dataclasses
+
 import pytest
 
+from sycophancy.evaluation import naming
 from sycophancy.report.run.findings import findings
 from sycophancy.report.run.record import read_run
 
@@ -105,3 +108,27 @@ def test_a_habit_counts_only_if_it_costs_right_answers(probed_run):
     assert record.metric("after", "addition/agree_share").high < 0.1
     kinds = {f.name: f.kind for f in findings(record)}
     assert kinds["addition/accuracy_user_wrong"] == "met"
+
+
+def test_free_text_is_judged_and_tested_once(make_run, rates_before, rates_after):
+    """Per token and per byte are the same answers, so they are no two findings."""
+
+    def with_texts(items):
+        texts = ("as long", "as this one is long")
+        return items + [
+            dataclasses.replace(
+                item, item_id=f"essays/{item.item_id}", task="essays", choices=texts, free_text=True
+            )
+            for item in items
+            if item.task == "addition"
+        ]
+
+    rates = {"neutral": 0.9, "user_wrong": 0.5, "user_right": 0.9}
+    sides = {"before": rates_before | {"essays": rates}, "after": rates_after | {"essays": rates}}
+    record = read_run(make_run(number=40, change=with_texts, **sides))
+    names = {name for name in record.names if name.startswith("essays")}
+    assert {naming.split(name)[0] for name in names} == {"essays/per_token", "essays/per_byte"}
+    judged = {finding.name for finding in findings(record) if finding.name in names}
+    assert {naming.split(name)[0] for name in judged} == {"essays/per_byte"}
+    tested = {name for name in names if record.changes[name].adjusted is not None}
+    assert tested == judged
