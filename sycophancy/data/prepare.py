@@ -168,7 +168,7 @@ def _training_example(claims: Path, limits: Limits) -> dict[str, Any] | None:
     """The first claim as the model is trained on it, for the report; None if there is none."""
     with pq.ParquetFile(claims) as file:
         batches = file.iter_batches(batch_size=1, columns=["inputs", "targets"])
-        rows = next((batch.to_pylist() for batch in batches), [])
+        rows: list[dict[str, str]] = next((batch.to_pylist() for batch in batches), [])
     if not rows or limits.encode is None:
         return None
     (row,) = limits.encode([rows[0]["inputs"]], [rows[0]["targets"]])
