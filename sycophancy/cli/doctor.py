@@ -114,13 +114,15 @@ def _devices(root: Path = Path("/")) -> Finding:
 
 
 def _vocabulary(model: ModelConfig) -> Finding:
-    from sycophancy.model import decoders
+    from sycophancy.model.decoder_text import load_text
     from sycophancy.model.vocabulary import Vocabulary
 
     def check() -> Finding:
         if model.is_decoder:
-            decoders.check(model.checkpoint)
-            return Finding("vocabulary", "ok", f"{model.vocabulary}: read by transformers")
+            text = load_text(model.vocabulary, model.chat)
+            asked = "in its chat template" if text.template else "as they are, without a template"
+            result = f"{model.vocabulary}: {text.tokenizer.size:,} pieces; reads prompts {asked}"
+            return Finding("vocabulary", "ok", result)
         pieces = Vocabulary(model.vocabulary).size
         result = f"{model.vocabulary}: {pieces:,} pieces"
         if pieces > model.network.vocab_size:
@@ -133,6 +135,8 @@ def _vocabulary(model: ModelConfig) -> Finding:
         return Finding("vocabulary", "ok", result)
 
     remedy = "set VOCABULARY to a SentencePiece file that can be reached"
+    if model.is_decoder:
+        remedy = "set VOCABULARY to the folder or hf:owner/name of the model's tokenizer"
     return _result_of("vocabulary", "bad", check, remedy)
 
 
@@ -148,7 +152,9 @@ def _checkpoint(model: ModelConfig) -> Finding:
     def check() -> Finding:
         if model.is_decoder:
             decoders.check(model.checkpoint)
-            return Finding("checkpoint", "ok", f"{model.checkpoint}: a decoder-only model")
+            if not decoders.is_computed_here(model.checkpoint):
+                words = "transformers computes it; it can be evaluated, not finetuned"
+                return Finding("checkpoint", "ok", f"{model.checkpoint}: decoder-only; {words}")
         if locations.is_hub(model.checkpoint) and not locations.is_fetched(model.checkpoint):
             return Finding(
                 "checkpoint", "note", f"{model.checkpoint} is not on this machine yet",

@@ -246,8 +246,8 @@ class ModelConfig:
     ] = "auto"
     precision: Annotated[
         Precision,
-        "Type of a decoder-only model's parameters; auto: float32 on a processor, bfloat16 on an "
-        "accelerator.",
+        "Type of the parameters of a decoder-only model that transformers computes; auto: float32 "
+        "on a processor, bfloat16 on an accelerator.",
     ] = "auto"
 
     dtype: Annotated[ActivationType, SameAs("DTYPE")] = "float32"

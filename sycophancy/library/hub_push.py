@@ -116,7 +116,7 @@ def write_folder(run: Path, folder: Path, name: str, note: Callable[[str], None]
     for line in converted.notes:
         note(f"push: {line}")
     notes = []
-    if not (folder / "tokenizer_config.json").exists():
+    if not (model.is_decoder or (folder / "tokenizer_config.json").exists()):
         notes.append(
             "`transformers` has no tokenizer for this model's vocabulary, because its pieces span "
             "words: read `spiece.model` with SentencePiece, and add the end of sequence, id 1."

@@ -88,11 +88,13 @@ def model_card(record: RunRecord, name: str, notes: Iterable[str] = ()) -> str:
 
 def _front_matter(record: RunRecord, base: str | None) -> str:
     """The card's metadata as the hub reads it."""
-    lines = ["language: en", "library_name: transformers", "pipeline_tag: text2text-generation"]
+    is_decoder = record.macros.get("ARCHITECTURE") == "decoder-only"
+    task, family = ("text-generation", []) if is_decoder else ("text2text-generation", ["- t5"])
+    lines = ["language: en", "library_name: transformers", f"pipeline_tag: {task}"]
     if has_apache_licence(record):
         lines.append("license: apache-2.0")
     if base:
         lines.append(f"base_model: {base}")
     return "\n".join(
-        ["---", *lines, "tags:", "- sycophancy", "- synthetic-data", "- t5", "---", ""]
+        ["---", *lines, "tags:", "- sycophancy", "- synthetic-data", *family, "---", ""]
     )

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 
+import decoder_folders
 import pytest
 from typer.testing import CliRunner
 
 from sycophancy.cli import doctor
 from sycophancy.cli.main import app
 from sycophancy.config.load import load_config
+from sycophancy.model.size import parameter_count
 from sycophancy.training.t5x import requirements
 
 MODEL = load_config("mini_base", "paper").model
@@ -107,6 +109,22 @@ def test_another_models_checkpoint_is_bad():
     finding = doctor._checkpoint(other)
     assert finding.state == "bad"
     assert "does not fit the model" in finding.result
+
+
+def test_a_decoder_only_model_is_opened_and_its_template_named(tmp_path):
+    folder = decoder_folders.complete(tmp_path / "model")
+    model = load_config(str(folder), "paper").model
+    words = doctor._vocabulary(model)
+    assert words.state == "ok"
+    assert words.result.endswith("pieces; reads prompts in its chat template")
+    assert f"hf, {parameter_count(model.network):,} parameters" in doctor._checkpoint(model).result
+    other = folder / "config.json"
+    other.write_text(other.read_text().replace('"llama"', '"gpt_neox"'))
+    found = doctor._checkpoint(load_config(str(folder), "paper").model)
+    assert found.state == "ok"
+    assert "transformers computes it" in found.result
+    (folder / "tokenizer.json").unlink()
+    assert doctor._vocabulary(model).state == "bad"
 
 
 def test_missing_t5x_is_a_note_that_says_how_to_install_it(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 
+import decoder_folders
 import numpy as np
 import pytest
 
@@ -72,6 +73,39 @@ def test_its_likelihoods_are_those_of_the_scorer(sycophancy, micro, own_tasks, t
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     right = np.mean([int(np.argmax(values)) == n for n, values in enumerate(scored)])
     assert results["results"]["tiny_sums"]["acc,none"] == pytest.approx(right)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_likelihoods_of_a_decoder_only_model_are_the_harness_own(sycophancy, own_tasks, tmp_path):
+    """Against its class for causal models, which `transformers` computes."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("torch", reason="torch is not installed (extra `hf`)")
+    harness_class = pytest.importorskip(
+        "lm_eval.models.huggingface", reason="accelerate is not installed"
+    ).HFLM
+    from sycophancy.harness import evaluation
+
+    folder = decoder_folders.complete(tmp_path / "model", "llama 3, tied, biases")
+    words = ("--include-path", own_tasks, "--out", tmp_path / "out", "--tasks", "tiny_sums")
+    done = sycophancy("harness", "--model", folder, *words)
+    assert done.code == 0, done.err
+    theirs = harness_class(
+        pretrained=transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32"),
+        tokenizer=transformers.AutoTokenizer.from_pretrained(folder),
+        backend="causal",
+        max_length=2_048,
+        batch_size=1,
+    )
+    expected = evaluation.evaluate_tasks(theirs, ["tiny_sums"], include_path=str(own_tasks))
+    text = (tmp_path / "out" / "samples_tiny_sums.jsonl").read_text()
+    found = {sample["doc_id"]: sample["resps"] for sample in map(json.loads, text.splitlines())}
+    assert len(found) == 5
+    for sample in expected["samples"]["tiny_sums"]:
+        for ((ours, greedy),), ((value, is_greedy),) in zip(
+            found[sample["doc_id"]], sample["resps"], strict=True
+        ):
+            np.testing.assert_allclose(float(ours), value, rtol=1e-4)
+            assert str(greedy) == str(is_greedy)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import decoder_folders
 import fake_hub
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import yaml
 from sycophancy.config.load import load_config
 from sycophancy.engine import manifests
 from sycophancy.engine.pipeline import Pipeline
+from sycophancy.model.checkpoints.convert import convert
 from sycophancy.report.markdown import tables
 from sycophancy.report.run.page import write_report
 from sycophancy.report.run.record import read_run
@@ -41,8 +43,12 @@ def complete_run(fabricated, tmp_path_factory) -> Path:
     """A complete run whose finetuned checkpoint is the smallest shipped model."""
     config = load_config("mini_small", "quick").operative
     run = fabricated(tmp_path_factory.mktemp("push") / "run", number=20, config=config)
-    checkpoint = run / "finetune" / "checkpoints" / "6"
-    shutil.copytree(SHIPPED, checkpoint)
+    shutil.copytree(SHIPPED, run / "finetune" / "checkpoints" / "6")
+    return completed(run)
+
+
+def completed(run: Path) -> Path:
+    """The run, with its checkpoint declared finished and its page written."""
     manifest = {
         "stage": "finetune",
         "fingerprint": "",
@@ -93,6 +99,28 @@ def test_the_card_has_every_measured_number_and_how_to_make_the_run(hub, finetun
         assert line in text
     assert re.search(r"sycophancy run --model mini_small --recipe quick", text)
     assert "no tokenizer" in text  # the miniature's pieces span words
+
+
+def test_a_finetuned_decoder_has_the_files_of_its_base_model(hub, fabricated, sycophancy, tmp_path):
+    base = decoder_folders.complete(tmp_path / "base", "qwen 3")
+    finetuned = decoder_folders.complete(tmp_path / "finetuned", "qwen 3", seed=1)
+    config = load_config(str(base), "quick").operative
+    run = fabricated(tmp_path / "run", number=20, config=config)
+    convert(str(finetuned), str(run / "finetune" / "checkpoints" / "6"), "orbax")
+    done = sycophancy("push", completed(run), NAME)
+    assert done.code == 0, done.err
+    sent = safetensors.numpy.load(hub.files["model.safetensors"])
+    ours = safetensors.numpy.load_file(finetuned / "model.safetensors")
+    assert sent.keys() == ours.keys()
+    for name, tensor in ours.items():
+        np.testing.assert_array_equal(sent[name], tensor, err_msg=name)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert hub.files[name] == (base / name).read_bytes()
+    assert json.loads(hub.files["config.json"])["model_type"] == "qwen3"
+    card = hub.files["README.md"].decode()
+    assert yaml.safe_load(card.split("---\n")[1])["pipeline_tag"] == "text-generation"
+    assert "spiece" not in card
+    assert "license:" not in card
 
 
 def test_without_a_token_nothing_is_sent_and_one_line_says_so(
