@@ -250,6 +250,10 @@ def _build(settings: Mapping[str, Setting]) -> Config:
     of_model |= {name: inside_package(of_model[name]) for name in ("checkpoint", "vocabulary")}
     is_decoder = of_model["architecture"] == "decoder-only"
     network = None if is_decoder else NetworkConfig(**fields(NetworkConfig))
+    if is_decoder:
+        from sycophancy.model import references  # takes long to import
+
+        of_model["shape_of"] = references.decoder_network
     return Config(
         model=ModelConfig(encoder_decoder=network, **of_model),
         data=DataConfig(**fields(DataConfig)),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
@@ -203,6 +204,7 @@ class ModelConfig:
     Attributes:
         encoder_decoder: the shape of an encoder-decoder; None for a decoder-only model, whose
             folder says what it is.
+        shape_of: reads the shape of a decoder-only checkpoint.
     """
 
     name: Annotated[
@@ -250,6 +252,9 @@ class ModelConfig:
 
     dtype: Annotated[ActivationType, SameAs("DTYPE")] = "float32"
     remat_policy: Annotated[RematPolicy, SameAs("REMAT_POLICY")] = "none"
+    shape_of: Callable[[str], DecoderConfig] | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def is_decoder(self) -> bool:
@@ -266,9 +271,8 @@ class ModelConfig:
         """
         if self.encoder_decoder is not None:
             return self.encoder_decoder
-        from sycophancy.model import decoders
-
-        shape = decoders.network(self.checkpoint)
+        assert self.shape_of is not None
+        shape = self.shape_of(self.checkpoint)
         return dataclasses.replace(shape, dtype=self.dtype, remat_policy=self.remat_policy)
 
 

@@ -110,6 +110,11 @@ def settings(name: str) -> dict[str, Setting]:
     return shared | {macro: Setting(value, origin) for macro, value in values.items()}
 
 
+def decoder_network(checkpoint: str) -> DecoderConfig:
+    """See `decoders.network`."""
+    return decoders.network(checkpoint)
+
+
 def _shipped_models(network: NetworkConfig, *, with_activations: bool) -> list[str]:
     """The names of the shipped models that have a network's shape.
 

@@ -25,7 +25,7 @@ from sycophancy.config.schema import (
 ALL = declarations.declarations()
 # Fields that hold other parts of the configuration, or its text.
 NO_SETTINGS = {
-    ModelConfig: {"encoder_decoder"},
+    ModelConfig: {"encoder_decoder", "shape_of"},
     Config: {"model", "data", "training", "operative"},
 }
 

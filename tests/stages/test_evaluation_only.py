@@ -74,12 +74,14 @@ def test_a_decoder_only_model_has_a_configuration_without_a_t5_shape(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["run", "filter", "finetune", "plan"])
-def test_only_evaluation_takes_a_decoder_only_model(sycophancy, tmp_path, command):
-    folder = folder_of(tmp_path, model_type="llama")
+def test_only_evaluation_takes_a_decoder_only_model_of_another_family(
+    sycophancy, tmp_path, command
+):
+    folder = folder_of(tmp_path, model_type="gpt2", architectures=["GPT2LMHeadModel"])
     out = ("--topology", "v4-8") if command == "plan" else ("--out", tmp_path / "run")
     refused = sycophancy(command, "--model", folder, *out)
     assert refused.code == 2
-    assert "is a decoder-only model, which cannot be finetuned yet" in refused.err
+    assert "model_type is 'gpt2'" in refused.err
     assert len(refused.err.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
