@@ -39,6 +39,7 @@ UNUSED = {
         "what is measured, not what is trained",
     ),
     **dict.fromkeys("ARCHITECTURE CHAT PRECISION".split(), "T5X trains encoder-decoders alone"),
+    **dict.fromkeys("OPTIMIZER WEIGHT_DECAY".split(), "T5X's optimizer is Adafactor"),
     "WANDB_PROJECT": "the run's own process shows it",
 }
 # Macros that a function of training/t5x.py or tasks/location.py reads, not the file itself.

@@ -93,6 +93,7 @@ def stop_at(patched, moments):
     patched.setattr(trainer.Pace, "tick", tick_and_stop)
 
 
+@pytest.mark.slow  # the demo learns, too
 def test_it_learns(changed, run, tmp_path):
     losses = []
     finetune(
