@@ -107,14 +107,16 @@ class HarnessModel(LM):
     def loglikelihood_rolling(
         self, requests: Sequence[Instance], disable_tqdm: bool = False
     ) -> NoReturn:
-        """Refuses: an encoder-decoder gives a likelihood to an answer, not to a text by itself.
+        """Refuses: an encoder-decoder gives a likelihood to an answer, not to a text by itself, and
+        for decoder-only models it is not computed here.
 
         Raises:
           UserError: always.
         """
         raise UserError(
             f"task {requests[0].task_name} asks for the likelihood of whole texts, which an "
-            "encoder-decoder does not define; choose tasks with choices or generated answers"
+            "encoder-decoder does not define and which is not computed for other models; choose "
+            "tasks with choices or generated answers"
         )
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
