@@ -79,10 +79,11 @@ def test_only_folders_of_the_families_are_computed_here(tmp_path):
     found = decoders.network(str(folder))
     assert isinstance(found, DecoderConfig)
     assert (found.num_heads, found.num_kv_heads, found.head_dim) == (4, 2, 16)
-    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    assert decoders.network(str(folder)) is None
-    (folder / "config.json").write_text(json.dumps({"model_type": "t5"}))
-    assert decoders.network(str(folder)) is None
+    for kind in ("gpt2", "t5"):
+        (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+        assert not decoders.is_computed_here(str(folder))
+        with pytest.raises(UserError, match=f"model_type is '{kind}'"):
+            decoders.network(str(folder))
 
 
 @pytest.mark.parametrize("kind", ["llama 3, tied, biases", "gemma 3"])
