@@ -111,13 +111,14 @@ def test_another_models_checkpoint_is_bad():
     assert "does not fit the model" in finding.result
 
 
-def test_a_decoder_only_model_is_opened_and_its_template_named(tmp_path):
+def test_a_decoder_only_model_is_opened_and_its_template_named(tmp_path, monkeypatch):
     folder = decoder_folders.complete(tmp_path / "model")
     model = load_config(str(folder), "paper").model
     words = doctor._vocabulary(model)
     assert words.state == "ok"
     assert words.result.endswith("pieces; reads prompts in its chat template")
     assert f"hf, {parameter_count(model.network):,} parameters" in doctor._checkpoint(model).result
+    monkeypatch.setattr("sycophancy.model.decoders.check_libraries", lambda: None)
     other = folder / "config.json"
     other.write_text(other.read_text().replace('"llama"', '"gpt_neox"'))
     found = doctor._checkpoint(load_config(str(folder), "paper").model)
