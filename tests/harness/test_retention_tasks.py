@@ -72,7 +72,7 @@ def test_answers_equal_the_harness_on_a_few_real_rows(both, real_data, tasks):
     agree(both, tasks, rows_of(real_data, tasks.family, few=1), limit=2)
 
 
-@pytest.mark.torch
+@pytest.mark.extras
 def test_of_equally_likely_splits_we_read_the_one_that_the_model_was_trained_on(
     both, real_data, monkeypatch
 ):
