@@ -71,9 +71,19 @@ def network(checkpoint: str) -> DecoderConfig:
 
 
 def is_computed_here(checkpoint: str) -> bool:
-    """Whether the in-tree network computes a decoder-only checkpoint; else, `transformers` may."""
+    """Whether the in-tree network computes a decoder-only checkpoint; else, `transformers` may.
+
+    Anything but a Hugging Face folder is this program's own, even where it is damaged or absent.
+
+    Raises:
+      UserError: the folder's config.json is damaged.
+    """
+    folder = epath.Path(locations.local(checkpoint))
+    if not (folder.is_dir() and folders.is_huggingface(folder)):
+        return True
+    config = weights.read_json(folder, folders.CONFIG)
     try:
-        network(checkpoint)
+        families.parse(config, folder / folders.CONFIG)
     except UserError:
         return False
     return True

@@ -84,6 +84,14 @@ def test_only_folders_of_the_families_are_computed_here(tmp_path):
         assert not decoders.is_computed_here(str(folder))
         with pytest.raises(UserError, match=f"model_type is '{kind}'"):
             decoders.network(str(folder))
+    (folder / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json"):
+        decoders.is_computed_here(str(folder))
+    # A damaged checkpoint of a finetuning is no model of transformers.
+    (folder / "config.json").unlink()
+    assert decoders.is_computed_here(str(folder))
+    with pytest.raises(UserError):
+        decoders.network(str(folder))
 
 
 @pytest.mark.parametrize("kind", ["llama 3, tied, biases", "gemma 3"])
