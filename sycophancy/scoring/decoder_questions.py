@@ -2,11 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Int
 
 from sycophancy.errors import UserError
+from sycophancy.evaluation.items import Prediction
 from sycophancy.model.decoder_text import DecoderText, Tokens
 from sycophancy.scoring.batching import Question, Scorable
+
+Progress = Callable[[int, int], None]
+
+
+class AsksDecoder:
+    """What the `LanguageModel`s of decoder-only models have in common, whoever computes them.
+
+    Log-likelihoods are those that the LM evaluation harness has for such models: sums over the
+    tokens of a choice, in natural log, without an end of sequence.
+
+    Attributes:
+      text: the model's tokenizer and chat template.
+    """
+
+    text: DecoderText
+
+    def limit(self) -> int:
+        """The most tokens of a prompt with what follows it."""
+        raise NotImplementedError
+
+    def answer(self, questions: list[Question[Tokens]], progress: Progress | None) -> None:
+        """Fills the answers of questions; `progress` counts their items."""
+        raise NotImplementedError
+
+    @property
+    def keeps_line_breaks(self) -> bool:
+        """True: the tokenizers of decoder-only models keep every character."""
+        return True
+
+    def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
+        """The number of tokens of each text and the start of sequence, without a template's."""
+        return self.text.count_tokens(texts)
+
+    def score(
+        self,
+        items: Sequence[Scorable],
+        progress: Progress | None = None,
+        *,
+        continuations: bool = False,
+    ) -> list[Prediction]:
+        """See `LanguageModel.score` and `read_questions`."""
+        questions = read_questions(self.text, items, self.limit(), continuations=continuations)
+        self.answer(list(questions.values()), progress)
+        return [questions[item.inputs].prediction(item) for item in items]
 
 
 def read_questions(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,15 +19,13 @@ from sycophancy.evaluation.items import Prediction
 from sycophancy.model.decoder_text import DecoderText
 from sycophancy.model.decoders import DEFAULT_TOKENS
 from sycophancy.model.vocabulary import Vocabulary
-from sycophancy.scoring.batching import Scorable
-from sycophancy.scoring.decoder_questions import read_prompts, read_questions
+from sycophancy.scoring.batching import Question, Scorable
+from sycophancy.scoring.decoder_questions import AsksDecoder, Progress, read_prompts
 from sycophancy.scoring.generate import generate, write
 from sycophancy.scoring.score import answer, score
 
 if typing.TYPE_CHECKING:
     from jax.sharding import Mesh
-
-Progress = Callable[[int, int], None]  # items or prompts done, and all of them
 
 
 class LanguageModel(Protocol):
@@ -151,11 +149,8 @@ class EncoderDecoder:
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoder:
+class Decoder(AsksDecoder):
     """The in-tree network of a decoder-only model, computed by JAX.
-
-    Log-likelihoods are those that the LM evaluation harness has for such models: sums over the
-    tokens of a choice, in natural log, without an end of sequence.
 
     Attributes:
       params, network, mesh: as of `EncoderDecoder`.
@@ -169,32 +164,13 @@ class Decoder:
     mesh: Mesh | None = None
     max_tokens: int = DEFAULT_TOKENS
 
-    @property
-    def keeps_line_breaks(self) -> bool:
-        """True: the tokenizers of these models have line breaks."""
-        return True
+    def limit(self) -> int:
+        """See `max_tokens`."""
+        return self.max_tokens
 
-    def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
-        """The number of tokens of each text and the start of sequence, without a template's."""
-        return self.text.count_tokens(texts)
-
-    def score(
-        self,
-        items: Sequence[Scorable],
-        progress: Progress | None = None,
-        *,
-        continuations: bool = False,
-    ) -> list[Prediction]:
-        """See `scoring.score.answer` and `scoring.decoder_questions.read_questions`."""
-        questions = read_questions(self.text, items, self.max_tokens, continuations=continuations)
-        answer(
-            self.params,
-            self.network,
-            list(questions.values()),
-            mesh=self.mesh,
-            progress=progress,
-        )
-        return [questions[item.inputs].prediction(item) for item in items]
+    def answer(self, questions: list[Question], progress: Progress | None) -> None:
+        """See `scoring.score.answer`."""
+        answer(self.params, self.network, questions, mesh=self.mesh, progress=progress)
 
     def generate(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,15 @@ from jaxtyping import Int
 
 from sycophancy.config.schema import Chat, Precision
 from sycophancy.errors import UserError
-from sycophancy.evaluation.items import Prediction
-from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
 from sycophancy.model import decoders, locations
 from sycophancy.model.decoder_text import DecoderText, load_text
 from sycophancy.model.tokenizer import Tokens
-from sycophancy.scoring.batching import Question, Scorable
-from sycophancy.scoring.decoder_questions import read_prompts, read_questions
+from sycophancy.scoring.batching import Question
+from sycophancy.scoring.decoder_questions import AsksDecoder, Progress, read_prompts
 from sycophancy.scoring.stop_strings import cut
 
 if typing.TYPE_CHECKING:
     import torch
-
-Progress = Callable[[int, int], None]
 
 # Positions of a batch on each kind of device, and the most numbers of its logits.
 BATCH_TOKENS = {"cpu": 4_096}
@@ -39,11 +35,8 @@ BATCH_LOGITS = 2**27
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformersDecoder:
-    """A `LanguageModel` of `transformers`; see `scoring.language_model`.
-
-    Log-likelihoods are those that the lm-evaluation-harness has: sums over the tokens of a choice,
-    in natural log, without an end of sequence. The logits' softmax is computed in float32.
+class TransformersDecoder(AsksDecoder):
+    """A `LanguageModel` of `transformers`. The logits' softmax is computed in float32.
 
     Attributes:
       model: a causal language model of `transformers`, on one device.
@@ -55,42 +48,19 @@ class TransformersDecoder:
     text: DecoderText
     batch_tokens: int
 
-    @property
-    def keeps_line_breaks(self) -> bool:
-        """True: the tokenizers of decoder-only models keep every character."""
-        return True
+    def limit(self) -> int:
+        """The most tokens that the model was made for."""
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or decoders.DEFAULT_TOKENS)
 
-    def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
-        """The number of tokens of each text and the start of sequence, without a template's."""
-        return self.text.count_tokens(texts)
-
-    def score(
-        self,
-        items: Sequence[Scorable],
-        progress: Progress | None = None,
-        *,
-        continuations: bool = False,
-    ) -> list[Prediction]:
-        """The log-likelihood of every choice of every item, in the order of the items.
-
-        Args:
-          items: prompts may repeat.
-          progress: called with the number of items done and of all items.
-          continuations: prompts and choices are put together as they are, without a chat template
-            and a space between; and a prompt that is too long loses its beginning.
-
-        Raises:
-          UserError: a prompt is too long, or the choices of an item that is not `free_text` have
-            unequal token counts.
-        """
-        questions = read_questions(self.text, items, self.max_tokens, continuations=continuations)
-        done = 0
-        for batch in self._batches(list(questions.values())):
+    def answer(self, questions: list[Question], progress: Progress | None) -> None:
+        """Computes batches of questions with prompts of similar length."""
+        items, done = sum(question.items for question in questions), 0
+        for batch in self._batches(questions):
             self._answer(batch)
             done += sum(question.items for question in batch)
             if progress:
-                progress(done, len(items))
-        return [questions[item.inputs].prediction(item) for item in items]
+                progress(done, items)
 
     def generate(
         self,
@@ -107,7 +77,7 @@ class TransformersDecoder:
         """
         repeats = Counter(prompts)
         distinct = list(repeats)
-        of_prompt = read_prompts(self.text, distinct, max_new_tokens, self.max_tokens)
+        of_prompt = read_prompts(self.text, distinct, max_new_tokens, self.limit())
         tokens = list(of_prompt.values())
         written: dict[str, str] = {}
         order = sorted(range(len(distinct)), key=lambda index: -len(tokens[index]))
@@ -126,12 +96,6 @@ class TransformersDecoder:
     def _cache(self) -> str:
         """What the model calls its keys and values: `past_key_values` in older `transformers`."""
         return "cache" if "cache" in _parameters(type(self.model)) else "past_key_values"
-
-    @property
-    def max_tokens(self) -> int:
-        """The most tokens of a prompt with a choice that the model was made for."""
-        config = self.model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 16 * MAX_PROMPT_TOKENS)
 
     # ---- batches --------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ token, counts lengths instead of zeros, and marks padding by segment 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from jaxtyping import Int
 
 from sycophancy.data.training_rows import DECODER_FEATURES as FEATURES
 from sycophancy.errors import UserError
+from sycophancy.training.packing import places
 
 _PADDING = -1  # of examples of unequal length side by side, before they are packed
 _BLOCK = 256  # examples that are packed at once; a row does not hold examples of two blocks
@@ -102,7 +103,11 @@ def decoder_rows(
     ([[0, 1, 1, 0]], [[1, 1, 2, 0]])
     """
     sizes = np.maximum((tokens >= 0).sum(axis=1) - 1, 0)
-    rows, segments, starts = _places(sizes.tolist(), length, packing)
+    if packing:
+        rows, segments, offsets = places(sizes[:, None].tolist(), [length])
+        starts = offsets.reshape(-1)
+    else:
+        rows, segments, starts = list(range(len(sizes))), [1] * len(sizes), np.zeros_like(sizes)
     index = np.repeat(np.arange(len(sizes)), sizes)
     position = np.concatenate([np.arange(size) for size in sizes]) if len(sizes) else sizes
     place = np.repeat(rows, sizes), np.repeat(starts, sizes) + position
@@ -118,23 +123,6 @@ def decoder_rows(
         found[name] = np.zeros((max(rows, default=-1) + 1, length), np.int32)
         found[name][place] = value
     return found
-
-
-def _places(
-    sizes: Sequence[int], length: int, packing: bool
-) -> tuple[list[int], list[int], list[int]]:
-    """For each example: its row, its number in the row from 1, and its first place."""
-    rows, segments, starts = [], [], []
-    row, segment, used = 0, 0, 0
-    for size in sizes:
-        if segment and (used + size > length or not packing):
-            row, segment, used = row + 1, 0, 0
-        segment += 1
-        rows.append(row)
-        segments.append(segment)
-        starts.append(used)
-        used += size
-    return rows, segments, starts
 
 
 def check_loss_weights(batch: Mapping[str, np.ndarray]) -> None:

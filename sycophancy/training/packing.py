@@ -57,7 +57,7 @@ def pack_rows(tokens: Sequence[np.ndarray], lengths: Sequence[int]) -> list[np.n
     [[5, 6, 7], [8, 9, 0]]
     """
     sizes = np.stack([np.count_nonzero(array, axis=1) for array in tokens], axis=1)
-    rows, segments, offsets = _places(sizes.tolist(), lengths)
+    rows, segments, offsets = places(sizes.tolist(), lengths)
     packed = []
     for feature, (array, length) in enumerate(zip(tokens, lengths, strict=True)):
         size = sizes[:, feature]
@@ -72,7 +72,7 @@ def pack_rows(tokens: Sequence[np.ndarray], lengths: Sequence[int]) -> list[np.n
     return packed
 
 
-def _places(
+def places(
     sizes: Sequence[Sequence[int]], lengths: Sequence[int]
 ) -> tuple[list[int], list[int], np.ndarray]:
     """For each example: its row, its number in the row from 1, and its first column by feature."""
