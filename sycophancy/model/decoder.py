@@ -25,6 +25,7 @@ from sycophancy.model.layers import Dense, Embed, Mlp, RMSNorm, residual_dropout
 from sycophancy.model.rotary import Rotation, frequencies, rotate, rotation
 
 EMBEDDING_STD = 0.02  # of a new embedding; checkpoints bring their own
+QUERY_BLOCK = 128  # queries whose attention is computed at a time
 UNUSED = -1  # the position of an empty place in the cache, and of padding that goes into it
 
 
@@ -98,12 +99,9 @@ class GroupedQueryAttention(nn.Module):
         value = remembered("value", value)
 
         grouped = query.reshape(batch, length, config.num_kv_heads, groups, config.head_dim)
-        scores = jnp.einsum("bqhgd,bkhd->bhgqk", grouped, key, preferred_element_type=jnp.float32)
-        if config.attention_logit_softcap is not None:
-            scores = _softcap(scores, config.attention_logit_softcap)
-        scores = jnp.where(view.mask[:, :, None], scores, jnp.float32(-1e10))
-        weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-        mixed = jnp.einsum("bhgqk,bkhd->bqhgd", weights, value)
+        mixed = _attend(
+            grouped, key, value, view.mask, config.attention_logit_softcap, in_order=first is None
+        )
         mixed = mixed.reshape(batch, length, config.num_heads * config.head_dim)
         return Dense(width, ("joined_kv", "embed"), use_bias=config.out_bias, name="out")(mixed)
 
@@ -227,8 +225,9 @@ class DecoderTransformer(nn.Module):
           tokens: int32.
           positions: of the tokens; None counts from 0 in every segment.
           segment_ids: which example of a packed row a token belongs to; 0 is padding.
-          mask: True where a query may attend to a key. None: to the keys of its own segment up to
-            itself. Sliding layers also need the key's position to be within the window.
+          mask: True where a query may attend to a key; it never attends to a key at a later place.
+            None: to the keys of its own segment up to itself. Sliding layers also need the key's
+            position to be within the window.
           enable_dropout: needs the random key `dropout`.
         """
         if positions is None:
@@ -301,6 +300,58 @@ class DecoderTransformer(nn.Module):
         if self.config.embedding_scale != 1.0:
             x = x * jnp.asarray(self.config.embedding_scale, x.dtype)
         return x
+
+
+def _attend(
+    query: Float[Array, "batch queries heads groups kv"],
+    key: Float[Array, "batch keys heads kv"],
+    value: Float[Array, "batch keys heads kv"],
+    mask: Bool[Array, "batch 1 queries keys"],
+    softcap: float | None,
+    in_order: bool,
+) -> Float[Array, "batch queries heads groups kv"]:
+    """Dot-product attention, for `QUERY_BLOCK` queries at a time; the softmax is float32.
+
+    The backward pass computes a block's weights again, so those of all queries are never held.
+    Heads come first and the queries of a group side by side, because XLA's CPU backend has a fast
+    routine for products of that form alone.
+
+    Args:
+      query: scaled.
+      key: of each key and value head.
+      value: likewise.
+      mask: True where a query may attend to a key.
+      softcap: bounds the scores, if given.
+      in_order: no query attends to a key at a later place, so the later keys are left out.
+    """
+    batch, queries, heads, groups, size = query.shape
+    query = jnp.moveaxis(query, 1, 3)
+    key, value = jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 2)
+
+    @jax.checkpoint
+    def block(query: Array, key: Array, value: Array, mask: Array) -> Array:
+        rows = query.reshape(batch, heads, -1, size)
+        scores = jnp.matmul(rows, key, preferred_element_type=jnp.float32)
+        scores = scores.reshape(batch, heads, groups, *mask.shape[-2:])
+        if softcap is not None:
+            scores = _softcap(scores, softcap)
+        scores = jnp.where(mask[:, :, None], scores, jnp.float32(-1e10))
+        weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+        return jnp.matmul(weights.reshape(*rows.shape[:-1], -1), value).reshape(query.shape)
+
+    mixed = []
+    for start in range(0, queries, QUERY_BLOCK):
+        end = min(start + QUERY_BLOCK, queries)
+        seen = end if in_order else key.shape[-1]
+        mixed.append(
+            block(
+                query[:, :, :, start:end],
+                key[..., :seen],
+                value[:, :, :seen],
+                mask[:, :, start:end, :seen],
+            )
+        )
+    return jnp.moveaxis(jnp.concatenate(mixed, axis=3), 3, 1)
 
 
 def _softcap(x: Float[Array, "*shape"], cap: float) -> Float[Array, "*shape"]:
