@@ -119,31 +119,43 @@ def opened(
     Raises:
         UserError: the request is no run, or its folder cannot be written to or is in use.
     """
-    folder = RunFolder(request.folder())
+    processes = processes or Processes()
+    folder = RunFolder(request.folder(), processes.index)
     terminal.check_names(str(folder.path.absolute()))
-    pipeline = Pipeline(
-        all_stages(),
-        request.config(folder.path),
-        folder,
-        screen,
-        any_code=request.any_code,
-        redo=request.redo or (),
-        processes=processes,
-    )
-    if not pipeline.processes.leader:
-        yield pipeline
-        return
-    if request.wandb is not None:
-        tracking.check_installed(request.wandb)
-    is_new = folder.create()
-    with folder.lock():
-        try:
-            with tracking.tracked(pipeline, Path(folder.path).absolute().name):
-                yield pipeline
-        except UserError:
-            if is_new:
-                folder.remove_if_empty()
-            raise
+    with _fetched(folder, screen, processes):
+        pipeline = Pipeline(
+            all_stages(),
+            request.config(folder.path),
+            folder,
+            screen,
+            any_code=request.any_code,
+            redo=request.redo or (),
+            processes=processes,
+        )
+        if not processes.leader:
+            yield pipeline
+            return
+        if request.wandb is not None:
+            tracking.check_installed(request.wandb)
+        is_new = folder.create()
+        with folder.lock():
+            try:
+                with tracking.tracked(pipeline, Path(folder.path).absolute().name):
+                    yield pipeline
+            except UserError:
+                if is_new:
+                    folder.remove_if_empty()
+                raise
+
+
+@contextlib.contextmanager
+def _fetched(folder: RunFolder, screen: Screen | Silence, processes: Processes) -> Iterator[None]:
+    """Fetches a run that is in a bucket; the leader alone may write there while this is open."""
+    with contextlib.ExitStack() as stack:
+        if folder.copy is not None and processes.leader:
+            stack.enter_context(folder.copy.owned(screen.note))
+        folder.fetch()
+        yield
 
 
 def _requested(settings: Mapping[str, typing.Any], **known: typing.Any) -> RunRequest:

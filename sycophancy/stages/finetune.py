@@ -22,6 +22,7 @@ from sycophancy.stages.checks import (
 from sycophancy.stages.memory import enough_memory
 from sycophancy.stages.models import model_files
 from sycophancy.stages.settings import NETWORK
+from sycophancy.training.callbacks import Bucketed
 from sycophancy.training.trainers import TRAINERS
 
 if typing.TYPE_CHECKING:
@@ -32,6 +33,11 @@ if typing.TYPE_CHECKING:
 
 def _check_trainer(config: Config, run: RunFolder) -> None:
     TRAINERS[config.trainer].check(config, run.path)
+    if run.copy is not None and not TRAINERS[config.trainer].writes_to_buckets:
+        raise UserError(
+            f"{run.shown(run.path)}: TRAINER {config.trainer!r} writes its checkpoints to a local "
+            "folder only; give one with --out, or use --trainer jax"
+        )
 
 
 class Finetune(Stage):
@@ -70,6 +76,7 @@ class Finetune(Stage):
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
         notes: list[str] = []
         finetune = TRAINERS[config.trainer].load()
+        place = {"bucket": Bucketed(run.shown(out), run.publish)} if run.copy is not None else {}
         with enough_memory():
             last = finetune(
                 config,
@@ -78,6 +85,7 @@ class Finetune(Stage):
                 report=meter.report,
                 note=meter.note,
                 conclude=notes.append,
+                **place,
             )
         return {
             "steps": config.training.finetune_steps,
