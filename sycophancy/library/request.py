@@ -12,6 +12,7 @@ from pathlib import Path
 from sycophancy.config.bounds import Name, Place, check, shortened, shown
 from sycophancy.config.schema import PublicSet
 from sycophancy.errors import UserError
+from sycophancy.storage.bucket import is_address
 
 if typing.TYPE_CHECKING:
     from etils import epath
@@ -97,6 +98,20 @@ class RunRequest:
         if Name().problem(name):
             raise UserError(f"{shown(name)}, of --model and --recipe, names no folder; give --name")
         return os.path.join("runs", name)  # noqa: PTH118
+
+    def local_folder(self) -> Path:
+        """The folder, for a command that needs one on a disk.
+
+        Raises:
+            UserError: as `folder`, or it is in a bucket.
+        """
+        folder = self.folder()
+        if is_address(folder):
+            raise UserError(
+                f"--out {folder}: this command writes to a local or mounted folder; only single "
+                "runs can lie in a bucket"
+            )
+        return Path(folder)
 
     def _default_name(self) -> str:
         """A name of model, recipe and seed, so that runs that differ in one of them do not collide.
@@ -231,7 +246,7 @@ def of_evaluation(request: Request) -> Request:
 def _stored(folder: str) -> tuple[str | None, str]:
     """The text of a run's `config.gin`, or None if there is none, and its place."""
     from sycophancy.config import macros
-    from sycophancy.storage.bucket import Bucket, is_address
+    from sycophancy.storage.bucket import Bucket
 
     place = os.path.join(folder, "config.gin")  # noqa: PTH118  # it may be an address
     if not is_address(folder):
