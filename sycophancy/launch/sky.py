@@ -20,8 +20,6 @@ from sycophancy.launch.job import (
     template_text,
 )
 
-_CLIENTS = {"gs": "gcs", "s3": "s3"}  # where runs can lie -> the extra with its client
-
 
 @dataclasses.dataclass(frozen=True)
 class Machines:
@@ -29,9 +27,8 @@ class Machines:
 
     Attributes:
         accelerators: as SkyPilot names them: `H100:8`, `tpu-v4-32`.
-        bucket: address of the bucket, or of a folder in it, that keeps the runs: `gs://` or
-            `s3://`, or for a sweep or reproduction, which it is mounted for, any that SkyPilot
-            knows.
+        bucket: address of the bucket, or of a folder in it, that keeps the runs: `gs://`, or one
+            that SkyPilot mounts, `s3://` among them. It mounts `gs://` for a sweep or reproduction.
         nodes: how many machines; 1 for a TPU slice, however many hosts it has.
         infra: a cloud, region, zone, Kubernetes context or SLURM cluster; None: the cheapest.
         spot: True if machines may be preempted; the job then continues on others.
@@ -67,11 +64,11 @@ def render(name: str, runs: Sequence[Run], machines: Machines, source: Path) -> 
     tpu = machines.accelerators.startswith("tpu")
     if tpu and machines.nodes > 1:
         raise UserError("--nodes: a TPU slice is one node to SkyPilot, however many hosts it has")
-    scheme = machines.bucket.partition("://")[0]
-    runs = in_bucket(runs, machines.bucket) if scheme in _CLIENTS else runs
+    if machines.bucket.startswith("gs://"):
+        runs = in_bucket(runs, machines.bucket)
     mounted = [run for run in runs if run.folder.startswith("runs/")]
     extra = "tpu" if tpu else "gpu"
-    extras = extra if mounted else f"{extra},{_CLIENTS[scheme]}"
+    extras = extra if mounted else f"{extra},gcs"
     prepared = settings(extras=extras, mounted=bool(mounted))
     resources = [f"accelerators: {_scalar(machines.accelerators)}"]
     if machines.infra is not None:

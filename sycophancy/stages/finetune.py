@@ -33,10 +33,13 @@ if typing.TYPE_CHECKING:
 
 def _check_trainer(config: Config, run: RunFolder) -> None:
     TRAINERS[config.trainer].check(config, run.path)
-    if run.copy is not None and not TRAINERS[config.trainer].writes_to_buckets:
+    if run.copy is None:
+        return
+    writer = "Orbax" if TRAINERS[config.trainer].writes_to_buckets else "T5X"
+    if writer == "T5X" or not run.copy.bucket.takes_checkpoints:
         raise UserError(
-            f"{run.shown(run.path)}: TRAINER {config.trainer!r} writes its checkpoints to a local "
-            "folder only; give one with --out, or use --trainer jax"
+            f"{run.shown(run.path)}: {writer} cannot write checkpoints there; name a local folder "
+            "with --out, or use --trainer jax and a folder in gs://"
         )
 
 

@@ -36,6 +36,10 @@ class Bucket:
     Args:
         address: `gs://BUCKET/PREFIX` or `s3://BUCKET/PREFIX`.
 
+    Attributes:
+        address: the same.
+        takes_checkpoints: whether Orbax writes checkpoints to this provider.
+
     Raises:
         UserError: the address has another form, or the provider's client is not installed.
     """
@@ -57,6 +61,7 @@ class Bucket:
         # Orbax opens the same bucket through epath. With this, epath takes the same client as we
         # do; TensorFlow's knows fewer providers and other credentials.
         os.environ.setdefault("EPATH_USE_TF", "false")
+        self.takes_checkpoints = scheme == "gs"
         self._scheme, self._bucket, self._prefix = scheme, bucket, f"{prefix}/"
 
     @functools.cached_property
@@ -64,7 +69,9 @@ class Bucket:
         import fsspec
 
         with self._one_line_errors("opened"):
-            return fsspec.filesystem(self._scheme, use_listings_cache=False)
+            return fsspec.filesystem(
+                self._scheme, use_listings_cache=False, skip_instance_cache=True
+            )
 
     def versions(self, inside: str = "") -> dict[str, str]:
         """Name -> version of every object, or of those whose names begin with `inside`."""

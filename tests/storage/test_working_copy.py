@@ -183,9 +183,15 @@ def test_a_failure_of_the_provider_is_one_line(make, monkeypatch):
         assert "\n" not in str(error.value)
 
 
-def test_t5x_writes_to_no_bucket(make, monkeypatch):
+@pytest.mark.parametrize(
+    ("address", "trainer", "writer"), [(ADDRESS, "t5x", "T5X"), ("s3://b/xl", "jax", "Orbax")]
+)
+def test_finetuning_is_refused_where_its_checkpoints_cannot_be_written(
+    make, monkeypatch, address, trainer, writer
+):
     make()
-    config = load_config("mini_base", "demo", ["TRAINER='t5x'"])
+    config = load_config("mini_base", "demo", [f"TRAINER='{trainer}'"])
     monkeypatch.setitem(TRAINERS, "t5x", dataclasses.replace(TRAINERS["t5x"], requirements=""))
-    with pytest.raises(UserError, match=f"{ADDRESS}: TRAINER 't5x'"):
-        Finetune.checks[1](config, RunFolder(ADDRESS))
+    with pytest.raises(UserError, match=f"{address}: {writer} cannot write checkpoints"):
+        Finetune.checks[1](config, RunFolder(address))
+    Finetune.checks[1](load_config("mini_base", "demo", ["TRAINER='jax'"]), RunFolder(ADDRESS))
