@@ -79,7 +79,7 @@ class Finetune(Stage):
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
         notes: list[str] = []
         finetune = TRAINERS[config.trainer].load()
-        place = {"bucket": Bucketed(run.shown(out), run.publish)} if run.copy is not None else {}
+        bucket = None if run.copy is None else Bucketed(run.shown(out), run.publish)
         with enough_memory():
             last = finetune(
                 config,
@@ -88,7 +88,7 @@ class Finetune(Stage):
                 report=meter.report,
                 note=meter.note,
                 conclude=notes.append,
-                **place,
+                bucket=bucket,
             )
         return {
             "steps": config.training.finetune_steps,

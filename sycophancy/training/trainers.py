@@ -28,7 +28,7 @@ class Finetune(Protocol):
         report: Report | None,
         note: Note,
         conclude: Note,
-        bucket: Bucketed = ...,
+        bucket: Bucketed | None,
     ) -> Path:
         """Finetunes `config.model` on the prepared rows of a run; continues what `out` holds.
 
@@ -39,8 +39,8 @@ class Finetune(Protocol):
           report: called with step and metrics after each logged step.
           note: called with a line while training runs.
           conclude: called at the end with a line for the stage's manifest.
-          bucket: of a run in a bucket, where the checkpoints go; only a trainer that
-            `writes_to_buckets` takes it.
+          bucket: where the checkpoints go instead, if the run is in a bucket; a trainer gets
+            one only if it `writes_to_buckets`.
 
         Returns:
           The last checkpoint's folder.
