@@ -62,19 +62,19 @@ def with_torch(options: argparse.Namespace) -> Step:
         shape = transformers.AutoConfig.from_pretrained(options.model, attention_dropout=0.0)
         model = transformers.AutoModelForCausalLM.from_config(shape)
     else:
-        like: dict[str, Any] = dict(
-            vocab_size=network.vocab_size,
-            d_model=network.emb_dim,
-            d_kv=network.head_dim,
-            d_ff=network.mlp_dim,
-            num_layers=network.num_encoder_layers,
-            num_decoder_layers=network.num_decoder_layers,
-            num_heads=network.num_heads,
-            dropout_rate=DROPOUT,
-            feed_forward_proj="gated-gelu",
-            tie_word_embeddings=network.logits_via_embedding,
-            decoder_start_token_id=0,
-        )
+        like: dict[str, Any] = {
+            "vocab_size": network.vocab_size,
+            "d_model": network.emb_dim,
+            "d_kv": network.head_dim,
+            "d_ff": network.mlp_dim,
+            "num_layers": network.num_encoder_layers,
+            "num_decoder_layers": network.num_decoder_layers,
+            "num_heads": network.num_heads,
+            "dropout_rate": DROPOUT,
+            "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": network.logits_via_embedding,
+            "decoder_start_token_id": 0,
+        }
         shape = transformers.T5Config(**like)
         model = transformers.T5ForConditionalGeneration(shape)
     device = "cuda" if torch.cuda.is_available() else "cpu"
