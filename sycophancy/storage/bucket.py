@@ -74,7 +74,7 @@ class Bucket:
             )
 
     def versions(self, inside: str = "") -> dict[str, str]:
-        """Name -> version of every object, or of those whose names begin with `inside`."""
+        """Name -> version of every object, or of those in the folder `inside`."""
         home = f"{self._bucket}/{self._prefix}"
         with self._one_line_errors("read"):
             found = self._files.find(f"{home}{inside}".rstrip("/"), detail=True)

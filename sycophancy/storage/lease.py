@@ -71,8 +71,8 @@ class Lease:
         store: Store,
         address: str,
         *,
-        seconds: float = SECONDS,
-        every: float = RENEWAL_SECONDS,
+        seconds: float,
+        every: float,
         on_loss: Callable[[], None] = _thread.interrupt_main,
     ) -> None:
         self.lost = ""  # how, in words
@@ -98,8 +98,9 @@ class Lease:
         thread.start()
         try:
             yield
-        except KeyboardInterrupt:
-            self.check()  # it may be `on_loss` that interrupted
+        except BaseException:
+            if self.lost:  # then this is what `on_loss` has caused
+                self.check()
             raise
         finally:
             self._ended.set()

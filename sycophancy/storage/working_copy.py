@@ -16,8 +16,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from sycophancy.storage import lease
 from sycophancy.storage.bucket import Bucket
-from sycophancy.storage.lease import KvStore, Lease
 from sycophancy.system import lock, paths
 
 _INDEX = ".bucket.json"  # in the copy: name -> [version in the bucket, size and time in the copy]
@@ -41,7 +41,7 @@ class WorkingCopy:
     def __init__(self, address: str, process: int = 0) -> None:
         self.bucket = Bucket(address)
         self.folder = place_of(self.bucket.address, process)
-        self._lease: Lease | None = None
+        self._lease: lease.Lease | None = None
         self._index: dict[str, list[str | int]] = {}
 
     @contextlib.contextmanager
@@ -55,13 +55,16 @@ class WorkingCopy:
             UserError: another process writes the run, or the right to do so is lost.
         """
         address = self.bucket.address
-        self._lease = Lease(KvStore(self.bucket.conditional(), address), address)
+        store = lease.KvStore(self.bucket.conditional(), address)
+        self._lease = lease.Lease(
+            store, address, seconds=lease.SECONDS, every=lease.RENEWAL_SECONDS
+        )
         self.folder.mkdir(parents=True, exist_ok=True)
         with lock.hold(self.folder), self._lease.held(note):
             yield
 
     def fetch(self, inside: str = "") -> None:
-        """Makes the copy, or the part whose names begin with `inside`, what the bucket has.
+        """Makes the copy, or its folder `inside`, what the bucket has.
 
         Raises:
             UserError: the bucket cannot be read.
@@ -70,7 +73,7 @@ class WorkingCopy:
         index = self._read_index()
         here = self._files()
         for name in here:
-            if name.startswith(inside) and name not in there:
+            if name.startswith(f"{inside}/" if inside else "") and name not in there:
                 self._forget(name)
                 index.pop(name, None)
         wanted = [n for n, version in there.items() if index.get(n) != [version, *here.get(n, ())]]
