@@ -58,9 +58,7 @@ class Bucket:
                 f"{address} needs the package {package}, which is not installed: "
                 f"pip install -e '.[{extra}]', or name a local folder"
             )
-        # Orbax opens the same bucket through epath. With this, epath takes the same client as we
-        # do; TensorFlow's knows fewer providers and other credentials.
-        os.environ.setdefault("EPATH_USE_TF", "false")
+        _share_client(package)
         self.takes_checkpoints = scheme == "gs"
         self._scheme, self._bucket, self._prefix = scheme, bucket, f"{prefix}/"
 
@@ -69,9 +67,7 @@ class Bucket:
         import fsspec
 
         with self._one_line_errors("opened"):
-            return fsspec.filesystem(
-                self._scheme, use_listings_cache=False, skip_instance_cache=True
-            )
+            return fsspec.filesystem(self._scheme, skip_instance_cache=True)
 
     def versions(self, inside: str = "") -> dict[str, str]:
         """Name -> version of every object, or of those in the folder `inside`."""
@@ -157,6 +153,19 @@ class Bucket:
 
     def _one_line_errors(self, done: str) -> contextlib.AbstractContextManager[None]:
         return in_one_line(f"{self.address} cannot be {done}")
+
+
+def _share_client(package: str) -> None:
+    """Makes epath, through which Orbax opens the bucket, take the same client in the same way.
+
+    TensorFlow's has other credentials and knows no server but Google's. Listings must not be cached,
+    because other processes change the bucket.
+    """
+    import fsspec
+
+    os.environ.setdefault("EPATH_USE_TF", "false")
+    for protocol in {"gcsfs": ("gs", "gcs"), "s3fs": ("s3",)}[package]:
+        fsspec.config.conf.setdefault(protocol, {}).setdefault("use_listings_cache", False)
 
 
 @contextlib.contextmanager

@@ -9,10 +9,12 @@ pytestmark = pytest.mark.extras
 # In a process of its own, because epath and Orbax keep the first clients that they make.
 PROGRAM = """
 import sys
+import jax
 import jax.numpy as jnp
 from sycophancy.model.checkpoints.orbax import Checkpoints, Damaged
 from sycophancy.storage.bucket import Bucket
-params, state = {"a": jnp.arange(300.0).reshape(3, 100)}, {"s": jnp.zeros([], jnp.int32)}
+params = {"a": jax.random.normal(jax.random.key(0), (3, 5000))}
+state = {"s": jnp.zeros([], jnp.int32)}
 address = "gs://runs/xl/finetune"
 bucket = Bucket(address)
 with Checkpoints(f"{address}/checkpoints", 2) as checkpoints:
