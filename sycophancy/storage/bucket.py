@@ -19,7 +19,7 @@ from typing import Any
 
 from sycophancy.errors import UserError
 
-# Scheme of an address -> the package with its client, which is also the name of ours for the extra.
+# Scheme of an address -> the package with its client, and the extra that installs it.
 _CLIENTS = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 _VERSIONS = ("generation", "ETag", "etag")  # what tells an object's versions apart, by provider
 _AT_ONCE = 8  # objects that are copied at the same time
@@ -158,8 +158,8 @@ class Bucket:
 def _share_client(package: str) -> None:
     """Makes epath, through which Orbax opens the bucket, take the same client in the same way.
 
-    TensorFlow's has other credentials and knows no server but Google's. Listings must not be cached,
-    because other processes change the bucket.
+    TensorFlow's has other credentials and knows no server but Google's. Listings must not be
+    cached, because other processes change the bucket.
     """
     import fsspec
 
