@@ -39,7 +39,8 @@ class Run:
     """A complete run.
 
     Attributes:
-        folder: its folder, as docs/architecture.md describes it.
+        folder: its folder, as docs/architecture.md describes it; for a run in a bucket, the copy
+            on this machine.
         metrics: `before` and `after` finetuning -> metric's name -> its value, 95% interval
             (`low`, `high`) and number of items `n`.
         report: the html page about the run.
@@ -70,7 +71,7 @@ def run(
         model: as `--model`; without it, the run exists and its own configuration is used.
         recipe: as `--recipe`; by default `paper`.
         name: the run's folder is `runs/NAME`; by default MODEL-RECIPE-seedN.
-        out: the run's folder itself, instead of `name`.
+        out: the run's folder itself, or its address in a bucket, instead of `name`.
         any_code: keep complete stages that other code made.
         redo: stages that may replace what they saved: `finetune`.
         show_progress: print progress and notes on standard error.
