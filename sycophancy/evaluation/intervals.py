@@ -59,6 +59,8 @@ class Sample:
       bounds: the least and the largest value that an outcome can have.
       least: the least value that the measure can have. A distance is the mean of signed outcomes,
         which in another draw of items may be below zero; its interval ends at zero.
+      names: of clusters and of strata, if these are numbers that index the names. The same names
+        are the same questions and sets in samples of other items, too; numbers are not.
     """
 
     values: Float[np.ndarray, " items"]
@@ -67,6 +69,7 @@ class Sample:
     strata: Shaped[np.ndarray, " items"]
     bounds: tuple[float, float] = (0.0, 1.0)
     least: float = -np.inf
+    names: tuple[Shaped[np.ndarray, " questions"], Shaped[np.ndarray, " sets"]] | None = None
 
     @property
     def n(self) -> int:
