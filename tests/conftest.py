@@ -41,10 +41,19 @@ LONGEST = (
     "tests/training/test_trainer.py",
     "tests/faults/test_damaged_runs.py",
     "tests/training/",
-    "tests/model/",
-    "tests/engine/test_supervision.py",
     "tests/tasks/",
+    "tests/evaluation/test_own_sets_in_runs.py",
+    "tests/test_library.py",
+    "tests/study/",
+    "tests/data/test_prepare.py",
+    "tests/model/",
+    "tests/test_packaging.py",
     "tests/launch/",
+    "tests/stages/",
+    "tests/scoring/",
+    "tests/system/",
+    "tests/report/",
+    "tests/engine/test_supervision.py",
 )
 SECONDS = ROOT / ".cache" / "test_seconds.json"  # what each test took last, for `make check`
 
