@@ -5,6 +5,7 @@ import json
 import re
 import runpy
 import shutil
+import signal
 import sys
 import zlib
 from pathlib import Path
@@ -172,6 +173,7 @@ def settings(micro) -> tuple[object, ...]:
 def finished(settings, tmp_path_factory) -> Path:
     """A finished run without sets of its own; tests copy it."""
     run = tmp_path_factory.mktemp("finished") / "run"
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as monkeypatch:
         make_stages_quick(monkeypatch)
         monkeypatch.setattr(
@@ -179,6 +181,8 @@ def finished(settings, tmp_path_factory) -> Path:
         )
         with pytest.raises(SystemExit) as ended:
             main.main()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     assert not ended.value.code
     return run
 
