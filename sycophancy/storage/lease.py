@@ -25,6 +25,9 @@ from sycophancy.storage.bucket import in_one_line
 NAME = ".lease"
 SECONDS = 60.0  # that a lease is valid for
 RENEWAL_SECONDS = 15.0  # between two renewals
+_ANSWER_SECONDS = (
+    10.0  # the longest wait for the provider; TensorStore itself tries for many minutes
+)
 
 
 class Store(Protocol):
@@ -38,21 +41,28 @@ class Store(Protocol):
 
 
 class KvStore:
-    """A key of a `tensorstore.KvStore` as a `Store`."""
+    """The lease's key of a `tensorstore.KvStore` as a `Store`."""
 
-    def __init__(self, store: Any, address: str, key: str = NAME) -> None:
-        self._store, self._address, self._key = store, address, key
+    def __init__(self, store: Any, address: str, patience: float = _ANSWER_SECONDS) -> None:
+        self._store, self._address, self._patience = store, address, patience
 
     def read(self) -> tuple[bytes, Any]:
         with in_one_line(f"{self._address} cannot be read"):
-            result = self._store.read(self._key).result()
+            result = self._answer(self._store.read(NAME))
         return bytes(result.value), bytes(result.stamp.generation)
 
     def write(self, contents: bytes | None, version: Any) -> Any | None:
         with in_one_line(f"{self._address} cannot be written"):
-            stamp = self._store.write(self._key, contents, if_equal=version).result()
+            stamp = self._answer(self._store.write(NAME, contents, if_equal=version))
         # A write whose condition does not hold returns no generation.
         return bytes(stamp.generation) or None
+
+    def _answer(self, future: Any) -> Any:
+        try:
+            return future.result(timeout=self._patience)
+        except TimeoutError:
+            future.cancel()
+            raise TimeoutError(f"no answer within {self._patience:.0f} s") from None
 
 
 class Lease:

@@ -121,6 +121,30 @@ def test_a_lease_survives_failures_until_it_expires(kv):
         mine.check()
 
 
+class Silent:
+    """A key-value store that never answers a write."""
+
+    def __init__(self, kv) -> None:
+        self.read = kv.read
+
+    def write(self, *_, **__):
+        self.promise, future = ts.Promise.new()
+        return future
+
+
+def test_a_provider_that_does_not_answer_is_not_waited_for(kv):
+    store = KvStore(kv, ADDRESS, patience=0.2)
+    mine = Lease(store, ADDRESS, seconds=1.0, every=0.3, on_loss=lambda: None)
+    begun = time.monotonic()
+    with pytest.raises(UserError, match="could not be renewed for 1 s"), mine.held():
+        store._store = Silent(kv)
+        while not mine.lost and time.monotonic() < begun + 20:
+            time.sleep(0.05)
+        mine.check()
+    with pytest.raises(UserError, match=f"{ADDRESS} cannot be written: no answer within 0 s"):
+        store.write(b"", None)
+
+
 def test_of_many_claimants_at_once_exactly_one_wins(kv):
     at_once, refused = threading.Barrier(8), threading.Semaphore(0)
 

@@ -222,10 +222,6 @@ def test_damaged_and_missing_objects_give_one_line(host, server):
     _, err = host.finish("filter")
     assert "prepare: again, because prepare/instructions.parquet is missing" in err
     assert "filter: again, because filter/kept.parquet is not as it was written" in err
-    server.put("grid/micro/config.gin", b"\xff")
-    assert "config.gin" in host.refused("report")
-    server.shutdown()
-    server.server_close()
 
 
 def test_a_bucket_that_is_not_there_gives_one_line(host, server):
