@@ -255,6 +255,19 @@ def test_a_second_writer_is_refused_and_a_redone_finetuning_replaces_the_first(h
     assert_equal(other.folder, local)
 
 
+@pytest.mark.slow
+def test_a_run_whose_bucket_cannot_be_reached_any_more_ends_with_one_line(host, server):
+    with host.start("finetune", "--set", "FINETUNE_STEPS=100000") as process:
+        marker = "grid/micro/finetune/checkpoints/2/commit_success.txt"
+        wait_for(lambda: marker in server.names(), process)
+        server.shutdown()
+        server.server_close()
+        _, err = process.communicate(timeout=400)
+    assert process.returncode == 2
+    assert err.splitlines()[-1].startswith("sycophancy: ")
+    assert ADDRESS in err.splitlines()[-1]
+
+
 def wait_for(happened, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 400
     while not happened():
