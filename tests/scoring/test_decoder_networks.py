@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sycophancy.model.sharding import make_mesh
+from sycophancy.scoring.answers import answer
 from sycophancy.scoring.batching import Question
 from sycophancy.scoring.generate import write
-from sycophancy.scoring.score import answer
 
 ENDS = (1, 7)
 
