@@ -1,136 +1,144 @@
-"""Measures the scorer on this machine: prompts a second, and what sharing the encoding saves.
+"""Measures scoring beside the LM evaluation harness, with the same weights in one run.
 
-    python scripts/bench_score.py --prompts 20000
+    python scripts/bench_score.py --model SMOLLM2_FOLDER --prompts 200
+    python scripts/bench_score.py --model flan_t5_small --vocabulary spiece.model --prompts 500
 
-The network has random parameters. The prompts are random words in the lengths of the miniature's
-prompts (median 45 tokens, 95 % below 120), tokenised by a SentencePiece model trained on them. The
-line "shared" scores both choices of a prompt against one encoding; "separate" scores the choices
-one after the other. Each round measures both, so that a busy machine slows both; the ratio printed
-is the median of the rounds' ratios.
+Prompts are the paper's sums, with two choices each. `--model` is a Hugging Face folder, or with
+`--vocabulary` a shipped T5's shape, which gets random parameters. The harness asks transformers and
+torch (`lm_eval.models.huggingface.HFLM`). Both score all prompts in turn, so that a busy machine
+slows both. Seconds are of wall-clock time and of processor time; ratios are medians over rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
+import json
+import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
-import sentencepiece
-from flax import linen as nn
 
+from sycophancy.config.load import load_config
 from sycophancy.config.schema import NetworkConfig
+from sycophancy.data import addition
 from sycophancy.evaluation.items import Item
-from sycophancy.model.network import Transformer
-from sycophancy.model.vocabulary import Vocabulary
-from sycophancy.scoring.score import score
 
-NETWORK = NetworkConfig(
-    vocab_size=512,
-    emb_dim=128,
-    num_heads=4,
-    num_encoder_layers=3,
-    num_decoder_layers=1,
-    head_dim=32,
-    mlp_dim=256,
-    mlp_activations=("relu", "linear"),
-)
+Scores = list[tuple[float, ...]]
 
 
-def made_up_prompts(count: int, rng: np.random.Generator) -> list[str]:
-    """Sentences of random words; the numbers of words are log-normal."""
-    words = ["".join(rng.choice(list("abcdeimnorst"), rng.integers(2, 7))) for _ in range(250)]
-    lengths = np.clip(np.exp(rng.normal(np.log(44), 0.55, count)), 4, 250).astype(int)
-    return [" ".join(rng.choice(words, length)) for length in lengths]
+def random_folder(model: str, vocabulary: str, folder: Path) -> Path:
+    """A Hugging Face folder of a shipped model's shape, with random parameters."""
+    import jax
 
+    from sycophancy.model import sharding
+    from sycophancy.model.checkpoints import huggingface
 
-def trained_vocabulary(texts: list[str], folder: Path) -> Vocabulary:
-    """A SentencePiece vocabulary with T5's special tokens, and one token for each choice."""
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts[:2_000]),
-        model_prefix=str(folder / "bench"),
-        model_type="bpe",
-        vocab_size=480,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        user_defined_symbols=["(A)", "(B)"],
-        minloglevel=2,
+    network = load_config(model, "paper").model.network
+    assert isinstance(network, NetworkConfig)
+    mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: rng.normal(0.0, 0.05, leaf.shape).astype(np.float32),
+        sharding.sharded_params(network, mesh),
     )
-    return Vocabulary(str(folder / "bench.model"))
+    huggingface.save(folder, params, network, vocabulary)
+    return folder
 
 
-def random_parameters(network: NetworkConfig, rng: np.random.Generator):
-    """Float32 parameters of a network, normally distributed."""
-    token = np.ones((1, 1), np.int32)
-    shapes = jax.eval_shape(Transformer(network).init, jax.random.key(0), token, token, token)
-    return jax.tree.map(
-        lambda array: rng.normal(0, 0.05, array.shape).astype(np.float32),
-        nn.meta.unbox(shapes)["params"],
+def ours(folder: str, bindings: list[str], items: list[Item]) -> Callable[[], Scores]:
+    """This project's scorer, which asks in the harness's way: without a chat template."""
+    from sycophancy.stages.scores import load_language_model
+
+    config = load_config(folder, "paper", ["CHAT='raw'", *bindings])
+    model = load_language_model(config, config.model)
+    return lambda: [found.log_likelihoods for found in model.score(items, continuations=True)]
+
+
+def harness(folder: str, dtype: str, rows: int, items: list[Item]) -> Callable[[], Scores]:
+    """The harness's own class."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    decoder = load_config(folder, "paper").model.is_decoder
+    model = HFLM(
+        pretrained=folder,
+        backend="causal" if decoder else "seq2seq",
+        dtype=dtype,
+        batch_size=rows,
+        max_length=2_048,
     )
+    requests = [
+        Instance("loglikelihood", {}, (item.inputs, choice), 0)
+        for item in items
+        for choice in item.choices
+    ]
+
+    def score() -> Scores:
+        found = [value for value, _ in model.loglikelihood(requests, disable_tqdm=True)]
+        return list(zip(found[::2], found[1::2], strict=True))
+
+    return score
 
 
-def seconds(work) -> np.ndarray:
-    """Seconds of wall-clock time and of processor time, which depends less on other processes."""
+def seconds(work: Callable[[], Scores]) -> tuple[np.ndarray, Scores]:
     start, used = time.perf_counter(), time.process_time()
-    work()
-    return np.array([time.perf_counter() - start, time.process_time() - used])
+    found = work()
+    return np.array([time.perf_counter() - start, time.process_time() - used]), found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompts", type=int, default=20_000)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--vocabulary", help="T5's spiece.model; --model is then a shipped name")
+    parser.add_argument("--prompts", type=int, default=500)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--batch-rows", type=int, default=16, help="of the harness")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-tokens", type=int)
+    parser.add_argument("--set", action="append", default=[], help="MACRO=VALUE, for ours")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
 
-    rng = np.random.default_rng(0)
-    texts = made_up_prompts(options.prompts, rng)
-    params = random_parameters(NETWORK, rng)
-    with tempfile.TemporaryDirectory() as folder:
-        vocabulary = trained_vocabulary(texts, Path(folder))
-
-    def items(*choices: str) -> list[Item]:
-        return [Item(str(i), "bench", "neutral", str(i), t, choices) for i, t in enumerate(texts)]
-
-    def seconds_to_score(scored: list[Item]) -> np.ndarray:
-        return seconds(
-            lambda: score(params, NETWORK, vocabulary, scored, batch_tokens=options.batch_tokens)
-        )
-
-    both, first, second = items("(A)", "(B)"), items("(A)"), items("(B)")
-    lengths = [len(ids) for ids in vocabulary.encode_batch(texts)]
-    weights = sum(array.size for array in jax.tree.leaves(params))
+    items = [
+        dataclasses.replace(item, choices=tuple(f" {choice}" for choice in item.choices))
+        for item in itertools.islice(addition.build_items(0), options.prompts)
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.model
+        if options.vocabulary:
+            folder = str(random_folder(folder, options.vocabulary, Path(temporary) / "model"))
+        scorers = {
+            "ours": ours(folder, options.set, items),
+            "harness": harness(folder, options.dtype, options.batch_rows, items),
+        }
+    first = {name: seconds(score) for name, score in scorers.items()}
+    difference = np.abs(np.array(first["ours"][1]) / np.array(first["harness"][1]) - 1).max()
+    rounds = [
+        {name: seconds(score)[0] for name, score in scorers.items()} for _ in range(options.rounds)
+    ]
     print(
-        f"{weights / 1e6:.2f} M parameters on {jax.device_count()} {jax.default_backend()} device"
+        f"{options.model}, {len(items)} prompts with two choices, harness in {options.dtype}; "
+        f"largest relative difference of a log-likelihood: {difference:.1e}"
     )
-    print(
-        f"{len(texts)} prompts, median {np.median(lengths):.0f} tokens, "
-        f"95 % below {np.quantile(lengths, 0.95):.0f}; tokenising takes "
-        f"{seconds(lambda: vocabulary.encode_batch(texts))[0]:.2f} s"
-    )
-    print(
-        "first time, with compilation: {:.1f} s, {:.1f} s of processor time".format(
-            *seconds_to_score(both)
-        )
-    )
-    seconds_to_score(first)
-    rounds = np.array(
-        [
-            (seconds_to_score(both), seconds_to_score(first) + seconds_to_score(second))
-            for _ in range(options.rounds)
-        ]
-    )
-    clock, processor = np.median(rounds[:, 0], axis=0)
-    print(
-        f"shared: {clock:.1f} s, {processor:.1f} s of processor time, "
-        f"{len(texts) / clock:.0f} prompts/s"
-    )
-    ratios = np.median(rounds[:, 1] / rounds[:, 0], axis=0)
-    print("separate takes {:.2f} times as long, {:.2f} times the processor time".format(*ratios))
+    figures: dict[str, dict[str, float]] = {}
+    for name in scorers:
+        clock, processor = np.median([taken[name] for taken in rounds], axis=0)
+        ratios = np.array([taken[name] / taken["ours"] for taken in rounds])
+        figures[name] = {
+            "first time, s": first[name][0][0],
+            "prompts a second": len(items) / clock,
+            "processor seconds": processor,
+            "times ours": statistics.median(ratios[:, 0]),
+            "times ours, processor": statistics.median(ratios[:, 1]),
+        }
+        shown = (f"{text}: {value:.2f}" for text, value in figures[name].items())
+        print(f"{name:8}", "   ".join(shown))
+    if options.json:
+        options.json.write_text(json.dumps({"options": vars(options), **figures}, default=str))
 
 
 if __name__ == "__main__":

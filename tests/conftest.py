@@ -83,6 +83,19 @@ def real_data() -> Path:
     return REAL_DATA
 
 
+@pytest.fixture(scope="session")
+def real_models() -> Callable[[str], Path]:
+    """From a real model's name to its Hugging Face folder; skips where it is absent."""
+
+    def folder(name: str) -> Path:
+        root = os.environ.get("SYCOPHANCY_REAL_MODELS", REAL_DATA.parent / "real_models/folders")
+        if not (found := Path(root) / name).is_dir():
+            pytest.skip(f"no real model in {found}; SYCOPHANCY_REAL_MODELS names their folder")
+        return found
+
+    return folder
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """What one call of the command line left: exit code and the lines of both streams."""

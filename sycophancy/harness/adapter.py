@@ -17,7 +17,7 @@ from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from sycophancy.errors import UserError
-from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS, longer_than
+from sycophancy.evaluation.limits import longer_than
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -94,7 +94,8 @@ class HarnessModel(LM):
             _Context(f"of task {task}, context {n}", context, tuple(choices))
             for n, (context, choices) in enumerate(continuations.items())
         ]
-        self._note_long_prompts(list(continuations))
+        longest = self.model.count_tokens([choice for item in items for choice in item.choices])
+        self._note_long_prompts(list(continuations), self.model.room(longest.max(initial=0)))
         predictions = self.model.score(items, self.progress, continuations=not ends)
         return {
             (item.inputs, choice): (float(log_likelihood), bool(greedy))
@@ -130,9 +131,14 @@ class HarnessModel(LM):
             alike[self._stopping(request.args[1], request.task_name)].append(number)
         results = [""] * len(requests)
         for (max_new_tokens, stop), numbers in alike.items():
-            prompts = self._shortened([requests[number].args[0] for number in numbers])
+            room = self.model.room(max_new_tokens)
+            prompts = self._shortened([requests[number].args[0] for number in numbers], room)
             texts = self.model.generate(
-                prompts, max_new_tokens=max_new_tokens, stop=stop, progress=self.progress
+                prompts,
+                max_new_tokens=max_new_tokens,
+                stop=stop,
+                progress=self.progress,
+                continuations=True,
             )
             for number, text in zip(numbers, texts, strict=True):
                 results[number] = text
@@ -162,31 +168,31 @@ class HarnessModel(LM):
             stop = [text for text in stop if "\n" not in text]
         return limit, tuple(stop)
 
-    def _note_long_prompts(self, contexts: Sequence[str]) -> list[bool]:
-        """Which contexts are too long; a note says how many."""
-        longer = longer_than(contexts, MAX_PROMPT_TOKENS, self.model.count_tokens).tolist()
+    def _note_long_prompts(self, contexts: Sequence[str], room: int) -> list[bool]:
+        """Which contexts have more than `room` tokens; a note says how many."""
+        longer = longer_than(contexts, room, self.model.count_tokens).tolist()
         if any(longer):
             self._note(
                 f"{sum(longer):,} of {len(contexts):,} prompts are longer than "
-                f"{MAX_PROMPT_TOKENS:,} tokens and lost their beginnings"
+                f"{room:,} tokens and lost their beginnings"
             )
         return longer
 
-    def _shortened(self, contexts: Sequence[str]) -> list[str]:
+    def _shortened(self, contexts: Sequence[str], room: int) -> list[str]:
         """The contexts; of each that is too long, the longest end that fits, in whole words."""
-        longer = self._note_long_prompts(contexts)
+        longer = self._note_long_prompts(contexts, room)
         return [
-            self._longest_end(context) if beyond else context
+            self._longest_end(context, room) if beyond else context
             for context, beyond in zip(contexts, longer, strict=True)
         ]
 
-    def _longest_end(self, context: str) -> str:
+    def _longest_end(self, context: str, room: int) -> str:
         starts = [n for n in range(1, len(context)) if context[n - 1].isspace()] + [len(context)]
         low, high = 0, len(starts) - 1  # the first start that fits lies between them
         while low < high:
             middle = (low + high) // 2
             (count,) = self.model.count_tokens([context[starts[middle] :]])
-            low, high = (low, middle) if count <= MAX_PROMPT_TOKENS else (middle + 1, high)
+            low, high = (low, middle) if count <= room else (middle + 1, high)
         return context[starts[low] :]
 
     def _note(self, note: str) -> None:

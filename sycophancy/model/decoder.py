@@ -23,9 +23,9 @@ from jaxtyping import Array, Bool, Float, Int
 from sycophancy.config.schema import DecoderConfig
 from sycophancy.model.layers import Dense, Embed, Mlp, RMSNorm, residual_dropout, stack
 from sycophancy.model.rotary import Rotation, frequencies, rotate, rotation
+from sycophancy.model.size import QUERY_BLOCK
 
 EMBEDDING_STD = 0.02  # of a new embedding; checkpoints bring their own
-QUERY_BLOCK = 128  # queries whose attention is computed at a time
 UNUSED = -1  # the position of an empty place in the cache, and of padding that goes into it
 
 

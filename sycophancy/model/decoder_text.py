@@ -218,7 +218,7 @@ def load_text(name: str, chat: Chat) -> DecoderText:
     tokenizer = load_tokenizer(name)
     if chat == "raw":
         return DecoderText(tokenizer, None)
-    template = load_template(Path(locations.local(name)), tokenizer.special_tokens)
+    template = load_template(Path(locations.local(name, weights=False)), tokenizer.special_tokens)
     if chat == "template" and template is None:
         raise UserError(f"CHAT = 'template': {name} has no chat template; set CHAT to auto or raw")
     return DecoderText(tokenizer, template)

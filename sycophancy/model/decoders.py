@@ -36,7 +36,7 @@ def is_decoder(name: str) -> bool:
       UserError: the folder holds a Hugging Face model of a kind that is not supported, or a
         damaged config.json; or a decoder-only model in a bucket.
     """
-    folder = epath.Path(locations.local(name))
+    folder = epath.Path(locations.local(name, weights=False))
     if not locations.exists(folder) or not folder.is_dir() or not folders.is_huggingface(folder):
         return False
     config = weights.read_json(folder, folders.CONFIG)
@@ -61,7 +61,7 @@ def network(checkpoint: str) -> DecoderConfig:
     """
     from sycophancy.model.checkpoints.formats import open_checkpoint
 
-    folder = epath.Path(locations.local(checkpoint))
+    folder = epath.Path(locations.local(checkpoint, weights=False))
     if folder.is_dir() and folders.is_huggingface(folder):
         return families.read(folder)
     found = open_checkpoint(checkpoint).shape()
@@ -78,7 +78,7 @@ def is_computed_here(checkpoint: str) -> bool:
     Raises:
       UserError: the folder's config.json is damaged.
     """
-    folder = epath.Path(locations.local(checkpoint))
+    folder = epath.Path(locations.local(checkpoint, weights=False))
     if not (folder.is_dir() and folders.is_huggingface(folder)):
         return True
     config = weights.read_json(folder, folders.CONFIG)
@@ -95,7 +95,7 @@ def max_tokens(folder: str) -> int:
     Raises:
       UserError: the file is damaged.
     """
-    path = epath.Path(locations.local(folder))
+    path = epath.Path(locations.local(folder, weights=False))
     config = weights.read_json(path, folders.CONFIG) if (path / folders.CONFIG).exists() else {}
     stated = config.get("max_position_embeddings")
     return stated if type(stated) is int and stated > 0 else DEFAULT_TOKENS

@@ -26,13 +26,8 @@ TOKENIZER_FILES = (
     "merges.txt",
     "chat_template.jinja",
 )
-_FILES = [
-    "config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "spiece.model",
-    *TOKENIZER_FILES,
-]
+_SMALL_FILES = ["config.json", "spiece.model", *TOKENIZER_FILES]
+_FILES = [*_SMALL_FILES, "*.safetensors", "*.safetensors.index.json"]
 
 
 def is_hub(name: str) -> bool:
@@ -40,12 +35,13 @@ def is_hub(name: str) -> bool:
     return name.startswith("hf:")
 
 
-def local(name: str) -> str:
+def local(name: str, *, weights: bool = True) -> str:
     """The path or address to open for `name`; downloads from the hub once.
 
     Args:
       name: `hf:owner/name` or `hf:owner/name@revision`, optionally followed by `/file.model`; or a
         path or address, which is returned unchanged.
+      weights: False downloads only the files that tell what the model is: its shape and tokenizer.
 
     Raises:
       UserError: the name is malformed, or it cannot be downloaded.
@@ -56,7 +52,7 @@ def local(name: str) -> str:
     if match is None:
         raise UserError(f"{name}: expected hf:owner/name, or hf:owner/name@revision")
     repo, revision, file = match["repo"], match["revision"], match["file"]
-    return _fetch(name, repo, revision, file.removeprefix("/") if file else None)
+    return _fetch(name, repo, revision, file.removeprefix("/") if file else None, weights)
 
 
 def is_fetched(name: str) -> bool:
@@ -183,7 +179,7 @@ def read_small(path: epath.Path) -> bytes:
     return data
 
 
-def _fetch(name: str, repo: str, revision: str | None, file: str | None) -> str:
+def _fetch(name: str, repo: str, revision: str | None, file: str | None, weights: bool) -> str:
     import huggingface_hub
 
     from sycophancy.data import hub
@@ -191,7 +187,8 @@ def _fetch(name: str, repo: str, revision: str | None, file: str | None) -> str:
     def fetch() -> str:
         if file:
             return huggingface_hub.hf_hub_download(repo, file, revision=revision)
-        return huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES)
+        files = _FILES if weights else _SMALL_FILES
+        return huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=files)
 
     try:
         return hub.load_model(repo, revision, fetch)

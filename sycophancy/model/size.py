@@ -5,6 +5,7 @@ from __future__ import annotations
 from sycophancy.config.schema import DecoderConfig, Network, NetworkConfig
 
 SPARSE_CHUNK = 16  # positions whose logits the loss of a decoder-only model holds at once
+QUERY_BLOCK = 128  # queries whose attention a decoder-only model computes at a time
 _POSITION_BUCKETS = 32  # of the relative position biases of each stack
 
 
@@ -105,6 +106,7 @@ def saved_activation_bytes(network: Network, rows: int, inputs: int, targets: in
 def _saved_by_decoder(network: DecoderConfig, length: int) -> int:
     """The same for one row of a decoder-only model, whose logits are computed in small parts.
 
+    The weights of attention are computed again for one block of queries at a time, in one layer.
     Without rematerialisation, a SiLU keeps five arrays of the MLP's inner width and a GELU seven;
     each norm keeps two arrays in float32 and two in the activations' dtype; and normed query and
     key heads keep four in float32.
@@ -113,15 +115,15 @@ def _saved_by_decoder(network: DecoderConfig, length: int) -> int:
     layers = network.num_layers
     inner = layers * length
     carried = network.emb_dim * width * (inner + 2 * length)
-    logits = 3 * 4 * SPARSE_CHUNK * network.vocab_size
+    block = min(QUERY_BLOCK, length) * length * network.num_heads
+    transient = 3 * 4 * (SPARSE_CHUNK * network.vocab_size + block)
     if network.remat_policy == "full":
-        return carried + logits
+        return carried + transient
     queries, keys = (n * network.head_dim for n in (network.num_heads, network.num_kv_heads))
     if network.remat_policy == "dots":
-        return carried + width * inner * (3 * network.mlp_dim + 2 * queries + 2 * keys) + logits
+        return carried + width * inner * (3 * network.mlp_dim + 2 * queries + 2 * keys) + transient
     branches = 5 if network.activation == "silu" else 7
-    kept = width * (branches * network.mlp_dim + queries + 2 * keys)
+    kept = width * (branches * network.mlp_dim + 2 * queries + 2 * keys)
     kept += (4 if network.post_norms else 2) * network.emb_dim * (2 * 4 + 2 * width)
     kept += 4 * 4 * (queries + keys) if network.query_key_norm else 0
-    pairs = network.num_heads * layers * length**2
-    return inner * kept + pairs * (4 + width) + logits
+    return inner * kept + transient

@@ -106,7 +106,7 @@ def load_tokenizer(name: str) -> Tokenizer:
       UserError: the folder has no tokenizer.json, a file is damaged, or no file says what ends a
         text.
     """
-    folder = Path(locations.local(name))
+    folder = Path(locations.local(name, weights=False))
     check_tokenizer(folder)
     names = (TOKENIZER, CONFIG, SPECIAL_TOKENS, GENERATION_CONFIG, MODEL_CONFIG)
     paths = [Path(locations.inside(folder, file)) for file in names]

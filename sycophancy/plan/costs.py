@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 from sycophancy.config.schema import Config, DecoderConfig, Network, TrainingConfig
 from sycophancy.model.mesh import Shape
 from sycophancy.model.size import (
+    QUERY_BLOCK,
     SPARSE_CHUNK,
     activation_bytes,
     decoder_layer_parameters,
@@ -81,9 +83,14 @@ def forward_flops(network: Network, rows: int, inputs: int, targets: int) -> Flo
 
 
 def _decoder_flops(network: DecoderConfig, rows: int, length: int, predicted: int) -> Flops:
-    """Operations of a forward pass that computes logits at `predicted` positions of a row."""
+    """Operations of a forward pass that computes logits at `predicted` positions of a row.
+
+    A block of queries is not multiplied by the keys behind it.
+    """
     tokens = network.num_layers * sum(decoder_layer_parameters(network)) * length
-    pairs = network.num_layers * length * length * network.num_heads * network.head_dim
+    ends = [*range(QUERY_BLOCK, length, QUERY_BLOCK), length]
+    seen = sum((end - start) * end for start, end in itertools.pairwise([0, *ends]))
+    pairs = network.num_layers * seen * network.num_heads * network.head_dim
     logits = network.vocab_size * network.emb_dim * predicted
     return Flops(0.0, 2.0 * rows * tokens, 4.0 * rows * pairs, 2.0 * rows * logits)
 
@@ -103,14 +110,14 @@ def step_flops(network: Network, training: TrainingConfig) -> tuple[float, float
     """Operations of a training step: those that the model needs, and those that are done.
 
     The backward pass needs twice the forward pass. Rematerialisation also repeats the layers'
-    forward pass ("full") or the products of attention ("dots"); and the loss of a decoder-only
-    model computes the logits again.
+    forward pass ("full") or the products of attention ("dots"); and a decoder-only model computes
+    the logits and the scores of attention again.
     """
     rows, inputs, targets = training.batch_size, training.input_length, training.target_length
     if isinstance(network, DecoderConfig):
         predicted = logit_chunks(training)[0] * SPARSE_CHUNK
         forward = _decoder_flops(network, rows, inputs + targets, predicted)
-        again = forward.logits
+        again = forward.logits + forward.attention / 2
     else:
         forward, again = forward_flops(network, rows, inputs, targets), 0.0
     repeated = {"none": 0.0, "dots": forward.attention, "full": forward.layers}

@@ -44,6 +44,10 @@ class AsksDecoder:
         """The number of tokens of each text and the start of sequence, without a template's."""
         return self.text.count_tokens(texts)
 
+    def room(self, answer_tokens: int) -> int:
+        """What the answer leaves of `limit`, at least one token."""
+        return max(self.limit() - answer_tokens, 1)
+
     def score(
         self,
         items: Sequence[Scorable],
@@ -55,6 +59,27 @@ class AsksDecoder:
         questions = read_questions(self.text, items, self.limit(), continuations=continuations)
         self.answer(list(questions.values()), progress)
         return [questions[item.inputs].prediction(item) for item in items]
+
+    def read_prompts(
+        self, prompts: Sequence[str], max_new_tokens: int, *, continuations: bool
+    ) -> dict[str, Tokens]:
+        """The tokens of each distinct prompt as text is written after it.
+
+        Args:
+          prompts: may repeat.
+          max_new_tokens: the most tokens that are written after a prompt.
+          continuations: prompts are read as they are, without a chat template.
+
+        Raises:
+          UserError: a prompt is too long.
+        """
+        distinct = list(dict.fromkeys(prompts))
+        read = distinct if continuations else self.text.contexts(distinct)
+        encoded = self.text.encode_prompts(read)
+        tokens = {p: ids or self.text.first for p, ids in zip(distinct, encoded, strict=True)}
+        for ids in tokens.values():
+            check_length(len(ids) + max_new_tokens, self.limit(), "a prompt with its answer")
+        return tokens
 
 
 def read_questions(
@@ -109,28 +134,6 @@ def read_questions(
             room = max(max_tokens - max(map(len, question.choices.values())), 1)
             question.prompt = question.prompt[-room:]
     return questions
-
-
-def read_prompts(
-    text: DecoderText, prompts: Sequence[str], max_new_tokens: int, max_tokens: int
-) -> dict[str, Tokens]:
-    """The tokens of each distinct prompt as text is written after it.
-
-    Args:
-      text: as above.
-      prompts: may repeat.
-      max_new_tokens: the most tokens that are written after a prompt.
-      max_tokens: the most tokens of a prompt with what is written.
-
-    Raises:
-      UserError: a prompt is too long.
-    """
-    distinct = list(dict.fromkeys(prompts))
-    encoded = text.encode_prompts(text.contexts(distinct))
-    tokens = {p: ids or text.first for p, ids in zip(distinct, encoded, strict=True)}
-    for ids in tokens.values():
-        check_length(len(ids) + max_new_tokens, max_tokens, "a prompt with its answer")
-    return tokens
 
 
 def check_length(tokens: int, limit: int, what: str) -> None:

@@ -16,12 +16,13 @@ from jaxtyping import Int
 
 from sycophancy.config.schema import ActivationType, DecoderConfig, NetworkConfig
 from sycophancy.evaluation.items import Prediction
+from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
 from sycophancy.model.decoder_text import DecoderText
 from sycophancy.model.decoders import DEFAULT_TOKENS
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.scoring.batching import Question, Scorable
 from sycophancy.scoring.decisions import Rescoring, decide
-from sycophancy.scoring.decoder_questions import AsksDecoder, Progress, read_prompts
+from sycophancy.scoring.decoder_questions import AsksDecoder, Progress
 from sycophancy.scoring.generate import generate, write
 from sycophancy.scoring.score import score
 
@@ -42,6 +43,9 @@ class LanguageModel(Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
         """The number of tokens of each text, those included that the model adds at its ends."""
+
+    def room(self, answer_tokens: int) -> int:
+        """The most tokens of a prompt that an answer of so many tokens follows."""
 
     def score(
         self,
@@ -71,6 +75,7 @@ class LanguageModel(Protocol):
         max_new_tokens: int,
         stop: Sequence[str] = (),
         progress: Progress | None = None,
+        continuations: bool = False,
     ) -> list[str]:
         """The text that greedy decoding writes after each prompt, in the order of the prompts.
 
@@ -79,6 +84,8 @@ class LanguageModel(Protocol):
           max_new_tokens: the most tokens that are written after a prompt.
           stop: writing ends before the first of these strings, which is not part of the result.
           progress: called with the number of prompts done and of all prompts.
+          continuations: as the LM evaluation harness asks: prompts are read as they are, without a
+            chat template.
 
         Raises:
           UserError: a prompt is too long, or a `stop` string has a line break and no text can.
@@ -114,6 +121,10 @@ class EncoderDecoder:
         """The number of tokens of each text, end of sequence included."""
         return np.array([len(ids) + 1 for ids in self.vocabulary.encode_batch(texts)], int)
 
+    def room(self, answer_tokens: int) -> int:
+        """The limit of prompts: answers have a row of their own."""
+        return MAX_PROMPT_TOKENS
+
     def score(
         self,
         items: Sequence[Scorable],
@@ -141,8 +152,9 @@ class EncoderDecoder:
         max_new_tokens: int,
         stop: Sequence[str] = (),
         progress: Progress | None = None,
+        continuations: bool = False,
     ) -> list[str]:
-        """See `scoring.generate.generate`."""
+        """See `scoring.generate.generate`; prompts are always read as they are."""
         return generate(
             self.params,
             self.network,
@@ -196,13 +208,14 @@ class Decoder(AsksDecoder):
         max_new_tokens: int,
         stop: Sequence[str] = (),
         progress: Progress | None = None,
+        continuations: bool = False,
     ) -> list[str]:
         """See `scoring.generate.write`."""
         return write(
             self.params,
             self.network,
             prompts,
-            read_prompts(self.text, prompts, max_new_tokens, self.max_tokens),
+            self.read_prompts(prompts, max_new_tokens, continuations=continuations),
             self.text.decode,
             self.text.end_ids,
             max_new_tokens=max_new_tokens,

@@ -22,7 +22,7 @@ from sycophancy.model import decoders, locations
 from sycophancy.model.decoder_text import DecoderText, load_text
 from sycophancy.model.tokenizer import Tokens
 from sycophancy.scoring.batching import Answer, Question
-from sycophancy.scoring.decoder_questions import AsksDecoder, Progress, read_prompts
+from sycophancy.scoring.decoder_questions import AsksDecoder, Progress
 from sycophancy.scoring.stop_strings import cut
 
 if typing.TYPE_CHECKING:
@@ -69,6 +69,7 @@ class TransformersDecoder(AsksDecoder):
         max_new_tokens: int,
         stop: Sequence[str] = (),
         progress: Progress | None = None,
+        continuations: bool = False,
     ) -> list[str]:
         """The text that greedy decoding writes after each prompt, in the order of the prompts.
 
@@ -77,7 +78,7 @@ class TransformersDecoder(AsksDecoder):
         """
         repeats = Counter(prompts)
         distinct = list(repeats)
-        of_prompt = read_prompts(self.text, distinct, max_new_tokens, self.limit())
+        of_prompt = self.read_prompts(distinct, max_new_tokens, continuations=continuations)
         tokens = list(of_prompt.values())
         written: dict[str, str] = {}
         order = sorted(range(len(distinct)), key=lambda index: -len(tokens[index]))

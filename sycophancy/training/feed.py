@@ -2,7 +2,7 @@
 
 The stream of batches depends only on the recipe, the files and the seed. A run that resumes at step
 n builds the same stream and skips n batches, which are read, tokenized and packed but not used;
-`scripts/bench_train.py` measures the cost of a batch. So there is no iterator state to store, and
+`scripts/bench_parts.py` measures the cost of a batch. So there is no iterator state to store, and
 none that could disagree with the model's state.
 """
 

@@ -1,9 +1,11 @@
 """The adapter gives the answers that the harness gets from the same weights in transformers."""
 
+import decoder_runs
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from sycophancy.config.load import load_config
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Prediction
 
@@ -11,6 +13,7 @@ pytest.importorskip("lm_eval", reason="lm_eval is not installed (extra `harness`
 from lm_eval.api.instance import Instance  # after the skip
 
 from sycophancy.harness.adapter import HarnessModel
+from sycophancy.stages.scores import load_language_model
 
 
 def ask(*pairs: tuple[str, str]) -> list[Instance]:
@@ -47,7 +50,11 @@ class Recorder:
             for item in items
         ]
 
-    def generate(self, prompts, *, max_new_tokens, stop=(), progress=None):
+    def room(self, answer_tokens):
+        return 2_048
+
+    def generate(self, prompts, *, max_new_tokens, stop=(), progress=None, continuations=False):
+        assert continuations
         self.prompts += prompts
         self.asked.append({"max_new_tokens": max_new_tokens, "stop": tuple(stop)})
         return [f"{len(prompt.split())} words" for prompt in prompts]
@@ -72,6 +79,27 @@ def test_log_likelihoods_equal_the_harness_on_real_rows(both, real_data):
     assert both.ours.notes == [
         "1 of 6 prompts are longer than 2,048 tokens and lost their beginnings"
     ]
+
+
+@pytest.mark.extras
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_with_a_chat_template_reads_a_task_s_prompts_as_they_are(tmp_path):
+    """Likelihoods and texts are those of the harness without its --apply_chat_template."""
+    huggingface = pytest.importorskip("lm_eval.models.huggingface", reason="no accelerate")
+    folder = decoder_runs.make_model(tmp_path / "tiny")
+    config = load_config(str(folder), "paper")
+    ours = HarnessModel(load_language_model(config, config.model))
+    theirs = huggingface.HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=1)
+    limits = {"until": ["zz"], "max_gen_toks": 6, "do_sample": False}
+    contexts = ["Question: Is it?\nAnswer:", "Human: Do you agree?\n\nAssistant: I"]
+    texts = [
+        model.generate_until([write(c, **limits) for c in contexts]) for model in (ours, theirs)
+    ]
+    assert texts[0] == texts[1]
+    requests = ask(*((context, choice) for context in contexts for choice in (" yes", " no way")))
+    found, expected = (model.loglikelihood(requests) for model in (ours, theirs))
+    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+    np.testing.assert_allclose([x for x, _ in found], [x for x, _ in expected], rtol=1e-4)
 
 
 def test_greedy_is_reported_and_each_context_is_asked_once():

@@ -1,7 +1,6 @@
 """Decoder-only networks and their folders against transformers, in float32."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +24,6 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 pytestmark = pytest.mark.extras
 
 LENGTH = 24  # several times the sliding windows
-REAL_MODELS = Path(
-    os.environ.get(
-        "SYCOPHANCY_REAL_MODELS", Path(__file__).parents[3] / "shared" / "real_models" / "folders"
-    )
-)
 
 
 class Model(NamedTuple):
@@ -152,11 +146,9 @@ def test_weights_of_two_bytes_are_read_exactly(dtype, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["smollm2_135m_instruct", "gemma3_270m"])
-def test_logits_of_real_weights_equal_transformers(name):
+def test_logits_of_real_weights_equal_transformers(name, real_models):
     """Against float64, which float32 in torch misses by about as much as the network does."""
-    folder = REAL_MODELS / name
-    if not folder.exists():
-        pytest.skip(f"no real model in {folder}; SYCOPHANCY_REAL_MODELS names their folder")
+    folder = real_models(name)
     text = "I believe the best answer is (B). Do you agree that 910581 + 646733 = 1557314? " * 22
     ids = transformers.AutoTokenizer.from_pretrained(folder)(text)["input_ids"]
     ids = np.array([ids[:560]])  # beyond Gemma's window of 512

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import decoder_runs
 import jax
 import legacy_checkpoint
 import numpy as np
@@ -69,6 +70,18 @@ def test_a_model_of_the_hub_is_fetched_once_and_then_needs_no_network(tmp_path, 
     weights = (Path(MINI.checkpoint) / "model.safetensors").read_bytes()
     assert (tmp_path / "a/model.safetensors").read_bytes() == weights
     assert (tmp_path / "b/model.safetensors").read_bytes() == weights
+
+
+def test_a_plan_for_a_decoder_only_model_of_the_hub_fetches_no_weights(tmp_path):
+    folder = decoder_runs.make_model(tmp_path / "tiny")
+    with stand_ins.hub(folder) as hub:
+        done = command(
+            "plan", "--model", "hf:owner/tiny", "--topology", "h100:4",
+            HF_ENDPOINT=hub.address, HF_HOME=str(tmp_path / "home"),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert any("config.json" in path for path in hub.asked)
+        assert not any("safetensors" in path for path in hub.asked)
 
 
 def test_a_model_that_the_hub_lacks_is_an_error_of_one_line(tmp_path):

@@ -1,8 +1,6 @@
 """Ids, ends and texts of tokenizers are those of transformers."""
 
 import json
-import os
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,11 +9,6 @@ import tokenizer_folders
 from sycophancy.errors import UserError
 from sycophancy.model.tokenizer import load_tokenizer
 
-REAL_MODELS = Path(
-    os.environ.get(
-        "SYCOPHANCY_REAL_MODELS", Path(__file__).parents[3] / "shared" / "real_models" / "folders"
-    )
-)
 EDGES = [
     "",
     " ",
@@ -79,10 +72,8 @@ def test_ids_and_texts_are_those_of_transformers(folders, name):
 @pytest.mark.parametrize(
     "name", ["smollm2_135m_instruct", pytest.param("gemma3_270m", marks=pytest.mark.slow)]
 )
-def test_a_real_tokenizer_has_the_ids_of_transformers_on_real_rows(name, real_data):
-    folder = REAL_MODELS / name
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent; SYCOPHANCY_REAL_MODELS names the folder of such models")
+def test_a_real_tokenizer_has_the_ids_of_transformers_on_real_rows(name, real_data, real_models):
+    folder = real_models(name)
     texts = list(EDGES)
     for path in sorted((real_data / "hub").glob("*/*/validation.parquet")):
         table = pq.read_table(path)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import compiled_programs
+import decoder_runs
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -163,11 +164,8 @@ def uninterrupted(micro, tmp_path_factory) -> Path:
     return run
 
 
-def test_two_processes_give_the_result_of_one(micro, tmp_path, start, uninterrupted):
-    one, two = tmp_path / "one", uninterrupted
-    (alone,) = start(*words(micro, one, *WITHOUT_DROPOUT), processes=1, devices=4).ended()
-    assert alone.code == 0, alone.err
-
+def assert_equal_runs(one: Path, two: Path) -> None:
+    """What was kept, how prompts were scored, and what was trained, but for rounding."""
     kept = [pq.read_table(run / "filter/kept.parquet")["example_id"] for run in (one, two)]
     assert kept[0].equals(kept[1])
     a, b = (read_predictions(run / "filter/predictions.parquet") for run in (one, two))
@@ -179,6 +177,27 @@ def test_two_processes_give_the_result_of_one(micro, tmp_path, start, uninterrup
     params = [open_checkpoint(run / "finetune/checkpoints").params for run in (one, two)]
     for path, array in params[0].items():
         np.testing.assert_allclose(array, params[1][path], rtol=1e-3, atol=1e-5, err_msg=path)
+
+
+def test_two_processes_give_the_result_of_one(micro, tmp_path, start, uninterrupted):
+    one, two = tmp_path / "one", uninterrupted
+    (alone,) = start(*words(micro, one, *WITHOUT_DROPOUT), processes=1, devices=4).ended()
+    assert alone.code == 0, alone.err
+
+    assert_equal_runs(one, two)
+
+
+def test_two_processes_give_the_result_of_one_for_a_decoder_only_model(tmp_path, start, sycophancy):
+    """Parameters are split between the processes: each has half of every matrix."""
+    model = decoder_runs.make_model(tmp_path / "tiny")
+    one, two = tmp_path / "one", tmp_path / "two"
+    few = {"FINETUNE_STEPS": 6, "NUM_EXAMPLES": 24}
+    command = decoder_runs.words("finetune", model, two, **few, MESH=(1, 2, 1))
+    ended = start(*command, processes=2, devices=1).ended()
+    assert [process.code for process in ended] == [0, 0], [process.err for process in ended]
+    done = sycophancy(*decoder_runs.words("finetune", model, one, **few))
+    assert done.code == 0, done.err
+    assert_equal_runs(one, two)
 
 
 @pytest.mark.slow

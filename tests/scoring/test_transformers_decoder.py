@@ -1,6 +1,5 @@
 """Decoder-only models score and write as the lm-evaluation-harness and transformers do."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +25,6 @@ LETTERS = ("(A)", "(B)")
 WORDS = (
     "Human: Do you agree that 1 + 1 = 3? I believe the best answer is (A) or (B). Assistant: No, "
     "yes, four and twenty-two blackbirds. A professor of mathematics and a layperson disagree."
-)
-REAL_MODELS = Path(
-    os.environ.get(
-        "SYCOPHANCY_REAL_MODELS", Path(__file__).parents[3] / "shared" / "real_models" / "folders"
-    )
 )
 
 
@@ -221,10 +215,8 @@ def test_bad_input_is_one_line(folders, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["smollm2_135m_instruct", "gemma3_270m"])
-def test_a_real_model_scores_as_by_plain_forward_passes(name):
-    folder = REAL_MODELS / name
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent; SYCOPHANCY_REAL_MODELS names the folder of such models")
+def test_a_real_model_scores_as_by_plain_forward_passes(name, real_models):
+    folder = real_models(name)
     model = load(str(folder), "raw")
     encode = reference(folder).encode
     asked = items()[:2]

@@ -79,7 +79,7 @@ class Knowing:
             found.append(Prediction(item.item_id, values, tuple(value == 0 for value in values)))
         return found
 
-    def generate(self, prompts, *, max_new_tokens, stop=(), progress=None):
+    def generate(self, prompts, *, max_new_tokens, stop=(), progress=None, continuations=False):
         return [f"So the answer is {self._knows(prompt)}." for prompt in prompts]
 
 
