@@ -3,7 +3,7 @@
     sycophancy prepare --model mini_base --recipe demo --name demo
     python scripts/score_dtype.py runs/demo --model mini_base --every 4
 
-Scores every Nth claim and every Nth held-out item of a prepared run three times: in float32, in
+Scores every Nth claim and every Nth held-out question of a prepared run three times: in float32, in
 bfloat16 alone, and in bfloat16 with close decisions repeated in float32 (`SCORE_DTYPE`). With
 `--vocabulary`, the network has the model's shape and random parameters.
 """
@@ -53,7 +53,13 @@ def main() -> None:
     files = sorted((options.run / "prepare" / "evaluation").glob("*.parquet"))
     held_out = [item for file in files for item in read_items(file)]
     for name, items in (("filtration", claims), ("evaluation", held_out)):
-        asked = [item for item in items[:: options.every] if is_comparable(item, vocabulary)]
+        questions = dict.fromkeys((item.task, item.pair_id) for item in items)
+        chosen = set(list(questions)[:: options.every])
+        asked = [
+            item
+            for item in items
+            if (item.task, item.pair_id) in chosen and is_comparable(item, vocabulary)
+        ]
         print(f"{options.model}, {name}, {len(asked):,} items", flush=True)
         measure(params, model.network, vocabulary, asked, options.sample)
 
@@ -101,8 +107,12 @@ def measure(
         for name, metric in metrics[0].items()
         if metric.value != metrics[1][name].value and metric.high - metric.low > 1e-3
     }
-    worst = sorted(shares, key=lambda name: -shares[name])[:5]
+    worst = sorted(shares, key=lambda name: -shares[name])[:3]
     print(f"  metrics that differ: {', '.join(sorted({n.split('/')[-1] for n in shares}))}")
+    print(
+        f"  by {np.median(list(shares.values())):.1%} of the interval's width (median), "
+        f"{np.quantile(list(shares.values()), 0.95):.1%} (95%)"
+    )
     for name in worst:
         before, after = metrics[0][name], metrics[1][name]
         print(

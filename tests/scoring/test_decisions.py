@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import random
 
 import decoder_networks
@@ -12,13 +13,17 @@ import pytest
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from sycophancy.config.load import load_config
 from sycophancy.config.schema import NetworkConfig
+from sycophancy.data import addition
 from sycophancy.evaluation.items import Item
 from sycophancy.model.network import Transformer
 from sycophancy.model.sharding import make_mesh
+from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.scoring.answers import answer
 from sycophancy.scoring.batching import Question
 from sycophancy.scoring.decisions import decide, resolved
+from sycophancy.scoring.score import read_questions
 
 T5 = NetworkConfig(
     vocab_size=48,
@@ -316,3 +321,24 @@ def test_auto_is_float32_on_a_processor():
     mesh = make_mesh((-1, 1, 1))
     assert resolved("auto", mesh) == "float32"
     assert resolved("bfloat16", mesh) == "bfloat16"
+
+
+@pytest.mark.slow
+def test_a_network_of_flan_t5s_shape_with_t5s_vocabulary_decides_alike(real_data):
+    """Random parameters: margins are as small as they can be."""
+    file = real_data / "t5_vocabulary" / "spiece.model"
+    if not file.exists():
+        pytest.skip(f"T5's vocabulary is not at {file}")
+    network = load_config("flan_t5_small", "paper").model.network
+    token = np.ones((1, 2), np.int32)
+    drawn = jax.jit(Transformer(network).init)(jax.random.key(0), token, token, token)
+    on_host = jax.tree.map(np.array, nn.meta.unbox(drawn["params"]))
+    items = list(itertools.islice(addition.build_items(0), 120))
+    asked = [read_questions(items, Vocabulary(str(file)), 2_048) for _ in range(3)]
+    exact, alone, mixed = (list(questions.values()) for questions in asked)
+    answer(on_host, network, exact)
+    answer(on_host, network, alone, dtype="bfloat16")
+    reports = []
+    decide(on_host, network, mixed, dtype="bfloat16", sample=20, on_rescoring=reports.append)
+    assert decisions(mixed) == decisions(exact) != decisions(alone)
+    assert reports[0].sampled + reports[0].rescored < reports[0].items
