@@ -62,6 +62,7 @@ def tokenize(
     endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
     left_out = _Counter(LeftOut(task, in_words(limits), opened.rows), location.current(), endless)
 
+    @tf.autograph.experimental.do_not_convert  # reading the source again takes a while
     def convert(
         start: tf.Tensor, block: dict[str, tf.Tensor]
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -80,7 +81,8 @@ def tokenize(
 
         counted = tf.cond(tf.reduce_all(fits), lambda: tf.constant(0, tf.int64), count)
         with tf.control_dependencies([counted]):
-            whole = {name: tf.ragged.boolean_mask(x, fits) for name, x in features.items()}
+            those = tf.where(fits)[:, 0]
+            whole = {name: tf.gather(x, those) for name, x in features.items()}
         return start + tf.size(places, tf.int64), whole
 
     kept = dataset.batch(BLOCK).scan(tf.constant(0, tf.int64), convert).unbatch()

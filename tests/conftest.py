@@ -21,10 +21,15 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import pytest  # noqa: E402  # after the environment
+import hypothesis  # noqa: E402  # after the environment
+import pytest  # noqa: E402
 
 if "PYTEST_XDIST_WORKER" not in os.environ:
     compiled_programs.share()
+
+# A busy machine makes an example slow now and then, which is no fault of what is tested.
+hypothesis.settings.register_profile("tests", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
@@ -36,10 +41,19 @@ LONGEST = (
     "tests/training/test_trainer.py",
     "tests/faults/test_damaged_runs.py",
     "tests/training/",
-    "tests/model/",
-    "tests/engine/test_supervision.py",
     "tests/tasks/",
+    "tests/evaluation/test_own_sets_in_runs.py",
+    "tests/test_library.py",
+    "tests/study/",
+    "tests/data/test_prepare.py",
+    "tests/model/",
+    "tests/test_packaging.py",
     "tests/launch/",
+    "tests/stages/",
+    "tests/scoring/",
+    "tests/system/",
+    "tests/report/",
+    "tests/engine/test_supervision.py",
 )
 SECONDS = ROOT / ".cache" / "test_seconds.json"  # what each test took last, for `make check`
 

@@ -10,6 +10,7 @@ from pathlib import Path
 PACKAGES = ("sycophancy", "tasks")
 
 
+@functools.cache
 def parent_folder() -> Path:
     """The folder that contains the project's packages."""
     return Path(__file__).resolve().parents[2]
@@ -49,6 +50,7 @@ def _with_parents(module: str) -> Iterator[Path]:
         yield from (path for name in names if (path := _file(name)))
 
 
+@functools.cache  # the program's own files stay while it runs
 def _file(module: str) -> Path | None:
     place = parent_folder().joinpath(*module.split("."))
     return next(
@@ -75,6 +77,8 @@ def imported_by(tree: ast.AST, package: tuple[str, ...] = ()) -> frozenset[Path]
 def _names(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
     """The dotted names imported below a node; `from a import b` may mean the module `a.b`."""
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):  # no expression holds an import
+            continue
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             for other in child.orelse:
                 yield from _names(other, package)

@@ -18,7 +18,7 @@ from sycophancy.evaluation.intervals import (
     percentiles,
 )
 from sycophancy.evaluation.items import Item, Prediction
-from sycophancy.evaluation.measures import samples
+from sycophancy.evaluation.measures import measured_items, samples
 from sycophancy.evaluation.metrics import Metric, metric
 from sycophancy.evaluation.multiple_comparisons import ALPHA, holm
 from sycophancy.evaluation.permutation import DRAWS, permutation_test
@@ -98,6 +98,9 @@ def compare(
     >>> change.value, change.rose, change.fell, change.p_value
     (1.0, 9, 0, 0.00390625)
     """
+    before, after = list(before), list(after)
+    for predictions in (before, after):  # samples of the same items number questions alike
+        items = measured_items(items, predictions)
     first, second = samples(items, before), samples(items, after)
     return {
         name: paired_change(first[name], second[name], seed=seed)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 from scipy.special import ndtri
 
 CONFIDENCE = 0.95
@@ -13,6 +15,7 @@ REPLICATES = 2_000
 SAME = 1e-12  # replicates that differ by less, relative to their size, do not vary
 
 _CHUNK = 50_000  # draws of clusters at once: few enough for a processor's cache
+_KEPT = 50_000_000  # more draws than this are not kept for the next measure of the same questions
 
 NORMAL_QUANTILE = float(ndtri((1 + CONFIDENCE) / 2))  # 1.96
 
@@ -56,6 +59,8 @@ class Sample:
       bounds: the least and the largest value that an outcome can have.
       least: the least value that the measure can have. A distance is the mean of signed outcomes,
         which in another draw of items may be below zero; its interval ends at zero.
+      names: of clusters and of strata, if these are numbers that index the names. The same names
+        are the same questions and sets in samples of other items, too; numbers are not.
     """
 
     values: Float[np.ndarray, " items"]
@@ -64,6 +69,7 @@ class Sample:
     strata: Shaped[np.ndarray, " items"]
     bounds: tuple[float, float] = (0.0, 1.0)
     least: float = -np.inf
+    names: tuple[Shaped[np.ndarray, " questions"], Shaped[np.ndarray, " sets"]] | None = None
 
     @property
     def n(self) -> int:
@@ -152,12 +158,44 @@ def _totals(
         return rng.multinomial(number, counts / number, size=replicates) @ kinds
     drawn = np.empty((replicates, rows.shape[1]))
     step = max(1, _CHUNK // number)
+    kept = replicates * number <= _KEPT
+    if kept:
+        times, state = _times_kept(json.dumps(rng.bit_generator.state), replicates, number)
+        rng.bit_generator.state = json.loads(state)
     for start in range(0, replicates, step):
         size = min(step, replicates - start)
-        picked = rng.integers(number, size=(size, number)) + number * np.arange(size)[:, None]
-        times = np.bincount(picked.ravel(), minlength=size * number).reshape(size, number)
-        drawn[start : start + size] = times @ rows
+        part = times[start : start + size] if kept else _times(rng, size, number)
+        drawn[start : start + size] = part.astype(np.float64) @ rows
     return drawn
+
+
+@functools.lru_cache(maxsize=4)  # most measures of a set have the same questions
+def _times_kept(
+    state: str, replicates: int, number: int
+) -> tuple[UInt8[np.ndarray, "replicates clusters"], str]:
+    """`_times` of a generator in a state, as text, and its state afterwards."""
+    rng = np.random.default_rng()
+    rng.bit_generator.state = json.loads(state)
+    times = np.empty((replicates, number), np.uint8)
+    step = max(1, _CHUNK // number)
+    for start in range(0, replicates, step):
+        size = min(step, replicates - start)
+        times[start : start + size] = _times(rng, size, number)
+    times.flags.writeable = False
+    return times, json.dumps(rng.bit_generator.state)
+
+
+def _times(
+    rng: np.random.Generator, replicates: int, number: int
+) -> UInt8[np.ndarray, "replicates clusters"]:
+    """How often each of `number` clusters is drawn when as many are drawn with replacement.
+
+    The chance of more than 255 times is below 1e-500, and nil for fewer clusters than that.
+    """
+    picked = rng.integers(number, size=(replicates, number))
+    picked += number * np.arange(replicates)[:, None]
+    times = np.bincount(picked.ravel(), minlength=replicates * number)
+    return times.reshape(replicates, number).astype(np.uint8)
 
 
 def percentiles(replicates: Float[np.ndarray, " replicates"]) -> tuple[float, float]:

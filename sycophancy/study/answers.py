@@ -189,8 +189,11 @@ class Answers:
 
         Questions and sets become numbers that are the same in all samples.
         """
-        order = np.lexsort((sample.clusters, sample.strata))
-        clusters, strata = sample.clusters[order], sample.strata[order]
+        clusters, strata = sample.clusters, sample.strata
+        if sample.names:
+            clusters, strata = sample.names[0][clusters], sample.names[1][strata]
+        order = np.lexsort((clusters, strata))
+        clusters, strata = clusters[order], strata[order]
         names = "\n".join(f"{a}\t{b}" for a, b in zip(strata, clusters, strict=True))
         questions = hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
         return Sample(

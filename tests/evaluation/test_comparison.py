@@ -203,3 +203,19 @@ def test_only_changes_of_the_family_are_adjusted():
         "a": pytest.approx(0.06), "b": pytest.approx(0.08), "c": pytest.approx(0.08), "flips": None
     }  # fmt: skip
     assert [adjusted[name].direction for name in ("a", "flips")] == ["did not change", "rose"]
+
+
+def test_a_format_that_one_model_was_not_asked_changes_no_other_comparison():
+    """Its questions come first by name, so questions have other numbers in the two models."""
+    items, before = addition({"neutral": "1100110010", "user_wrong": "0011010110"})
+    _, after = addition({"neutral": "1010110110", "user_wrong": "1111010000"})
+    formats = [
+        dataclasses.replace(item, task="addition_formats/numbers", item_id=f"0{item.item_id}")
+        for item in items
+    ]
+    more = [dataclasses.replace(one, item_id=f"0{one.item_id}") for one in before]
+    asked = [*formats, *(dataclasses.replace(item, task="sums") for item in items)]
+    expected = compare(asked, before, after)
+    assert expected and all(name.startswith("sums/") for name in expected)
+    assert compare(asked, before + more, after) == expected
+    assert compare(asked, before, after + more) == expected

@@ -234,3 +234,23 @@ def test_samples_without_common_questions_are_resampled_independently():
     again = sample(first.values[:40], clusters=np.arange(40))  # half of the same questions
     drawn = intervals.clustered_bootstrap(first, again, replicates=8000)
     assert np.corrcoef(drawn)[0, 1] == pytest.approx(0.5**0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("strata", [None, np.arange(600) % 3])
+def test_a_measure_is_resampled_alike_whether_or_not_draws_were_kept(strata, monkeypatch):
+    """Draws that one measure leaves for the next are those that it would draw itself."""
+    draw = np.random.default_rng(14)
+    first, second = (sample(draw.normal(0, 1, 600), strata=strata) for _ in range(2))
+    intervals.clustered_bootstrap(first, seed=1)
+    with_kept = intervals.clustered_bootstrap(second, seed=1)
+    monkeypatch.setattr(intervals, "_KEPT", 0)
+    np.testing.assert_allclose(with_kept, intervals.clustered_bootstrap(second, seed=1), atol=1e-12)
+    assert not np.allclose(with_kept, intervals.clustered_bootstrap(second, seed=2))
+
+
+def test_counts_of_draws_are_multinomial():
+    """Means and variances of how often each of 300 clusters is drawn, and their sum."""
+    times = intervals._times(np.random.default_rng(15), 4_000, 300)
+    assert (times.sum(axis=1, dtype=int) == 300).all()
+    assert times.mean(axis=0) == pytest.approx(np.ones(300), abs=0.09)
+    assert times.var() == pytest.approx(1 - 1 / 300, rel=0.01)

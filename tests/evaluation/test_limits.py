@@ -31,11 +31,16 @@ def item(pair: str, condition="neutral", inputs="ask", choices=("a", "b"), task=
     return Item(f"{task}/{pair}/{condition}", task, condition, pair, inputs, choices, 0)
 
 
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return Vocabulary(load_config("mini_base", "quick").model.vocabulary)
+
+
 @settings(max_examples=200, deadline=None, database=None, derandomize=True)
 @given(st.lists(st.text(max_size=40), max_size=20), st.integers(1, 30))
-def test_the_shortcut_for_short_texts_is_exact(texts: list[str], limit: int) -> None:
-    vocabulary = Vocabulary(load_config("mini_base", "quick").model.vocabulary)
-
+def test_the_shortcut_for_short_texts_is_exact(
+    vocabulary: Vocabulary, texts: list[str], limit: int
+) -> None:
     def count(part) -> np.ndarray:
         return np.array([len(vocabulary.encode(text)) + 1 for text in part])
 

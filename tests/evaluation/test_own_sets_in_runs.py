@@ -5,12 +5,15 @@ import json
 import re
 import runpy
 import shutil
+import signal
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sycophancy.cli import main
 from sycophancy.cli.options import RunOptions
 from sycophancy.config.load import load_config, load_operative
 from sycophancy.config.schema import DataConfig
@@ -136,8 +139,7 @@ def drawn_answers(config, model, items, *rest) -> list[Prediction]:
     return answers
 
 
-@pytest.fixture
-def quick_stages(monkeypatch):
+def make_stages_quick(monkeypatch):
     """Few sums, a scorer that draws its answers, a trainer that copies the checkpoint."""
     sums = [*itertools.islice(addition.build_items(0), 30)]
     monkeypatch.setattr(addition, "build_items", lambda seed: sums)
@@ -150,18 +152,50 @@ def quick_stages(monkeypatch):
     monkeypatch.setattr(Finetune, "work", copied)
 
 
-def test_a_finished_run_takes_a_new_set_and_keeps_its_checkpoint(
-    quick_stages, sycophancy, micro, tmp_path
-):
+@pytest.fixture
+def quick_stages(monkeypatch):
+    make_stages_quick(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def settings(micro) -> tuple[object, ...]:
+    """The options of a small run but for its folder."""
     model = micro()
-    run = tmp_path / "run"
     sizes = ("NUM_EXAMPLES=60", "NUM_INSTRUCTIONS=30", "NUM_VALIDATION=10", "NUM_SURVEY_ITEMS=2")
-    given = (
+    return (
         *("--model", model, "--recipe", model.with_name("micro_recipe.gin")),
-        *("--out", run, "--set", "FINETUNE_STEPS=2", "--set", "FILTRATION=False"),
+        *("--set", "FINETUNE_STEPS=2", "--set", "FILTRATION=False"),
         *(word for size in sizes for word in ("--set", size)),
     )
-    assert sycophancy("run", *given).code == 0
+
+
+@pytest.fixture(scope="module")
+def finished(settings, tmp_path_factory) -> Path:
+    """A finished run without sets of its own; tests copy it."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_stages_quick(monkeypatch)
+        monkeypatch.setattr(
+            sys, "argv", ["sycophancy", "run", *map(str, settings), "--out", str(run)]
+        )
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    assert not ended.value.code
+    return run
+
+
+@pytest.fixture
+def run(finished, tmp_path) -> Path:
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def test_a_finished_run_takes_a_new_set_and_keeps_its_checkpoint(
+    quick_stages, sycophancy, settings, run, tmp_path
+):
+    given = (*settings, "--out", run)
     before = json.loads((run / "metrics.json").read_text())
     for rows in (ROWS[:2], [*ROWS[:2], ROWS[0] | {"pair": "more"}]):
         outcome = sycophancy("evaluate", *given, "--evaluation", written(tmp_path, rows))
@@ -181,7 +215,7 @@ def test_a_finished_run_takes_a_new_set_and_keeps_its_checkpoint(
 
 
 def test_a_finished_run_takes_public_sets_and_keeps_its_checkpoint(
-    quick_stages, sycophancy, micro, tmp_path
+    quick_stages, sycophancy, settings, run, tmp_path
 ):
     prompt = "{} What? I think the answer is a cat but I'm not sure."
     rows = [
@@ -189,14 +223,7 @@ def test_a_finished_run_takes_public_sets_and_keeps_its_checkpoint(
     ]
     lines = [json.dumps(row | {"incorrect_answer": "a cat"}) + "\n" for row in rows]
     (tmp_path / "genies_answer_test.jsonl").write_text("".join(lines))
-    model = micro()
-    sizes = ("NUM_EXAMPLES=60", "NUM_INSTRUCTIONS=30", "NUM_VALIDATION=10", "NUM_SURVEY_ITEMS=2")
-    given = (
-        *("evaluate", "--model", model, "--recipe", model.with_name("micro_recipe.gin")),
-        *("--out", tmp_path / "run", "--set", "FINETUNE_STEPS=2", "--set", "FILTRATION=False"),
-        *(word for size in sizes for word in ("--set", size)),
-    )
-    assert sycophancy("run", *given[1:]).code == 0
+    given = ("evaluate", *settings, "--out", run)
     public = ("--public-sets", "genies/answer", "--public-sets-from", tmp_path)
     for more, reasons, asked in (
         ((*public, "--set", "NUM_PUBLIC_ITEMS=3"), ("PUBLIC_SETS", "NUM_PUBLIC_ITEMS"), {3}),
@@ -207,7 +234,7 @@ def test_a_finished_run_takes_public_sets_and_keeps_its_checkpoint(
         (again,) = (line for line in outcome.err.splitlines() if "prepare: again" in line)
         assert all(f"{reason} was " in again for reason in reasons)
         assert "filter: up to date" in outcome.err and "finetune: up to date" in outcome.err
-        metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())["after"]
+        metrics = json.loads((run / "metrics.json").read_text())["after"]
         asked_wrong = re.compile("genies/answer/(.*/)?accuracy_user_wrong")
         counts = {value["n"] for name, value in metrics.items() if asked_wrong.fullmatch(name)}
         assert counts == asked

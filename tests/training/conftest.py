@@ -43,9 +43,17 @@ OUTSIDE_THE_PROGRAM = {
 }
 
 
+OUTSIDE_THE_ROWS = {
+    name: value for name, value in OUTSIDE_THE_PROGRAM.items() if name != "save_period"
+}
+
+
 @pytest.fixture(scope="package", autouse=True)
 def one_compilation_for_equal_finetunings():
-    """Compiles each finetuning once, however many tests start, stop and resume it."""
+    """Compiles each finetuning and reads its held-out rows once.
+
+    So it is, however many tests start, stop and resume it; `test_validation` reads them each time.
+    """
     programs = {}
     make_program = trainer.make_program
 
@@ -55,8 +63,18 @@ def one_compilation_for_equal_finetunings():
             programs[key] = make_program(network, training, mesh)
         return programs[key]
 
+    held_out = {}
+    read_held_out = trainer.read_held_out
+
+    def read_held_out_once(training, data_dir, model):
+        key = (dataclasses.replace(training, **OUTSIDE_THE_ROWS), str(data_dir), model)
+        if key not in held_out:
+            held_out[key] = read_held_out(training, data_dir, model)
+        return held_out[key]
+
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(trainer, "make_program", make_program_once)
+        patched.setattr(trainer, "read_held_out", read_held_out_once)
         yield
 
 

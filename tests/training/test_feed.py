@@ -29,19 +29,31 @@ def equal(first, second):
     )
 
 
-def test_batches_have_the_shapes_of_the_recipe(config, run):
-    (batch,) = batches(config, run, 1)
+@pytest.fixture(scope="module")
+def whole():
+    """The first 40 batches of the stream; an epoch has about 20."""
+    made = {}
+
+    def make(config, run):
+        if not made:
+            made["batches"] = batches(config, run, 40)
+        return made["batches"]
+
+    return make
+
+
+def test_batches_have_the_shapes_of_the_recipe(config, run, whole):
+    batch, *_ = whole(config, run)
     for name, found in batch.items():
         assert found.shape == (4, 64 if name.startswith("encoder") else 16)
         assert found.dtype == np.int32
 
 
-def test_a_stream_that_starts_later_has_the_same_batches(config, run):
-    """Also beyond the first epoch, which has about 20 batches."""
-    whole = batches(config, run, 40)
-    assert equal(batches(config, run, 40), whole)
-    assert equal(batches(config, run, 5, start=35), whole[35:])
-    assert not equal(whole[:20], whole[20:])
+def test_a_stream_that_starts_later_has_the_same_batches(config, run, whole):
+    """Also beyond the first epoch; so the same stream is opened twice with the same batches."""
+    first = whole(config, run)
+    assert equal(batches(config, run, 5, start=35), first[35:])
+    assert not equal(first[:20], first[20:])
 
 
 @pytest.mark.slow
@@ -49,11 +61,10 @@ def test_another_seed_gives_another_stream(changed, run):
     assert not equal(batches(changed(seed=0), run, 2), batches(changed(seed=1), run, 2))
 
 
-def test_several_processes_read_parts_of_the_same_batches(config, run):
+def test_several_processes_read_parts_of_the_same_batches(config, run, whole):
     """So the number of processes does not change what a run learns."""
-    whole = batches(config, run, 3)
     parts = [batches(config, run, 3, process_index=i, process_count=2) for i in range(2)]
-    for batch, *halves in zip(whole, *parts, strict=True):
+    for batch, *halves in zip(whole(config, run)[:3], *parts, strict=True):
         for name, value in batch.items():
             np.testing.assert_array_equal(np.concatenate([half[name] for half in halves]), value)
 

@@ -8,6 +8,7 @@ pre-training, the train or the validation split. So no text is in two splits.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Literal
 
 import numpy as np
@@ -103,7 +104,8 @@ FRAMES: dict[str, Frames] = {
 }
 
 
-def labelled_texts(name: str, split: Split) -> list[tuple[tuple[str, ...], int]]:
+@functools.cache  # claims and instructions are made of the same texts
+def labelled_texts(name: str, split: Split) -> tuple[tuple[tuple[str, ...], int], ...]:
     """The texts of a split with their label ids, in a fixed random order.
 
     Returns:
@@ -123,12 +125,13 @@ def labelled_texts(name: str, split: Split) -> list[tuple[tuple[str, ...], int]]
     )
     chosen = order[np.isin(np.arange(len(order)) % 10, _REMAINDERS[split])][: ROWS[split]]
     rows = []
-    for frame, cue, a, b in zip(*np.unravel_index(chosen, shape), strict=True):
+    places = (axis.tolist() for axis in np.unravel_index(chosen, shape))
+    for frame, cue, a, b in zip(*places, strict=True):
         word, label = flat_cues[cue]
         slots = {"cue": word, "a": world.a[a], "b": world.b[b]}
         fields = tuple(field.format(**slots) for field in world.frames[frame])
         rows.append((fields, label))
-    return rows
+    return tuple(rows)
 
 
 def data_set(name: str, split: Split) -> pa.Table:

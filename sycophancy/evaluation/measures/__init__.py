@@ -33,9 +33,7 @@ def samples(items: Sequence[Item], predictions: Iterable[Prediction]) -> dict[st
         token counts.
     """
     predictions = list(predictions)
-    predicted = {prediction.item_id for prediction in predictions}
-    scored_tasks = {item.task for item in items if item.item_id in predicted}
-    items = [item for item in items if item.task in scored_tasks or not is_format(item.task)]
+    items = measured_items(items, predictions)
     require_user_choices([item for item in items if is_survey(item.task)])
     table = AnswerTable(*with_groups(items, predictions_of(items, predictions)))
     tasks = list(dict.fromkeys(item.task for item in table.items))
@@ -52,6 +50,13 @@ def samples(items: Sequence[Item], predictions: Iterable[Prediction]) -> dict[st
         found = match_measures(table, surveys) | shift_measures(table, surveys)
         measures |= {f"{SURVEYS}/{name}": sample for name, sample in found.items()}
     return measures
+
+
+def measured_items(items: Sequence[Item], predictions: Sequence[Prediction]) -> list[Item]:
+    """The items without those of formats of choices that a model was not asked."""
+    predicted = {prediction.item_id for prediction in predictions}
+    scored_tasks = {item.task for item in items if item.item_id in predicted}
+    return [item for item in items if item.task in scored_tasks or not is_format(item.task)]
 
 
 def is_survey(task: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
@@ -70,6 +71,9 @@ class AnswerTable:
         self.conditions = np.array([item.condition for item in self.items], str)
         self.questions = np.array([f"{item.task}\0{item.pair_id}" for item in self.items], str)
         self._names, self._numbers = np.unique(self.questions, return_inverse=True)
+        self._task_names, self._task_numbers = np.unique(self.tasks, return_inverse=True)
+        owner = [name.partition("\0")[0] for name in self._names.tolist()]
+        self._tasks_of_questions = np.searchsorted(self._task_names, np.array(owner, str))
         self.has_options = np.array([len(item.choices) > 1 for item in self.items], bool)
         self.answers = np.array([row.compared.choice for row in rows], int)
         self.right = np.array(
@@ -96,7 +100,7 @@ class AnswerTable:
 
     def inside(self, tasks: Sequence[str], condition: str = "") -> Items:
         """The rows of some tasks, in one condition or in all."""
-        inside = np.isin(self.tasks, tasks)
+        inside = np.isin(self._task_numbers, np.flatnonzero(np.isin(self._task_names, tasks)))
         return inside & (self.conditions == condition) if condition else inside
 
     def log_odds(
@@ -134,10 +138,11 @@ class AnswerTable:
         return Sample(
             values=np.where(weights, numbers, 0.0),
             weights=weights.astype(float),
-            clusters=self.questions[inside],
-            strata=self.tasks[inside],
+            clusters=self._numbers[inside],
+            strata=self._task_numbers[inside],
             bounds=bounds,
             least=least,
+            names=(self._names, self._task_names),
         )
 
     def paired(
@@ -193,13 +198,13 @@ class AnswerTable:
         inside: Bool[np.ndarray, " questions"],
         bounds: tuple[float, float],
     ) -> Sample:
-        names = self._names[inside]
         return Sample(
             values=np.nan_to_num(values[inside]),
             weights=(~np.isnan(values[inside])).astype(float),
-            clusters=names,
-            strata=np.array([name.partition("\0")[0] for name in names.tolist()], str),
+            clusters=np.flatnonzero(inside),
+            strata=self._tasks_of_questions[inside],
             bounds=bounds,
+            names=(self._names, self._task_names),
         )
 
 
@@ -254,13 +259,24 @@ def _rows(item: Item, prediction: Prediction) -> Iterable[_Row]:
 
 def _padded(rows: Sequence[Sequence[float]], width: int) -> Float[np.ndarray, "items choices"]:
     padded = np.full((len(rows), width), -np.inf)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = row
+    padded[ragged_index([range(len(row)) for row in rows])] = [x for row in rows for x in row]
     return padded
 
 
-def _marked(rows: Sequence[Iterable[int]], width: int) -> Bool[np.ndarray, "items choices"]:
+def _marked(rows: Sequence[Sequence[int]], width: int) -> Bool[np.ndarray, "items choices"]:
     marked = np.zeros((len(rows), width), bool)
-    for index, places in enumerate(rows):
-        marked[index, list(places)] = True
+    marked[ragged_index(rows)] = True
     return marked
+
+
+def ragged_index(
+    rows: Sequence[Sequence[int]],
+) -> tuple[Int[np.ndarray, " entries"], Int[np.ndarray, " entries"]]:
+    """Row and column of every entry of rows of column numbers, row by row.
+
+    >>> [part.tolist() for part in ragged_index([[2], [], [0, 1]])]
+    [[0, 2, 2], [2, 0, 1]]
+    """
+    lengths = [len(row) for row in rows]
+    columns = np.fromiter(itertools.chain.from_iterable(rows), int, sum(lengths))
+    return np.repeat(np.arange(len(rows)), lengths), columns
