@@ -25,6 +25,7 @@ PACKAGES = ("sycophancy", "tasks")
 LAYERS = (
     "sycophancy.errors",
     "sycophancy.system",
+    "sycophancy.storage",
     "sycophancy.config",
     "sycophancy.evaluation",
     "sycophancy.data",

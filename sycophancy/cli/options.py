@@ -53,7 +53,9 @@ class RunOptions(RunRequest):
     ] = None
     out: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Folder of the run, in place of runs/NAME."),
+        typer.Option(
+            metavar="DIR", help="Folder of the run, or gs://BUCKET/FOLDER, in place of runs/NAME."
+        ),
     ] = None
     data_mirror: Annotated[
         str | None,

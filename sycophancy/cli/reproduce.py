@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,7 +40,7 @@ def reproduce(
 
     check("--seeds", seeds, SEEDS)
     name = name or f"reproduce-{family}"
-    folder = Path(RunOptions(name=name, out=out).folder())
+    folder = RunOptions(name=name, out=out).local_folder()
     wanted = [(seed, one) for seed in range(seeds) for one in cells(family)]
     if plan:
         for number, (seed, one) in enumerate(wanted):

@@ -57,7 +57,7 @@ def _bring_up_to_date(members: list[Stage], pipeline: Pipeline) -> None:
     else:
         pipeline.until(*(stage.name for stage in present))
         _print(last.summary(pipeline.run))
-    print(last.result(pipeline.run))
+    _print_place(pipeline, last)
 
 
 def _prepare(
@@ -77,7 +77,7 @@ def _prepare(
         from sycophancy.stages.prepare import examples
 
         print(*examples(pipeline.config, pipeline.run, show), sep="\n\n")
-    print(pipeline.stages["prepare"].result(pipeline.run))
+    _print_place(pipeline, pipeline.stages["prepare"])
 
 
 def _evaluate(
@@ -104,8 +104,8 @@ def _evaluate(
         stage = pipeline.stages[names[-1]]
         _print(stage.summary(pipeline.run))
         _print(pipeline.stages["report"].summary(pipeline.run))
-        print(pipeline.stages["report"].result(pipeline.run))
-    print(stage.result(pipeline.run))
+        _print_place(pipeline, pipeline.stages["report"])
+    _print_place(pipeline, stage)
 
 
 def _run(
@@ -127,7 +127,7 @@ def _run(
     for *_, last in commands:
         if last.name in pipeline.stages:
             _print(last.summary(pipeline.run))
-    print(last.result(pipeline.run))
+    _print_place(pipeline, last)
     return None if push is None else functools.partial(_push, pipeline, push, private)
 
 
@@ -145,6 +145,10 @@ def _push(pipeline: Pipeline, repository: str, private: bool) -> None:
             raise UserError(f"{error}; the run is complete: try `sycophancy {words}`") from error
 
     print(pipeline.processes.broadcast(upload))
+
+
+def _print_place(pipeline: Pipeline, stage: Stage) -> None:
+    print(pipeline.run.shown(stage.result(pipeline.run)))
 
 
 def _print(lines: list[str]) -> None:

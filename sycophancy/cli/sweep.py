@@ -98,7 +98,7 @@ def sweep(
     stages that none of them has finished, so run one cell of each model first.
     """
     check("--seeds", seeds, SEEDS)
-    folder = Path(RunOptions(name=name, out=out).folder())
+    folder = RunOptions(name=name, out=out).local_folder()
     grid = listed("--models", models), listed("--recipes", recipes)
     steps = tuple(_step(step) for step in listed("--at", at)) if at is not None else ()
 

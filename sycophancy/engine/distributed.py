@@ -4,7 +4,8 @@ Every process computes on its own devices, from the same batches, and calls the 
 differ from those of one process in the eighth digit, because devices add in another order.
 
 Process 0 leads: it alone decides which stages are stale, writes the run folder and prints; the
-others follow its decisions. All processes must see the run folder at the same path.
+others follow its decisions. All processes must see the run folder at the same path, or share a
+bucket and have a working copy each (`sycophancy.storage`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from typing import Any, TypeVar
 
 from sycophancy.engine import supervision
 from sycophancy.errors import UserError
-from sycophancy.system import paths
 
 T = TypeVar("T")
 
@@ -49,6 +49,7 @@ class Processes:
     """The processes of a run; this class stands for a single one."""
 
     leader = True
+    index = 0
     size = 1
 
     def broadcast(self, decide: Callable[[], T]) -> T:
@@ -65,19 +66,19 @@ class Processes:
             return contextlib.nullcontext()
         return contextlib.redirect_stdout(io.StringIO())
 
-    def workplace(self, shared: str, *, together: bool) -> Any:
+    def workplace(self, shared: Any, *, together: bool) -> Any:
         """The folder that a stage writes to.
 
         Args:
-          shared: the leader's folder.
+          shared: the run's folder for it.
           together: True if all processes write to it; else the others get a temporary folder.
         """
-        return paths.open_path(shared)
+        return shared
 
 
 class _Many(Processes):
     def __init__(self, index: int, size: int, client: Any) -> None:
-        self.leader, self.size = index == 0, size
+        self.leader, self.index, self.size = index == 0, index, size
         self._client, self._decisions = client, 0
         self._scratch = tempfile.TemporaryDirectory(prefix="sycophancy-")
         self.scratch = self._scratch.name
@@ -104,9 +105,9 @@ class _Many(Processes):
             raise UserError(answer["error"])
         return answer["result"]
 
-    def workplace(self, shared: str, *, together: bool) -> Any:
+    def workplace(self, shared: Any, *, together: bool) -> Any:
         if self.leader or together:
-            return paths.open_path(shared)
+            return shared
         return Path(tempfile.mkdtemp(dir=self.scratch))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
 import typing
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from sycophancy import errors
 from sycophancy.config.declarations import MEASURED_SETTINGS
@@ -25,6 +27,8 @@ if typing.TYPE_CHECKING:
     from sycophancy.config.schema import Config
     from sycophancy.engine.progress import Screen, Silence
     from sycophancy.engine.stage import Check, Counts, Publisher, Stage
+
+T = TypeVar("T")
 
 _UNKNOWN = Ingredients({}, {}, {})  # in every process but the one that owns the run folder
 
@@ -98,7 +102,7 @@ class Pipeline:
         """
         stage = self.stages[name]
         with disk_errors.in_one_line(self.run.path):
-            self.processes.broadcast(lambda: self._prepare_summary(stage))
+            self._agree(lambda: self._prepare_summary(stage))
             self._update(stage)
 
     def is_current(self, name: str) -> bool:
@@ -145,15 +149,15 @@ class Pipeline:
         self, stages: Sequence[Stage], only_if_current: Collection[str] = ()
     ) -> None:
         with disk_errors.in_one_line(self.run.path):
-            self.processes.broadcast(lambda: self._check(stages, only_if_current))
+            self._agree(lambda: self._check(stages, only_if_current))
             for stage in stages:
                 if stage.name in only_if_current:
-                    self.processes.broadcast(functools.partial(self._require_current, stage))
+                    self._agree(functools.partial(self._require_current, stage))
                 if stage.top_level:  # it reads what is published
-                    self.processes.broadcast(self.publish)
+                    self._agree(self.publish)
                 self._update(stage)
-                self.processes.broadcast(self._record_configuration)
-            self.processes.broadcast(self.publish)
+                self._agree(self._record_configuration)
+            self._agree(self.publish)
 
     def _check(self, stages: Sequence[Stage], only_if_current: Collection[str] = ()) -> None:
         """Raises at once what would otherwise be raised after hours of earlier stages."""
@@ -253,12 +257,12 @@ class Pipeline:
     def _update(self, stage: Stage) -> None:
         """Runs a stage, or links it from another run, unless it is current."""
         ingredients = self.ingredients(stage) if self.processes.leader else _UNKNOWN
-        if self.processes.broadcast(lambda: self._is_settled(stage, ingredients)):
+        if self._agree(lambda: self._is_settled(stage, ingredients)):
             return
         start = time.monotonic()
         counts = self._work(stage, ingredients)
         seconds = time.monotonic() - start
-        self.processes.broadcast(lambda: self._complete(stage, ingredients, counts, seconds))
+        self._agree(lambda: self._complete(stage, ingredients, counts, seconds))
         self.screen.note(f"{stage.name}: done in {seconds:,.1f} s{_first_counts(counts)}")
         for note in counts.get("notes", ()):
             self.screen.note(f"{stage.name}: note: {note}")
@@ -300,20 +304,36 @@ class Pipeline:
         total = macro_values(self.config).get(stage.step_setting)
         try:
             with disk_errors.in_one_line(self.run.path, f"{stage.name}: "):
-                shared = self.processes.broadcast(lambda: str(self._workplace(stage, ingredients)))
+                shared = self._agree(lambda: self._workplace(stage, ingredients))
                 if not (stage.on_devices or self.processes.leader):
                     return {}
-                out = self.processes.workplace(shared, together=bool(stage.step_setting))
+                out = self.processes.workplace(
+                    self.run.path / shared, together=bool(stage.step_setting)
+                )
                 with self.screen.meter(stage.name, stage.unit, total) as meter:
                     return stage.work(self.config, self.run, out, meter)
         except BaseException:
-            if self.processes.leader and stage.step_setting:
-                self._resumable(stage).abandon()
-            elif self.processes.leader:
-                self.run.abandon(stage.name)
+            if self.processes.leader:
+                with contextlib.suppress(errors.UserError):  # what ended the stage matters more
+                    self._abandon(stage)
             raise
 
-    def _workplace(self, stage: Stage, ingredients: Ingredients) -> Path | epath.Path:
+    def _abandon(self, stage: Stage) -> None:
+        """Removes what a failed stage has left, except checkpoints and their log."""
+        if not stage.step_setting:
+            self.run.abandon(stage.name)
+            return
+        self.run.publish()
+        self.run.fetch(stage.name)  # the checkpoints that the processes have written there
+        self._resumable(stage).abandon()
+        self.run.publish()
+
+    def _workplace(self, stage: Stage, ingredients: Ingredients) -> str:
+        """The folder to work in, relative to the run's."""
+        folder = self._prepared(stage, ingredients)
+        return str(folder.relative_to(self.run.path))
+
+    def _prepared(self, stage: Stage, ingredients: Ingredients) -> Path | epath.Path:
         if stage.top_level:
             return self.run.path
         if not stage.step_setting:
@@ -332,6 +352,9 @@ class Pipeline:
         if stage.top_level:
             self.run.complete_top_level(stage.name, ingredients, stage.top_level, counts, seconds)
             return
+        if stage.step_setting:
+            self.run.publish()
+            self.run.fetch(stage.name)  # the checkpoints that the processes have written there
         self._forget_summaries(stage)
         codes = self._resumable(stage).codes() if stage.step_setting else []
         more = {"codes": codes} if len(codes) > 1 else {}
@@ -343,6 +366,19 @@ class Pipeline:
         if stage.name in self.stages:  # and not an extra one
             writers = [other.name for other in self.stages.values() if other.top_level]
             self.run.forget([f"{name}/manifest.json" for name in writers] + self._summaries())
+
+    def _agree(self, decide: Callable[[], T]) -> T:
+        """The leader's decision in every process, and the run as the leader then left it."""
+
+        def decide_and_publish() -> T:
+            decision = decide()
+            self.run.publish()
+            return decision
+
+        decision = self.processes.broadcast(decide_and_publish)
+        if not self.processes.leader:
+            self.run.fetch()
+        return decision
 
     # ---- the stages together --------------------------------------------------------------------
 

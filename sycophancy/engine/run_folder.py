@@ -1,5 +1,7 @@
 """The folder of a run: a sub-folder for each stage, with a manifest that is written last.
 
+The folder of a run in a bucket is this host's working copy of it; see `sycophancy.storage`.
+
 Whenever a run is killed, the folder holds complete stages, which have a manifest, and perhaps an
 unfinished one without. The next start runs that stage again, or resumes it from its checkpoints.
 """
@@ -20,8 +22,10 @@ from typing import Any
 from sycophancy import __version__, errors
 from sycophancy.engine import fingerprint, manifests
 from sycophancy.engine.fingerprint import Ingredients
+from sycophancy.storage.bucket import is_address
+from sycophancy.storage.working_copy import WorkingCopy
 from sycophancy.system import lock
-from sycophancy.system.paths import is_link, open_path, remove
+from sycophancy.system.paths import is_link, remove
 
 if typing.TYPE_CHECKING:
     from etils import epath
@@ -41,10 +45,20 @@ def versions() -> dict[str, str]:
 
 
 class RunFolder:
-    """The folder of one run, on a disk or in a bucket."""
+    """The folder of one run.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = open_path(path)
+    Args:
+        place: a path, or the address of a folder in a bucket.
+        process: the number of this process among those of the run.
+
+    Attributes:
+        path: the folder.
+        copy: what brings it from and to a bucket; None for a run that is not in one.
+    """
+
+    def __init__(self, place: str | os.PathLike[str], process: int = 0) -> None:
+        self.copy = WorkingCopy(os.fspath(place), process) if is_address(place) else None
+        self.path: Path | epath.Path = self.copy.folder if self.copy else Path(place)
         self.digests = fingerprint.Digests()
 
     def create(self) -> bool:
@@ -68,13 +82,26 @@ class RunFolder:
         return new
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Locks the folder against a second process; see `lock.hold`.
-
-        Buckets have no locks: there, the user must not start two writers.
-        """
-        if not isinstance(self.path, Path):
-            return contextlib.nullcontext()
+        """Locks the folder against a second process; see `lock.hold`."""
+        if self.copy is not None or not isinstance(self.path, Path):
+            return contextlib.nullcontext()  # whoever opens the run holds the lease
         return lock.hold(self.path)
+
+    def fetch(self, inside: str = "") -> None:
+        """Makes the folder, or a part of it, what the run's bucket has, if it is in one."""
+        if self.copy is not None:
+            self.copy.fetch(inside)
+
+    def publish(self) -> None:
+        """Brings what has changed in the folder to the run's bucket, if it is in one."""
+        if self.copy is not None:
+            self.copy.publish()
+
+    def shown(self, path: Path | epath.Path) -> str:
+        """A path of the run as users know it: in a bucket, its address."""
+        if self.copy is None or not isinstance(path, Path):
+            return str(path)
+        return self.copy.address(path)
 
     def stage(self, name: str) -> Path | epath.Path:
         """The folder of a complete stage."""

@@ -151,6 +151,33 @@ def plan_runs(name: str, arguments: Sequence[str], sweeps: Sequence[str] = ()) -
     return tuple(runs)
 
 
+def in_bucket(runs: Sequence[Run], bucket: str) -> tuple[Run, ...]:
+    """The runs that are named, as runs whose folders lie in a bucket; grids stay as they are.
+
+    >>> in_bucket([Run("a", "runs/a", ("run", "--name", "a"))], "gs://b/x")[0].arguments
+    ('run', '--out', 'gs://b/x/a')
+
+    Args:
+        runs: of one job.
+        bucket: address of the bucket, or of a folder in it.
+    """
+    return tuple(
+        dataclasses.replace(
+            run,
+            folder=f"{bucket.rstrip('/')}/{run.name}",
+            arguments=(*run.arguments[:-2], "--out", f"{bucket.rstrip('/')}/{run.name}"),
+        )
+        if run.folder == f"runs/{run.name}" and not is_grid(run)
+        else run
+        for run in runs
+    )
+
+
+def is_grid(run: Run) -> bool:
+    """Whether a call makes many runs in one folder, which must be local or mounted."""
+    return run.arguments[0] in GRIDS
+
+
 def each_cell(run: Run, count: int) -> tuple[Run, ...]:
     """The cells of a grid as runs of their own, which share the grid's folder.
 

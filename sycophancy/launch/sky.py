@@ -15,6 +15,7 @@ from sycophancy.launch.job import (
     check_words,
     choose,
     fill,
+    in_bucket,
     settings,
     template_text,
 )
@@ -26,8 +27,8 @@ class Machines:
 
     Attributes:
         accelerators: as SkyPilot names them: `H100:8`, `tpu-v4-32`.
-        bucket: address of the bucket, or of a folder in it, that keeps the runs: `gs://`, `s3://`
-            or another that SkyPilot knows.
+        bucket: address of the bucket, or of a folder in it, that keeps the runs: `gs://`, or one
+            that SkyPilot mounts, `s3://` among them. It mounts `gs://` for a sweep or reproduction.
         nodes: how many machines; 1 for a TPU slice, however many hosts it has.
         infra: a cloud, region, zone, Kubernetes context or SLURM cluster; None: the cheapest.
         spot: True if machines may be preempted; the job then continues on others.
@@ -63,7 +64,12 @@ def render(name: str, runs: Sequence[Run], machines: Machines, source: Path) -> 
     tpu = machines.accelerators.startswith("tpu")
     if tpu and machines.nodes > 1:
         raise UserError("--nodes: a TPU slice is one node to SkyPilot, however many hosts it has")
-    own = settings(extra="tpu" if tpu else "gpu")
+    if machines.bucket.startswith("gs://"):
+        runs = in_bucket(runs, machines.bucket)
+    mounted = [run for run in runs if run.folder.startswith("runs/")]
+    extra = "tpu" if tpu else "gpu"
+    extras = extra if mounted else f"{extra},gcs"
+    prepared = settings(extras=extras, mounted=bool(mounted))
     resources = [f"accelerators: {_scalar(machines.accelerators)}"]
     if machines.infra is not None:
         resources.append(f"infra: {_scalar(check_plain('--infra', machines.infra))}")
@@ -96,14 +102,11 @@ def render(name: str, runs: Sequence[Run], machines: Machines, source: Path) -> 
             "    recover_on_exit_codes: [75]",
             "envs:",
             '  SYCOPHANCY_RUN: "0"',
-            "file_mounts:",
-            "  /sycophancy-runs:",
-            f"    source: {_scalar(machines.bucket)}",
-            "    mode: MOUNT",
+            *(_mount(machines.bucket) if mounted else []),
             "setup: |",
-            *_indented(f"{own}\n{template_text('sky_setup.sh')}"),
+            *_indented(f"{prepared}\n{template_text('sky_setup.sh')}"),
             "run: |",
-            *_indented(f"{own}\n{run_text}"),
+            *_indented(f"{settings(extra=extra)}\n{run_text}"),
             "",
         ]
     )
@@ -119,6 +122,11 @@ def render(name: str, runs: Sequence[Run], machines: Machines, source: Path) -> 
         watch=("jobs: sky jobs queue", "log: sky jobs logs ID", "end it: sky jobs cancel ID"),
         missing="install SkyPilot (skypilot[gcp], [aws], ...), then: sky check",
     )
+
+
+def _mount(bucket: str) -> list[str]:
+    source = f"    source: {_scalar(bucket)}"
+    return ["file_mounts:", "  /sycophancy-runs:", source, "    mode: MOUNT"]
 
 
 def _job(name: str, number: int, count: int) -> str:

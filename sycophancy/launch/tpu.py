@@ -8,7 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sycophancy.errors import UserError
-from sycophancy.launch.job import Run, Script, check_plain, choose, fill, settings, template_text
+from sycophancy.launch.job import (
+    Run,
+    Script,
+    check_plain,
+    choose,
+    fill,
+    in_bucket,
+    is_grid,
+    settings,
+    template_text,
+)
 
 # For each kind: its software version, and the part of the number in its name that is one host.
 _KINDS = {
@@ -31,7 +41,8 @@ class Slice:
         zone: such as `us-central2-b`.
         project: None for gcloud's default.
         runtime: the software version; None for the kind's default.
-        bucket: `gs://NAME` or `gs://NAME/FOLDER`, mounted as `runs/` on every host.
+        bucket: `gs://NAME` or `gs://NAME/FOLDER`, where the runs lie; for a sweep or reproduction
+            it is mounted as `runs/` on every host.
         setup: a shell command that every host runs before it installs anything.
         spot: True for a TPU that Google may preempt; it is then created again, and the run
             continues.
@@ -93,6 +104,9 @@ def render(name: str, runs: Sequence[Run], wanted: Slice, source: Path) -> Scrip
             "with --setup COMMAND and name it with --out after --"
         )
     bucket, prefix = _bucket(wanted.bucket)
+    if wanted.bucket is not None:
+        runs = in_bucket(runs, wanted.bucket)
+    mounted = bool(bucket) and any(map(is_grid, runs))
     text = fill(
         "tpu.sh",
         {
@@ -109,6 +123,7 @@ def render(name: str, runs: Sequence[Run], wanted: Slice, source: Path) -> Scrip
                 queued=wanted.queued,
                 keep=wanted.keep,
                 bucket=bucket,
+                mounted=mounted,
                 prefix=prefix,
                 setup=wanted.setup,
                 source=str(source),

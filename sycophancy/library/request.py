@@ -12,6 +12,7 @@ from pathlib import Path
 from sycophancy.config.bounds import Name, Place, check, shortened, shown
 from sycophancy.config.schema import PublicSet
 from sycophancy.errors import UserError
+from sycophancy.storage.bucket import is_address
 
 if typing.TYPE_CHECKING:
     from etils import epath
@@ -81,18 +82,13 @@ class RunRequest:
     redo: Sequence[str] | None = None
 
     def folder(self) -> str:
-        """The run's folder.
+        """The run's folder, or its address in a bucket.
 
         Raises:
             UserError: neither folder, name nor model is given, or one of them is no path.
         """
         if self.out is not None:
             check("--out", self.out, Place())
-            if "://" in self.out:
-                raise UserError(
-                    f"--out {self.out}: runs are written to a local or mounted folder; "
-                    "copy it to the bucket afterwards"
-                )
             return self.out
         if self.name is None and self.model is None:
             raise UserError("which run? give --name of one that exists, or --model for a new one")
@@ -102,6 +98,20 @@ class RunRequest:
         if Name().problem(name):
             raise UserError(f"{shown(name)}, of --model and --recipe, names no folder; give --name")
         return os.path.join("runs", name)  # noqa: PTH118
+
+    def local_folder(self) -> Path:
+        """The folder, for a command that needs one on a disk.
+
+        Raises:
+            UserError: as `folder`, or it is in a bucket.
+        """
+        folder = self.folder()
+        if is_address(folder):
+            raise UserError(
+                f"--out {folder}: this command writes to a local or mounted folder; only single "
+                "runs can lie in a bucket"
+            )
+        return Path(folder)
 
     def _default_name(self) -> str:
         """A name of model, recipe and seed, so that runs that differ in one of them do not collide.
@@ -225,12 +235,24 @@ def of_evaluation(request: Request) -> Request:
 
     if request.model is None or request.recipe is not None:
         return request
-    stored = Path(request.folder()) / "config.gin"
-    if stored.exists():
-        recipe = macros.read_text(macros.text_of(stored), str(stored)).get("RECIPE")
+    stored, place = _stored(request.folder())
+    if stored is not None:
+        recipe = macros.read_text(stored, place).get("RECIPE")
         if recipe is None or recipe.value != EVALUATION:
             return request
     return dataclasses.replace(request, recipe=EVALUATION)
+
+
+def _stored(folder: str) -> tuple[str | None, str]:
+    """The text of a run's `config.gin`, or None if there is none, and its place."""
+    from sycophancy.config import macros
+    from sycophancy.storage.bucket import Bucket
+
+    place = os.path.join(folder, "config.gin")  # noqa: PTH118  # it may be an address
+    if not is_address(folder):
+        return (macros.text_of(Path(place)) if Path(place).exists() else None), place
+    text = Bucket(folder).read("config.gin")
+    return (None if text is None else text.decode(errors="replace")), place
 
 
 def _listed(names: str) -> tuple[str, ...]:

@@ -39,7 +39,8 @@ class Run:
     """A complete run.
 
     Attributes:
-        folder: its folder, as docs/architecture.md describes it.
+        folder: its folder, as docs/architecture.md describes it; for a run in a bucket, the copy
+            on this machine.
         metrics: `before` and `after` finetuning -> metric's name -> its value, 95% interval
             (`low`, `high`) and number of items `n`.
         report: the html page about the run.
@@ -70,7 +71,7 @@ def run(
         model: as `--model`; without it, the run exists and its own configuration is used.
         recipe: as `--recipe`; by default `paper`.
         name: the run's folder is `runs/NAME`; by default MODEL-RECIPE-seedN.
-        out: the run's folder itself, instead of `name`.
+        out: the run's folder itself, or its address in a bucket, instead of `name`.
         any_code: keep complete stages that other code made.
         redo: stages that may replace what they saved: `finetune`.
         show_progress: print progress and notes on standard error.
@@ -119,31 +120,43 @@ def opened(
     Raises:
         UserError: the request is no run, or its folder cannot be written to or is in use.
     """
-    folder = RunFolder(request.folder())
+    processes = processes or Processes()
+    folder = RunFolder(request.folder(), processes.index)
     terminal.check_names(str(folder.path.absolute()))
-    pipeline = Pipeline(
-        all_stages(),
-        request.config(folder.path),
-        folder,
-        screen,
-        any_code=request.any_code,
-        redo=request.redo or (),
-        processes=processes,
-    )
-    if not pipeline.processes.leader:
-        yield pipeline
-        return
-    if request.wandb is not None:
-        tracking.check_installed(request.wandb)
-    is_new = folder.create()
-    with folder.lock():
-        try:
-            with tracking.tracked(pipeline, Path(folder.path).absolute().name):
-                yield pipeline
-        except UserError:
-            if is_new:
-                folder.remove_if_empty()
-            raise
+    with _fetched(folder, screen, processes):
+        pipeline = Pipeline(
+            all_stages(),
+            request.config(folder.path),
+            folder,
+            screen,
+            any_code=request.any_code,
+            redo=request.redo or (),
+            processes=processes,
+        )
+        if not processes.leader:
+            yield pipeline
+            return
+        if request.wandb is not None:
+            tracking.check_installed(request.wandb)
+        is_new = folder.create()
+        with folder.lock():
+            try:
+                with tracking.tracked(pipeline, Path(folder.path).absolute().name):
+                    yield pipeline
+            except UserError:
+                if is_new:
+                    folder.remove_if_empty()
+                raise
+
+
+@contextlib.contextmanager
+def _fetched(folder: RunFolder, screen: Screen | Silence, processes: Processes) -> Iterator[None]:
+    """Fetches a run that is in a bucket; the leader alone may write there while this is open."""
+    with contextlib.ExitStack() as stack:
+        if folder.copy is not None and processes.leader:
+            stack.enter_context(folder.copy.owned(screen.note))
+        folder.fetch()
+        yield
 
 
 def _requested(settings: Mapping[str, typing.Any], **known: typing.Any) -> RunRequest:

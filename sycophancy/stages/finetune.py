@@ -22,6 +22,7 @@ from sycophancy.stages.checks import (
 from sycophancy.stages.memory import enough_memory
 from sycophancy.stages.models import model_files
 from sycophancy.stages.settings import NETWORK
+from sycophancy.training.callbacks import Bucketed
 from sycophancy.training.trainers import TRAINERS
 
 if typing.TYPE_CHECKING:
@@ -32,6 +33,14 @@ if typing.TYPE_CHECKING:
 
 def _check_trainer(config: Config, run: RunFolder) -> None:
     TRAINERS[config.trainer].check(config, run.path)
+    if run.copy is None:
+        return
+    writer = "Orbax" if TRAINERS[config.trainer].writes_to_buckets else "T5X"
+    if writer == "T5X" or not run.copy.bucket.takes_checkpoints:
+        raise UserError(
+            f"{run.shown(run.path)}: {writer} cannot write checkpoints there; name a local folder "
+            "with --out, or use --trainer jax and a folder in gs://"
+        )
 
 
 class Finetune(Stage):
@@ -70,6 +79,7 @@ class Finetune(Stage):
     def work(self, config: Config, run: RunFolder, out: Any, meter: Meter) -> Counts:
         notes: list[str] = []
         finetune = TRAINERS[config.trainer].load()
+        bucket = None if run.copy is None else Bucketed(run.shown(out), run.publish)
         with enough_memory():
             last = finetune(
                 config,
@@ -78,6 +88,7 @@ class Finetune(Stage):
                 report=meter.report,
                 note=meter.note,
                 conclude=notes.append,
+                bucket=bucket,
             )
         return {
             "steps": config.training.finetune_steps,

@@ -21,7 +21,7 @@ from sycophancy.errors import UserError
 from sycophancy.model import sharding
 from sycophancy.model.checkpoints import orbax
 from sycophancy.model.checkpoints.formats import load_checkpoint
-from sycophancy.training.callbacks import Note, Report
+from sycophancy.training.callbacks import Bucketed, Note, Report
 from sycophancy.training.decoder_rows import check_loss_weights
 from sycophancy.training.feed import Feed, open_dataset
 from sycophancy.training.held_out import read_held_out
@@ -31,6 +31,8 @@ from sycophancy.training.step import GOOD, Program, TrainState, Window, empty_wi
 from sycophancy.training.validation import Validator, in_words
 
 logger = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"  # the folder of the checkpoints
 
 # The settings that decide the stream of batches; a checkpoint is not continued with another stream.
 _STREAM = (
@@ -56,6 +58,7 @@ def finetune(
     report: Report | None = None,
     note: Note = logger.warning,
     conclude: Note = logger.warning,
+    bucket: Bucketed | None = None,
 ) -> Path:
     """Finetunes `config.model` on the prepared rows in `data_dir`; continues what `out` holds.
 
@@ -68,6 +71,7 @@ def finetune(
         is left out.
       conclude: called at the end with a line for each task whose rows were left out, and for
         held-out rows that are missing.
+      bucket: where the checkpoints are written instead, if the run is in a bucket.
 
     Returns:
       The last checkpoint's folder.
@@ -86,12 +90,13 @@ def finetune(
     # ---- model, optimizer, step ------------------------------------------------------------------
     program = make_program(model.network, training, mesh)
 
-    folder = Path(out) / "checkpoints"
+    home = Path(out).resolve() / CHECKPOINTS
+    folder = bucket.address(CHECKPOINTS) if bucket else home
     with orbax.Checkpoints(folder, training.keep_checkpoints, training.keep_period) as checkpoints:
         # ---- restore, or begin -------------------------------------------------------------------
         start, state = _continued(checkpoints, program.state, training, note)
         if start >= steps:
-            return Path(checkpoints.path(start))
+            return home / str(start)
 
         # ---- data --------------------------------------------------------------------------------
         # Every process reads whole batches; the mesh decides which rows its devices need.
@@ -132,6 +137,8 @@ def finetune(
                 if save and (last or not stop):  # after SIGTERM, time may suffice only for the save
                     with pace.paused():
                         _validate(validator, step, state, journal, note)
+                if save and bucket:
+                    bucket.publish()  # a checkpoint's journal is there before it
                 if save:
                     _save(checkpoints, step, state, config)
                     saved_at = time.monotonic()
@@ -141,7 +148,7 @@ def finetune(
             for line in [*feed.notes, *notes]:
                 conclude(line)
         checkpoints.wait()
-        return Path(checkpoints.path(steps))
+        return home / str(steps)
 
 
 def _begun(config: Config, program: Program) -> TrainState:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from sycophancy.config.schema import Config
 from sycophancy.system.terminal import unheard
-from sycophancy.training.callbacks import Note, Report
+from sycophancy.training.callbacks import Bucketed, Note, Report
 
 if TYPE_CHECKING:
     from etils import epath
@@ -28,6 +28,7 @@ class Finetune(Protocol):
         report: Report | None,
         note: Note,
         conclude: Note,
+        bucket: Bucketed | None,
     ) -> Path:
         """Finetunes `config.model` on the prepared rows of a run; continues what `out` holds.
 
@@ -38,6 +39,8 @@ class Finetune(Protocol):
           report: called with step and metrics after each logged step.
           note: called with a line while training runs.
           conclude: called at the end with a line for the stage's manifest.
+          bucket: where the checkpoints go instead, if the run is in a bucket; a trainer gets
+            one only if it `writes_to_buckets`.
 
         Returns:
           The last checkpoint's folder.
@@ -53,6 +56,7 @@ class Trainer:
       module: the module whose `finetune` trains.
       code: the modules that decide its result, with everything of this project that they import.
       gin_files: the files below `gin_configs/` that decide its result.
+      writes_to_buckets: whether it can write its checkpoints to a bucket.
       requirements: the module whose `check(config, run_path)` refuses what this trainer cannot do;
         empty for a trainer that can do everything the configuration allows.
     """
@@ -60,6 +64,7 @@ class Trainer:
     module: str
     code: tuple[str, ...]
     gin_files: tuple[str, ...] = ()
+    writes_to_buckets: bool = False
     requirements: str = ""
 
     def check(self, config: Config, run_path: Path | epath.Path) -> None:
@@ -92,6 +97,7 @@ TRAINERS = {
     "jax": Trainer(
         module="sycophancy.training.trainer",
         code=("tasks", "sycophancy.training.trainer"),
+        writes_to_buckets=True,
     ),
     "t5x": Trainer(
         module="sycophancy.training.t5x.command",

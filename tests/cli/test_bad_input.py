@@ -142,8 +142,14 @@ def test_unwritable_output(refused, tmp_path):
     assert "cannot write the run to" in refused("prepare", out=tmp_path / "file")
 
 
-def test_a_bucket_is_refused_because_stages_write_only_to_disks(refused):
-    assert "gs://bucket/run" in refused("prepare", out="gs://bucket/run")
+@pytest.mark.parametrize("address", ["gs://bucket", "gs:///run", "ftp://bucket/run", "gs://b/x//y"])
+def test_an_address_that_names_no_folder_in_a_bucket(refused, address):
+    assert f"{address}: expected gs://BUCKET/FOLDER" in refused("prepare", out=address)
+
+
+def test_a_bucket_whose_client_is_not_installed(refused, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install -e '.[gcs]'" in refused("prepare", out="gs://bucket/run")
 
 
 def test_unknown_gin_macro(refused, tmp_path):

@@ -77,8 +77,13 @@ def test_the_yaml_has_the_requested_fields():
             "job_recovery": {"max_restarts_on_errors": 5, "recover_on_exit_codes": [75]},
         },
         "envs": {"SYCOPHANCY_RUN": "0"},
-        "file_mounts": {"/sycophancy-runs": {"source": "gs://b/x", "mode": "MOUNT"}},
     }
+
+
+def test_a_sweep_has_the_bucket_mounted():
+    task = yaml.safe_load(render(("sweep", "--models", "mini_base")).text)
+    assert task["file_mounts"] == {"/sycophancy-runs": {"source": "gs://b/x", "mode": "MOUNT"}}
+    assert "mounted=yes" in task["setup"]
 
 
 def test_skypilot_accepts_the_yaml(tmp_path):
@@ -90,7 +95,7 @@ def test_skypilot_accepts_the_yaml(tmp_path):
 
 def test_every_word_reaches_the_run_unchanged(tmp_path):
     words, environment = run(render(), tmp_path)
-    assert words == ["run", *ODD, "--name", "xl"]
+    assert words == ["run", *ODD, "--out", "gs://b/x/xl"]
     assert environment == {"SYCOPHANCY_RUN": "0"}
 
 
@@ -128,7 +133,7 @@ def test_a_sweep_is_one_job_for_each_run(tmp_path):
         ("--name", "xl-1", "--env", "SYCOPHANCY_RUN=1"),
     ]
     words, _ = run(script, tmp_path, SYCOPHANCY_RUN="1")
-    assert words == ["run", "--model", "m", "--seed", "5", "--name", "xl-seed5"]
+    assert words == ["run", "--model", "m", "--seed", "5", "--out", "gs://b/x/xl-seed5"]
 
 
 @pytest.mark.parametrize(("accelerators", "extra"), [("H100:8", "gpu"), ("tpu-v4-8", "tpu")])
@@ -143,8 +148,8 @@ def test_setup_installs_for_the_accelerator(tmp_path, accelerators, extra):
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-1].endswith(f"--constraint|requirements.lock|.[{extra}]")
-    assert (tmp_path / "runs").readlink() == Path("/sycophancy-runs")
+    assert done.stdout.splitlines()[-1].endswith(f"--constraint|requirements.lock|.[{extra},gcs]")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_go_submits_every_run(sycophancy, tmp_path, monkeypatch):

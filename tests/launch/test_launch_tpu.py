@@ -21,6 +21,13 @@ cloud = pathlib.Path(os.environ["CLOUD"])
 words = sys.argv[1:]
 with (cloud / "calls").open("a") as log:
     log.write(json.dumps(words) + "\n")
+if words[0] == "storage":
+    assert words[1] == "rsync" and words[4:] == [
+        "--recursive", "--exclude=finetune/checkpoints/.*"], words
+    assert words[2].startswith("gs://"), words
+    source = cloud / words[2].removeprefix("gs://")
+    pathlib.Path(words[3], "report.html").write_text((source / "report.html").read_text())
+    sys.exit(0)
 assert words[:2] == ["compute", "tpus"], words
 group, verb, rest = words[2], words[3], words[4:]
 flags = dict(w[2:].partition("=")[::2] for w in rest if w.startswith("--"))
@@ -105,7 +112,10 @@ cloud, worker = pathlib.Path(os.environ["CLOUD"]), os.environ["WORKER"]
 variables = {k: v for k, v in os.environ.items() if k.startswith("SYCOPHANCY_")}
 with (cloud / f"ran-{worker}").open("a") as log:
     log.write(json.dumps([sys.argv[1:], variables]) + "\n")
-folder = pathlib.Path("runs", sys.argv[sys.argv.index("--name") + 1])
+if "--out" in sys.argv:
+    folder = cloud / sys.argv[sys.argv.index("--out") + 1].removeprefix("gs://")
+else:
+    folder = pathlib.Path("runs", sys.argv[sys.argv.index("--name") + 1])
 (folder / "finetune" / "checkpoints").mkdir(parents=True, exist_ok=True)
 (folder / "finetune" / "checkpoints" / "weights").write_text("big")
 (folder / "report.html").write_text("report")
@@ -190,6 +200,7 @@ def cloud(tmp_path, monkeypatch):
 
 
 WORDS = ("run", "--model", "flan_t5_xl", *ODD, "--name", "xl")
+IN_BUCKET = (*WORDS[:-2], "--out", "gs://b/runs/xl")
 
 
 def render(cloud, words=WORDS, sweeps=(), **given):
@@ -208,7 +219,7 @@ def test_the_script_creates_runs_on_every_host_fetches_and_deletes(cloud):
     for worker in range(4):  # every host, with every odd word as it was, and its own number
         assert cloud.ran(worker) == [
             [
-                list(WORDS),
+                list(IN_BUCKET),
                 {
                     "SYCOPHANCY_COORDINATOR": "10.0.0.1:8482",
                     "SYCOPHANCY_NUM_PROCESSES": "4",
@@ -219,11 +230,7 @@ def test_the_script_creates_runs_on_every_host_fetches_and_deletes(cloud):
     assert (cloud.here / "runs/xl/report.html").read_text() == "report"
     assert (cloud.here / "runs/xl/launch.log").exists()
     assert not (cloud.here / "runs/xl/finetune/checkpoints").exists()  # they are in the bucket
-    assert (cloud.folder / "gcsfuse").read_text().splitlines()[-3:] == [
-        "--only-dir=runs",
-        "b",
-        "runs",
-    ]
+    assert not (cloud.folder / "gcsfuse").exists()
     assert len(cloud.calls("delete")) == 1
     assert not cloud.exists()
 
@@ -237,6 +244,20 @@ def test_the_checkpoint_of_one_host_is_fetched_without_a_bucket(cloud):
     assert not (cloud.folder / "gcsfuse").exists()
 
 
+def test_a_sweep_has_the_bucket_mounted(cloud):
+    words = ("sweep", "--models", "mini_base", "--name", "xl")
+    done = cloud.run(render(cloud, words))
+    assert done.returncode == 0, done.stderr
+    assert cloud.ran(0)[0][0] == list(words)
+    assert (cloud.folder / "gcsfuse").read_text().splitlines()[-3:] == [
+        "--only-dir=runs",
+        "b",
+        "runs",
+    ]
+    assert (cloud.here / "runs/xl/report.html").exists()
+    assert not (cloud.here / "runs/xl/finetune/checkpoints").exists()
+
+
 def test_the_hosts_install_the_checkout(cloud):
     done = cloud.run(render(cloud, keep=True))
     assert done.returncode == 0, done.stderr
@@ -248,8 +269,8 @@ def test_a_sweep_uses_one_tpu_for_all_its_runs(cloud):
     done = cloud.run(render(cloud, words, ["SEED=0,1"]))
     assert done.returncode == 0, done.stderr
     assert [ran[0][-3:] for ran in cloud.ran(2)] == [
-        ["0", "--name", "xl-seed0"],
-        ["1", "--name", "xl-seed1"],
+        ["0", "--out", "gs://b/runs/xl-seed0"],
+        ["1", "--out", "gs://b/runs/xl-seed1"],
     ]
     assert len(cloud.calls("create")) == 1
     assert (cloud.here / "runs/xl-seed1/report.html").exists()

@@ -2,6 +2,6 @@ set -euo pipefail
 export PATH="$HOME/.local/bin:$PATH"
 command -v uv > /dev/null || python3 -m pip install --user --quiet uv
 uv venv --quiet --allow-existing --python 3.11 .venv
-uv pip install --quiet --python .venv/bin/python --constraint requirements.lock ".[$extra]"
-# Runs are kept in the bucket, since a preempted machine loses its disk.
-[ -e runs ] || ln -s /sycophancy-runs runs
+uv pip install --quiet --python .venv/bin/python --constraint requirements.lock ".[$extras]"
+# Many runs of one folder are kept in the mounted bucket, since a preempted machine loses its disk.
+[ -z "$mounted" ] || [ -e runs ] || ln -s /sycophancy-runs runs

@@ -30,7 +30,7 @@ on_workers() { # calls the script below on all hosts ($1 is `all`), or on host $
 
 # Prints the script that runs on the hosts.
 worker_script() {
-  declare -p bucket prefix setup expected_hosts
+  declare -p bucket mounted prefix setup expected_hosts
   declare -f choose resumable attribute meet
   cat << 'WORKER'
 #@ worker
@@ -174,12 +174,28 @@ watch_run() {
   done
 }
 
+# Copies what run $1 has left, without the checkpoints if they are in the bucket, to $collect.
+collect_results() {
+  local there
+  mkdir -p "$collect"
+  case "$folder" in
+    gs://*)
+      there="$collect/$(basename -- "$folder")"
+      mkdir -p "$there" &&
+        gcloud storage rsync "$folder" "$there" --recursive --exclude='finetune/checkpoints/.*' &&
+        vm scp "$name:job-$1.log" "$there/launch.log" --worker=0
+      ;;
+    *)
+      on_workers 0 pack "$1" && vm scp "$name:results.tar.gz" "$work/" --worker=0 &&
+        tar -xzf "$work/results.tar.gz" -C "$collect"
+      ;;
+  esac
+}
+
 fetch() {
   local id=$1 try
   for try in 1 2 3; do
-    if on_workers 0 pack "$id" && vm scp "$name:results.tar.gz" "$work/" --worker=0; then
-      mkdir -p "$collect"
-      tar -xzf "$work/results.tar.gz" -C "$collect"
+    if collect_results "$id"; then
       say "$run: results are in $collect/$(basename -- "$folder")"
       return
     fi

@@ -8,7 +8,7 @@ install() {
   tar -xzf sycophancy.tar.gz -C sycophancy
   cd sycophancy
   bash -c "$setup"
-  if [ -n "$bucket" ] && ! mountpoint -q runs; then
+  if [ -n "$mounted" ] && ! mountpoint -q runs; then
     if ! command -v gcsfuse > /dev/null; then
       echo 'gcsfuse is not on this image: install it with --setup, or mount a shared folder' >&2
       exit 1
@@ -20,7 +20,8 @@ install() {
   # The image's Python is too old; uv installs a newer one.
   command -v uv > /dev/null || python3 -m pip install --user --quiet uv
   uv venv --quiet --allow-existing --python 3.11 .venv
-  uv pip install --quiet --python .venv/bin/python --constraint requirements.lock '.[tpu]'
+  uv pip install --quiet --python .venv/bin/python --constraint requirements.lock \
+    ".[tpu${bucket:+,gcs}]"
 }
 
 # A run is over when its exit status is written, even if its process still exists.
@@ -62,12 +63,12 @@ case "$1" in
     done
     ! alive || kill -KILL -- "-$(cat "$job.pid")"
     ;;
-  pack) # what is fetched; with a bucket, checkpoints stay there
+  pack) # what is fetched of a run that is not in a bucket; in a mounted one, checkpoints stay there
     choose "$2"
     cd sycophancy
     mkdir -p "$folder"
     cp "../$job.log" "$folder/launch.log"
-    tar -czf ../results.tar.gz ${bucket:+"--exclude=*/finetune/checkpoints"} \
+    tar -czf ../results.tar.gz ${mounted:+"--exclude=*/finetune/checkpoints"} \
       -C "$(dirname -- "$folder")" -- "$(basename -- "$folder")"
     ;;
 esac

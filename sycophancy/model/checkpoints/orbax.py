@@ -32,6 +32,7 @@ from sycophancy.model.checkpoints.folders import METADATA, PARAMS, STATE
 from sycophancy.model.checkpoints.lazy_array import LazyArray
 from sycophancy.model.checkpoints.moments import MOMENTS
 from sycophancy.model.parameters import ParameterTree, StateTree
+from sycophancy.storage import bucket
 
 FORMAT = 1
 _LOGGERS = tuple(map(logging.getLogger, ("absl", "asyncio")))  # of Orbax and TensorStore
@@ -298,14 +299,16 @@ class Checkpoints:
           The checkpoint's new folder.
         """
         folder, home = self.path(step), self.folder.parent / DAMAGED
-        home.mkdir(parents=True, exist_ok=True)
-        taken = {path.name for path in home.iterdir()}
+        in_bucket = "://" in str(home)
+        if not in_bucket:  # which has no folders without files
+            home.mkdir(parents=True, exist_ok=True)
+        taken = {path.name for path in home.iterdir()} if home.exists() else set()
         names = (f"{step}" + (f".{i}" if i else "") for i in range(len(taken) + 1))
         place = home / next(name for name in names if name not in taken)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"name of damaged {place.name}")
         if jax.process_index() == 0:
-            folder.rename(place)
+            bucket.move(folder, place) if in_bucket else folder.rename(place)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"moved damaged {place.name}")
         self._manager.reload()

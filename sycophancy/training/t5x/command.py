@@ -25,7 +25,7 @@ from sycophancy.config import macros
 from sycophancy.config.load import load_config, macro_values
 from sycophancy.config.schema import Config
 from sycophancy.errors import UserError
-from sycophancy.training.callbacks import Note, Report
+from sycophancy.training.callbacks import Bucketed, Note, Report
 from sycophancy.training.preemption import Preempted, watch_sigterm
 from sycophancy.training.t5x.requirements import check_installed
 
@@ -80,6 +80,7 @@ def finetune(
     report: Report | None = None,
     note: Note = logger.warning,
     conclude: Note = logger.warning,
+    bucket: Bucketed | None = None,
 ) -> Path:
     """Finetunes with T5X; continues what `out` holds. See `trainers.Finetune`.
 
@@ -90,6 +91,7 @@ def finetune(
       report: called with step and metrics at every logged step.
       note: called with the command that starts T5X.
       conclude: not called: T5X's log has what a person may want to know at the end.
+      bucket: None, because T5X's checkpoints go to `out` alone.
 
     Returns:
       The last checkpoint's folder, `out/checkpoint_<PRETRAINED_STEP + FINETUNE_STEPS>`.
@@ -102,7 +104,7 @@ def finetune(
     last = out / f"checkpoint_{config.model.pretrained_step + steps}"
     if last.exists():
         return last
-    del conclude
+    del conclude, bucket
     check_installed()
     words = command(config, data_dir, out)
     note(shlex.join(words))
