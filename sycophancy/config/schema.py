@@ -55,6 +55,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Baseline = Literal["truthful", "rewrite"]
 Activation = Literal["gelu", "gelu_exact", "relu", "silu", "tanh", "sigmoid", "linear"]
 ActivationType = Literal["float32", "bfloat16"]
+ScoreType = Literal["auto", "float32", "bfloat16"]
 RematPolicy = Literal["none", "dots", "full"]
 
 MESH_AXES = ("data", "fsdp", "model")
@@ -477,6 +478,13 @@ class Config:
     filtration: Annotated[
         bool, "Whether to drop training claims that the model does not judge correctly."
     ] = True
+    score_dtype: Annotated[
+        ScoreType,
+        MeasuredOnly(),
+        "Type of weights and activations in filtration and evaluation, where JAX computes the "
+        "model; auto: float32 on a processor, bfloat16 on an accelerator. Close decisions are "
+        "repeated in float32, so every decision is float32's.",
+    ] = "auto"
     recipe: Annotated[
         str, Name(nested=True), Label(), "The recipe's name in reports; by default from --recipe."
     ]

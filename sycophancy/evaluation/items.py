@@ -150,6 +150,21 @@ class Prediction:
         return self.log_likelihoods.index(best)
 
 
+def per_unit(
+    choices: Sequence[str], log_likelihoods: Sequence[float], tokens: Sequence[int]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The scores by which choices of any lengths are compared: per token and per UTF-8 byte.
+
+    >>> per_unit(("no", "yes!"), (-4.0, -6.0), (1, 2))
+    ((-4.0, -3.0), (-2.0, -1.5))
+    """
+    lengths = tokens, [len(choice.encode()) for choice in choices]
+    per_token, per_byte = (
+        tuple(x / n for x, n in zip(log_likelihoods, units, strict=True)) for units in lengths
+    )
+    return per_token, per_byte
+
+
 def predictions_of(items: Sequence[Item], predictions: Iterable[Prediction]) -> list[Prediction]:
     """The prediction of each item, in the order of the items; further predictions are left out.
 

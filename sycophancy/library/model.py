@@ -13,7 +13,7 @@ from sycophancy.evaluation.items import Item, Prediction
 if typing.TYPE_CHECKING:
     from jax.sharding import Mesh
 
-    from sycophancy.config.schema import Network
+    from sycophancy.config.schema import Network, ScoreType
     from sycophancy.model.decoder_text import DecoderText
     from sycophancy.model.vocabulary import Vocabulary
     from sycophancy.scoring.language_model import Decoder, EncoderDecoder
@@ -33,6 +33,7 @@ class Model:
         vocabulary: converts between text and token ids. Of a decoder-only model: its tokenizer with
             its chat template.
         max_tokens: the most tokens of a prompt with what follows it; of a decoder-only model alone.
+        score_dtype: what `score` computes in, as the setting SCORE_DTYPE has it.
     """
 
     name: str
@@ -40,10 +41,14 @@ class Model:
     parameters: dict[str, typing.Any] = dataclasses.field(repr=False)
     vocabulary: Vocabulary | DecoderText
     max_tokens: int | None = None
+    score_dtype: ScoreType = "auto"
 
 
 def load_model(
-    name: str | os.PathLike[str], *, chat: typing.Literal["auto", "raw", "template"] = "auto"
+    name: str | os.PathLike[str],
+    *,
+    chat: typing.Literal["auto", "raw", "template"] = "auto",
+    score_dtype: typing.Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> Model:
     """Loads a model onto the devices of this machine.
 
@@ -57,6 +62,9 @@ def load_model(
             (docs/decoder_models.md).
         chat: how a decoder-only model reads a prompt: as the user's turn in its chat template
             ("template"), or as the text it is ("raw"); "auto": in the template if it has one.
+        score_dtype: what `score` computes in. "bfloat16" takes half a copy of the parameters more;
+            every choice is float32's, and close ones have float32's likelihoods. "auto": float32 on
+            a processor, bfloat16 on an accelerator. A few hundred prompts are always float32.
 
     Raises:
         UserError: there is no such model, its checkpoint or vocabulary cannot be read, or it is
@@ -84,7 +92,7 @@ def load_model(
         vocabulary, limit = Vocabulary(config.vocabulary), None
     placed = sharding.sharded_params(config.network, _mesh(config.network))
     parameters = sharding.put(load_checkpoint(config), sharding.shardings_of(placed))
-    return Model(config.name, config.network, parameters, vocabulary, limit)
+    return Model(config.name, config.network, parameters, vocabulary, limit, score_dtype)
 
 
 def score(
@@ -97,8 +105,8 @@ def score(
     """Scores every choice of every item by its log-likelihood.
 
     A choice's log-likelihood is the sum over its tokens and, of an encoder-decoder, the end of
-    sequence, in natural log and float32, without length normalisation. The choices of one item must
-    have equally many tokens.
+    sequence, in natural log, without length normalisation. The choices of one item must have
+    equally many tokens.
 
     Args:
         model: the model to ask.
@@ -166,15 +174,17 @@ def _asked(model: Model) -> EncoderDecoder | Decoder:
     """The model as filtration and evaluation ask it."""
     from sycophancy.config.schema import DecoderConfig
     from sycophancy.model.vocabulary import Vocabulary
+    from sycophancy.scoring.decisions import resolved
     from sycophancy.scoring.language_model import Decoder, EncoderDecoder
 
     network, text, mesh = model.network, model.vocabulary, _mesh(model.network)
+    dtype = resolved(model.score_dtype, mesh)
     if isinstance(network, DecoderConfig):
         assert not isinstance(text, Vocabulary)
         assert model.max_tokens is not None
-        return Decoder(model.parameters, network, text, mesh, model.max_tokens)
+        return Decoder(model.parameters, network, text, mesh, model.max_tokens, dtype)
     assert isinstance(text, Vocabulary)
-    return EncoderDecoder(model.parameters, network, text, mesh)
+    return EncoderDecoder(model.parameters, network, text, mesh, dtype)
 
 
 def _mesh(network: Network) -> Mesh:

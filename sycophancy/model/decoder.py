@@ -209,7 +209,9 @@ class DecoderTransformer(nn.Module):
         self.token_embedder = Embed(config.vocab_size, config.emb_dim, config.dtype, init)
         self.decoder = Layers(config)
         if not config.logits_via_embedding:
-            self.logits_dense = Dense(config.vocab_size, ("embed", "vocab"))
+            self.logits_dense = Dense(
+                config.vocab_size, ("embed", "vocab"), product_dtype=jnp.float32
+            )
 
     def hidden(
         self,
@@ -244,7 +246,7 @@ class DecoderTransformer(nn.Module):
         if config.logits_via_embedding:
             logits = self.token_embedder.attend(hidden)
         else:
-            logits = self.logits_dense(hidden).astype(jnp.float32)
+            logits = self.logits_dense(hidden)
         if config.final_logit_softcap is not None:
             logits = _softcap(logits, config.final_logit_softcap)
         between = ("length",) * (logits.ndim - 2)

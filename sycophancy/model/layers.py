@@ -41,12 +41,17 @@ kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"
 
 
 class Dense(nn.Module):
-    """Matrix product; the parameters are float32, the product is in the input's dtype."""
+    """Matrix product; the parameters are float32, the product is in the input's dtype.
+
+    Attributes:
+      product_dtype: of the product, in place of the input's.
+    """
 
     features: int
     axes: tuple[str, str]
     kernel_init: KernelInit = kernel_init
     use_bias: bool = False
+    product_dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "*shape in"]) -> Float[Array, "*shape out"]:
@@ -56,7 +61,11 @@ class Dense(nn.Module):
         )
         # XLA's CPU backend uses its fast routine only for products of two-dimensional matrices. On
         # other backends the reshape costs nothing.
-        flat = inputs.reshape(-1, inputs.shape[-1]) @ kernel.astype(inputs.dtype)
+        flat = jnp.matmul(
+            inputs.reshape(-1, inputs.shape[-1]),
+            kernel.astype(inputs.dtype),
+            preferred_element_type=self.product_dtype,
+        )
         if self.use_bias:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
             bias = cast(Array, self.param("bias", zeros, (self.features,), jnp.float32))

@@ -34,7 +34,7 @@ from sycophancy.model.mesh import Shape
 from sycophancy.plan import costs, dump
 from sycophancy.plan.chips import parse_slice
 from sycophancy.plan.hlo import Program
-from sycophancy.scoring import score
+from sycophancy.scoring import answers
 from sycophancy.scoring.batching import full_rows
 from sycophancy.training.step import make_program
 
@@ -99,7 +99,7 @@ def compiled(
             chosen = wanted / chunks
     else:
         splits = math.prod(placed.shape[axis] for axis in sharding.BATCH_AXES)
-        tokens, network = score.BATCH_TOKENS_ACCELERATOR, config.model.network
+        tokens, network = answers.BATCH_TOKENS_ACCELERATOR, config.model.network
         rows = splits * full_rows(shape, tokens, network.vocab_size)
         lowered = _lowered_scoring(network, placed, (rows, *shape))
     traced = time.monotonic()
@@ -153,7 +153,7 @@ def _lowered_scoring(network: Network, mesh: Mesh, shape: tuple[int, int, int]) 
     ]
     params = sharding.sharded_params(network, mesh)
     with jax.set_mesh(mesh):
-        traced = score.make_program(network, mesh).trace(params, *batch)
+        traced = answers.make_program(network, mesh).trace(params, *batch)
         return traced.lower(lowering_platforms=("tpu",))
 
 

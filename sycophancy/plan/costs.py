@@ -20,6 +20,9 @@ from sycophancy.model.size import (
 )
 
 FLOAT32_PASSES = 6  # bfloat16 products that a matrix unit needs for one in float32
+# Of items scored in bfloat16, those that are scored in float32, too: a sample of a fixed number for
+# each stage, and a share whose decisions are close (docs/scaling.md has the measured ones).
+SAMPLED, CLOSE_SHARE = 256, 0.05
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,7 +97,8 @@ class Plan:
         needed_flops: operations of a step that the model needs, on the whole slice.
         done_flops: the same with those that rematerialisation repeats.
         train: the training step.
-        score: a batch of prompts, for filtration and evaluation.
+        score: a batch of prompts, for filtration and evaluation, in float32. Whatever SCORE_DTYPE
+            is, some batches are, so this decides the memory.
     """
 
     config: Config
@@ -118,12 +119,25 @@ class Plan:
             return None
         return self.config.training.finetune_steps * self.train.times.best / 3600
 
-    def scoring_hours(self, asked: Sequence[Prompts]) -> float | None:
+    @property
+    def scored_first(self) -> Times | None:
+        """Times of a batch in the type that all items are scored in."""
+        times = self.score.times
+        if times is None or self.config.score_dtype == "float32":
+            return times
+        return Times(times.compute / costs.FLOAT32_PASSES, times.memory / 2, times.interconnect / 2)
+
+    def scoring_hours(self, asked: Sequence[Prompts], *, exact: bool = False) -> float | None:
         """Hours to score prompts, at best; None where a batch does not fit, and for GPUs.
 
         A text that is written takes at least as long as one that is scored.
+
+        Args:
+            asked: the prompts of one stage.
+            exact: all of them are scored in float32.
         """
-        if self.score.times is None:
+        first, again = self.scored_first, self.score.times
+        if first is None or again is None:
             return None
         network = self.config.model.network
         compiled = costs.forward_flops(network, 1, *prompts.CLAIM_SHAPE).total
@@ -133,7 +147,11 @@ class Plan:
             / compiled
             for kind in asked
         )
-        return batches * self.score.times.best / 3600
+        seconds = again.best
+        if not exact and self.config.score_dtype != "float32":
+            sampled = min(costs.SAMPLED / max(prompts.total(asked), 1), 1.0)
+            seconds = first.best + min(sampled + costs.CLOSE_SHARE, 1.0) * again.best
+        return batches * seconds / 3600
 
     @property
     def utilisation(self) -> float | None:

@@ -80,6 +80,12 @@ def _program_lines(plan: Plan, program: Program) -> Iterator[str]:
         )
         if program.name == "score":
             yield f"  prompts     {program.rows / times.best:,.0f} a second at most"
+            first = plan.scored_first
+            if first is not None and first != times:
+                yield (
+                    f"  bfloat16    {program.rows / first.best:,.0f} prompts a second at most; "
+                    "close decisions are repeated in float32"
+                )
     if program.name == "train" and plan.utilisation is not None and times:
         yield (
             f"  MFU         {plan.utilisation:.0%} at most, "
@@ -109,7 +115,7 @@ def _hours(plan: Plan) -> Iterator[str]:
         wanted[f"baselines, {prompts.total(tried):,} prompts"] = plan.scoring_hours(tried)
     if config.retention:
         words = f"other abilities, twice {prompts.total(abilities):,} prompts"
-        wanted[words] = plan.scoring_hours([*abilities, *abilities])
+        wanted[words] = plan.scoring_hours([*abilities, *abilities], exact=True)
     for words, hours in wanted.items():
         if hours is not None:
             yield f"{words + ':':<42} {duration(hours)} at best"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from sycophancy.evaluation.items import Prediction
 
@@ -42,6 +43,20 @@ class Shaped(Protocol):
 S = TypeVar("S", bound=Shaped)
 
 
+class Answer(NamedTuple):
+    """What a model makes of a choice.
+
+    Attributes:
+      log_likelihood: of its tokens together, in natural log.
+      greedy: whether each token is the likeliest.
+      lead: the smallest lead of a token: its logit minus the largest of the others. nan if unknown.
+    """
+
+    log_likelihood: float
+    greedy: bool
+    lead: float = math.nan
+
+
 @dataclasses.dataclass
 class Question(Generic[Tokens]):
     """A distinct prompt with its distinct choices, as the tokens that a scorer computes.
@@ -49,15 +64,14 @@ class Question(Generic[Tokens]):
     Attributes:
       prompt: the prompt's tokens.
       choices: text of each choice -> its tokens.
-      items: the number of items with this prompt.
-      answers: text of each choice -> its log-likelihood, and whether it is greedy; filled by the
-        scorer.
+      items: the items with this prompt.
+      answers: text of each choice -> its answer; filled by the scorer.
     """
 
     prompt: Tokens
     choices: dict[str, Tokens] = dataclasses.field(default_factory=dict)
-    items: int = 0
-    answers: dict[str, tuple[float, bool]] = dataclasses.field(default_factory=dict)
+    items: list[Scorable] = dataclasses.field(default_factory=list)
+    answers: dict[str, Answer] = dataclasses.field(default_factory=dict)
 
     @property
     def shape(self) -> Shape:
@@ -69,8 +83,8 @@ class Question(Generic[Tokens]):
         answers = [self.answers[choice] for choice in item.choices]
         return Prediction(
             item_id=item.item_id,
-            log_likelihoods=tuple(log_likelihood for log_likelihood, _ in answers),
-            greedy=tuple(greedy for _, greedy in answers),
+            log_likelihoods=tuple(answer.log_likelihood for answer in answers),
+            greedy=tuple(answer.greedy for answer in answers),
             tokens=tuple(len(self.choices[choice]) for choice in item.choices),
         )
 

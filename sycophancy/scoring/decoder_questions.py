@@ -118,7 +118,7 @@ def read_questions(
     counts = dict(zip(distinct, text.count_tokens(distinct).tolist(), strict=True))
     for item in items:
         question = questions[item.inputs]
-        question.items += 1
+        question.items.append(item)
         if continuations:
             continue
         longest = max(len(question.choices[choice]) for choice in item.choices)

@@ -24,8 +24,9 @@ from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
 from sycophancy.model import sharding
 from sycophancy.model.generation import Programs, State, make_programs
 from sycophancy.model.vocabulary import Vocabulary
+from sycophancy.scoring.answers import placed
 from sycophancy.scoring.batching import Shape, plan
-from sycophancy.scoring.score import check_vocabulary, placed
+from sycophancy.scoring.score import check_vocabulary
 from sycophancy.scoring.stop_strings import cut
 
 # Positions of a batch on one device, by platform.

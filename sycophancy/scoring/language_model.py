@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Int
 
-from sycophancy.config.schema import DecoderConfig, NetworkConfig
+from sycophancy.config.schema import ActivationType, DecoderConfig, NetworkConfig
 from sycophancy.evaluation.items import Prediction
 from sycophancy.evaluation.limits import MAX_PROMPT_TOKENS
 from sycophancy.model.decoder_text import DecoderText
 from sycophancy.model.decoders import DEFAULT_TOKENS
 from sycophancy.model.vocabulary import Vocabulary
 from sycophancy.scoring.batching import Question, Scorable
+from sycophancy.scoring.decisions import Rescoring, decide
 from sycophancy.scoring.decoder_questions import AsksDecoder, Progress
 from sycophancy.scoring.generate import generate, write
-from sycophancy.scoring.score import answer, score
+from sycophancy.scoring.score import score
 
 if typing.TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -100,12 +101,16 @@ class EncoderDecoder:
       network: the network's shape.
       vocabulary: the model's vocabulary.
       mesh: as `score` takes it.
+      score_dtype: as `score` takes it.
+      on_rescoring: as `score` takes it.
     """
 
     params: Any
     network: NetworkConfig
     vocabulary: Vocabulary
     mesh: Mesh | None = None
+    score_dtype: ActivationType = "float32"
+    on_rescoring: Callable[[Rescoring], None] | None = None
 
     @property
     def keeps_line_breaks(self) -> bool:
@@ -135,7 +140,9 @@ class EncoderDecoder:
             items,
             mesh=self.mesh,
             continuations=continuations,
+            dtype=self.score_dtype,
             progress=progress,
+            on_rescoring=self.on_rescoring,
         )
 
     def generate(
@@ -165,7 +172,7 @@ class Decoder(AsksDecoder):
     """The in-tree network of a decoder-only model, computed by JAX.
 
     Attributes:
-      params, network, mesh: as of `EncoderDecoder`.
+      params, network, mesh, score_dtype, on_rescoring: as of `EncoderDecoder`.
       text: the model's tokenizer and chat template.
       max_tokens: the most tokens of a prompt with what follows it.
     """
@@ -175,14 +182,24 @@ class Decoder(AsksDecoder):
     text: DecoderText
     mesh: Mesh | None = None
     max_tokens: int = DEFAULT_TOKENS
+    score_dtype: ActivationType = "float32"
+    on_rescoring: Callable[[Rescoring], None] | None = None
 
     def limit(self) -> int:
         """See `max_tokens`."""
         return self.max_tokens
 
     def answer(self, questions: list[Question], progress: Progress | None) -> None:
-        """See `scoring.score.answer`."""
-        answer(self.params, self.network, questions, mesh=self.mesh, progress=progress)
+        """See `scoring.decisions.decide`."""
+        decide(
+            self.params,
+            self.network,
+            questions,
+            dtype=self.score_dtype,
+            mesh=self.mesh,
+            progress=progress,
+            on_rescoring=self.on_rescoring,
+        )
 
     def generate(
         self,

@@ -18,7 +18,9 @@ from sycophancy.model.decoder import UNUSED, DecoderTransformer
 from sycophancy.model.network import Transformer
 from sycophancy.model.sharding import Rules
 
-Outcomes = tuple[Float[Array, "rows targets"], Bool[Array, "rows targets"]]
+Outcomes = tuple[
+    Float[Array, "rows targets"], Bool[Array, "rows targets"], Float[Array, "rows targets"]
+]
 
 
 def encoder_decoder_outcomes(
@@ -29,7 +31,8 @@ def encoder_decoder_outcomes(
     targets: Int[Array, "rows targets"],
     segments: Int[Array, "rows targets"],
 ) -> Outcomes:
-    """The log-likelihood of each target token (float32), and whether the token is the argmax.
+    """The log-likelihood of each target token; whether the token is the argmax; and its lead, which
+    is its logit minus the largest of the others. Logits and all that follows are float32.
 
     Args:
       network: the network's shape.
@@ -115,4 +118,8 @@ def _of_targets(
 ) -> Outcomes:
     log_likelihoods = jax.nn.log_softmax(logits)
     of_targets = jnp.take_along_axis(log_likelihoods, targets[:, :, None], axis=-1)[:, :, 0]
-    return of_targets, jnp.argmax(logits, axis=-1) == targets
+    tokens = jnp.arange(logits.shape[-1], dtype=targets.dtype)[None, None]
+    others = jnp.where(tokens == targets[:, :, None], -jnp.inf, logits)
+    own = jnp.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]
+    leads = own - jnp.max(others, axis=-1)
+    return of_targets, jnp.argmax(logits, axis=-1) == targets, leads

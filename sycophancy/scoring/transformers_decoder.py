@@ -21,7 +21,7 @@ from sycophancy.errors import UserError
 from sycophancy.model import decoders, locations
 from sycophancy.model.decoder_text import DecoderText, load_text
 from sycophancy.model.tokenizer import Tokens
-from sycophancy.scoring.batching import Question
+from sycophancy.scoring.batching import Answer, Question
 from sycophancy.scoring.decoder_questions import AsksDecoder, Progress
 from sycophancy.scoring.stop_strings import cut
 
@@ -55,10 +55,10 @@ class TransformersDecoder(AsksDecoder):
 
     def answer(self, questions: list[Question], progress: Progress | None) -> None:
         """Computes batches of questions with prompts of similar length."""
-        items, done = sum(question.items for question in questions), 0
+        items, done = sum(len(question.items) for question in questions), 0
         for batch in self._batches(questions):
             self._answer(batch)
-            done += sum(question.items for question in batch)
+            done += sum(len(question.items) for question in batch)
             if progress:
                 progress(done, items)
 
@@ -145,7 +145,7 @@ class TransformersDecoder(AsksDecoder):
             sums = (likelihoods.double() * real).sum(1).tolist()
             greedy = (best | ~real.bool()).all(1).tolist()
         for (row, text, _), total, is_greedy in zip(rows, sums, greedy, strict=True):
-            batch[row].answers[text] = float(np.float32(total)), is_greedy
+            batch[row].answers[text] = Answer(float(np.float32(total)), is_greedy)
 
     def _write(
         self, contexts: Sequence[Tokens], max_new_tokens: int, stop: Sequence[str]

@@ -15,7 +15,7 @@ from sycophancy.stages.evaluate import (
     write_evaluation,
 )
 from sycophancy.stages.memory import enough_memory
-from sycophancy.stages.scores import load_language_model
+from sycophancy.stages.scores import Precision, load_language_model
 from sycophancy.system import json_files
 
 if typing.TYPE_CHECKING:
@@ -54,8 +54,9 @@ class EvaluateBaseline(Evaluate):
         items = [item for path in held_out_files(run).values() for item in read_items(Path(path))]
         items, notes = comparable(items, config.model)
         items = draw_questions(items, config.num_baseline_items, config.data.seed, "baseline")
+        precision = Precision(config.score_dtype)
         with enough_memory():
-            model = load_language_model(config, config.model)
+            model = load_language_model(config, config.model, precision)
             if self.kind == "truthful":
                 items = baselines.truthful(items)
             else:
@@ -71,7 +72,8 @@ class EvaluateBaseline(Evaluate):
             predictions = model.score(items, progress=meter)
         write_items(out / "items.parquet", items)
         write_evaluation(out, items, predictions)
-        return {"items": len(items), "notes": notes + longer}
+        notes += longer + precision.notes
+        return {"items": len(items), **precision.counts, "notes": notes}
 
     def result(self, run: RunFolder) -> Path | epath.Path:
         return run.stage(self.name) / METRICS

@@ -14,7 +14,7 @@ from sycophancy.engine.stage import Check, Counts, Inputs, Stage
 from sycophancy.stages.checks import check_mesh, check_model, check_platform
 from sycophancy.stages.finetune import finetuned_model
 from sycophancy.stages.models import model_files, token_counter
-from sycophancy.stages.scores import score_items
+from sycophancy.stages.scores import Precision, score_items
 from sycophancy.stages.settings import NETWORK
 from sycophancy.system import json_files, paths
 
@@ -58,7 +58,7 @@ class Evaluate(Stage):
 
     command = "evaluate"
     unit = "prompts"
-    settings = NETWORK | {"PRECISION"}
+    settings = NETWORK | {"PRECISION", "SCORE_DTYPE"}
     checks: ClassVar[tuple[Check, ...]] = (check_platform, check_model, check_mesh)
     published = {METRICS: metrics_text}  # noqa: RUF012  # declared, never changed
 
@@ -80,9 +80,10 @@ class Evaluate(Stage):
         sets = {Path(name).stem: read_items(path) for name, path in held_out_files(run).items()}
         items, notes = comparable([item for items in sets.values() for item in items], model)
         notes += [f"{name}: no held-out item, so no measure" for name in sets if not sets[name]]
-        predictions = score_items(config, model, items, meter)
+        precision = Precision(config.score_dtype)
+        predictions = score_items(config, model, items, meter, precision)
         write_evaluation(out, items, predictions)
-        return {"items": len(items), "notes": notes}
+        return {"items": len(items), **precision.counts, "notes": notes + precision.notes}
 
     def result(self, run: RunFolder) -> Path | epath.Path:
         return run.path / METRICS

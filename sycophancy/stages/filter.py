@@ -9,7 +9,7 @@ from typing import Any
 from sycophancy.engine.stage import Counts, Inputs, Stage
 from sycophancy.stages.checks import check_mesh, check_model, check_platform, check_trainable
 from sycophancy.stages.models import model_files, token_counter
-from sycophancy.stages.scores import score_items
+from sycophancy.stages.scores import Precision, score_items
 from sycophancy.stages.settings import NETWORK
 from sycophancy.system import paths
 
@@ -46,12 +46,16 @@ class Filter(Stage):
             return {"kept": rows.num_rows}
         rows, notes = filtration.askable(rows, token_counter(config.model))
         items = filtration.filtration_items(rows)
-        predictions = score_items(config, config.model, items, meter)
+        precision = Precision(config.score_dtype)
+        predictions = score_items(config, config.model, items, meter, precision)
         kept, summary = filtration.filter_rows(rows, predictions)
+        summary |= precision.counts
         write_predictions(out / "predictions.parquet", predictions)
         pq.write_table(kept, out / "kept.parquet")
         _write_summary(out, summary)
-        return {"kept": kept.num_rows, "asked": rows.num_rows, "notes": notes + summary["warnings"]}
+        notes += precision.notes + summary["warnings"]
+        counts = {"kept": kept.num_rows, "asked": rows.num_rows}
+        return {**counts, **precision.counts, "notes": notes}
 
 
 def _write_summary(out: Any, summary: dict[str, Any]) -> None:

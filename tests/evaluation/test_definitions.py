@@ -294,7 +294,7 @@ def test_metrics_json_of_a_stage_has_the_same_numbers(model, tmp_path, monkeypat
         lambda run: {name: tmp_path / f"{name}.parquet" for name in ("sums", "nlp")},
     )
     monkeypatch.setattr(
-        evaluate, "score_items", lambda config, model_, items, meter: answers(model, items)
+        evaluate, "score_items", lambda config, model_, items, *rest: answers(model, items)
     )
     config = load_config("mini_small", "quick")
     out = tmp_path / "out"

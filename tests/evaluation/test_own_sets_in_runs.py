@@ -126,7 +126,7 @@ def test_a_set_counts_by_its_name_and_content_wherever_it_lies(tmp_path):
         local_files(DataConfig(evaluations=(str(tmp_path / "none.jsonl"),)))
 
 
-def drawn_answers(config, model, items, meter) -> list[Prediction]:
+def drawn_answers(config, model, items, *rest) -> list[Prediction]:
     """Stands for the scorer, which 8 simulated devices would make slow: answers by item alone."""
     answers = []
     for item in items:

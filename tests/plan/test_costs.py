@@ -14,7 +14,7 @@ from sycophancy.model import layers, sharding
 from sycophancy.model.size import parameter_count
 from sycophancy.plan import costs
 from sycophancy.plan.hlo import Program
-from sycophancy.scoring import score
+from sycophancy.scoring import answers
 from sycophancy.training.step import make_program
 
 SMALL = NetworkConfig(
@@ -97,7 +97,7 @@ def test_operations_of_decoder_only_scoring_are_those_of_the_compiled_program(ki
     mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
     batch = [jax.ShapeDtypeStruct((3, length), jnp.int32) for length in (12, 6, 6)]
     with jax.set_mesh(mesh):
-        traced = score.make_program(network, mesh).trace(
+        traced = answers.make_program(network, mesh).trace(
             sharding.sharded_params(network, mesh), *batch
         )
         text = traced.lower().compile().as_text()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sycophancy.model.sharding import make_mesh
+from sycophancy.scoring.answers import answer
 from sycophancy.scoring.batching import Question
 from sycophancy.scoring.generate import write
-from sycophancy.scoring.score import answer
 
 ENDS = (1, 7)
 
@@ -32,7 +32,7 @@ def questions() -> list[Question]:
 
     sizes = ((9, (2, 2)), (3, (1, 4, 2)), (17, (3,)), (1, (5, 1)), (9, (2, 2)))
     return [
-        Question(tokens(prompt), {str(n): tokens(length) for n, length in enumerate(choices)}, 1)
+        Question(tokens(prompt), {str(n): tokens(length) for n, length in enumerate(choices)})
         for prompt, choices in sizes
     ]
 
@@ -47,7 +47,7 @@ def test_choices_behind_one_prompt_score_as_each_by_itself(network, params, mesh
             logits = decoder_networks.logits_of(network, params, row)
             before = logits[len(question.prompt) - 1 : -1]
             expected = jax.nn.log_softmax(before)[np.arange(len(tokens)), tokens].sum()
-            found, greedy = question.answers[choice]
+            found, greedy, _ = question.answers[choice]
             np.testing.assert_allclose(found, expected, rtol=1e-4)
             assert greedy == bool((before.argmax(-1) == tokens).all())
 

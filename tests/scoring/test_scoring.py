@@ -14,6 +14,7 @@ from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item
 from sycophancy.model.network import Transformer
 from sycophancy.model.sharding import make_mesh
+from sycophancy.scoring import answers
 from sycophancy.scoring import score as scorer
 
 NETWORK = NetworkConfig(
@@ -159,9 +160,9 @@ def test_batch_size_does_not_matter():
 
 def test_repeated_prompts_and_choices_are_scored_once_and_answered_everywhere(monkeypatch):
     rows = []
-    whole = scorer.arrays
+    whole = answers.arrays
     monkeypatch.setattr(
-        scorer, "arrays", lambda batch, *rest: rows.append(len(batch)) or whole(batch, *rest)
+        answers, "arrays", lambda batch, *rest: rows.append(len(batch)) or whole(batch, *rest)
     )
     items = [
         item("1", "abc", "a", "b"),
@@ -202,7 +203,8 @@ def test_the_mesh_does_not_matter(shapes):
 def test_a_mesh_that_splits_parameters_holds_each_once():
     """As a model must that fits no single device."""
     mesh = make_mesh((1, 4, 2))
-    found = scorer.placed(params(), NETWORK, mesh)["encoder"]["layers"]["mlp"]["wi_0"]["kernel"]
+    network = dataclasses.replace(NETWORK, dtype="float32")
+    found = answers.placed(params(), network, mesh)["encoder"]["layers"]["mlp"]["wi_0"]["kernel"]
     assert found.addressable_shards[0].data.size == found.size // 8
 
 

@@ -35,7 +35,7 @@ UNUSED = {
     ),
     **dict.fromkeys(
         """BASELINES NUM_BASELINE_ITEMS RETENTION RETENTION_LIMIT BBH_FOLDER
-        MAX_QUESTIONS""".split(),
+        MAX_QUESTIONS SCORE_DTYPE""".split(),
         "what is measured, not what is trained",
     ),
     **dict.fromkeys("ARCHITECTURE CHAT PRECISION".split(), "T5X trains encoder-decoders alone"),

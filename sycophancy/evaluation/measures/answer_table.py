@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import Sample
-from sycophancy.evaluation.items import Item, Prediction
+from sycophancy.evaluation.items import Item, Prediction, per_unit
 from sycophancy.evaluation.naming import PER_BYTE, PER_TOKEN
 
 SURVEYS = "surveys"
@@ -246,17 +246,14 @@ def _rows(item: Item, prediction: Prediction) -> Iterable[_Row]:
             f"item {item.item_id} is free text with {len(item.choices)} choices, its prediction "
             f"has the token counts {list(prediction.tokens)}; score the items again"
         )
-    lengths = prediction.tokens, [len(choice.encode()) for choice in item.choices]
+    scores = per_unit(item.choices, sums, prediction.tokens)
     return [
         _Row(
             dataclasses.replace(item, task=task),
-            dataclasses.replace(
-                prediction,
-                log_likelihoods=tuple(x / n for x, n in zip(sums, units, strict=True)),
-            ),
+            dataclasses.replace(prediction, log_likelihoods=compared),
             sums,
         )
-        for task, units in zip(tasks_of(item), lengths, strict=True)
+        for task, compared in zip(tasks_of(item), scores, strict=True)
     ]
 
 
