@@ -23,6 +23,7 @@ GRIDS = ("sweep", "reproduce")  # commands of many runs in one folder; --cell N 
 COMMANDS = ("run", *dict.fromkeys(stage.command for stage in all_stages()), *GRIDS)
 _FLAGS = {"MODEL": "--model", "RECIPE": "--recipe", "TRAINER": "--trainer", "SEED": "--seed"}
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_T5X = re.compile(r"(--trainer[ =]|\bTRAINER\s*=\s*['\"]?)t5x\b")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=/@+*\[\]{}%-]+")
 
 
@@ -152,7 +153,7 @@ def plan_runs(name: str, arguments: Sequence[str], sweeps: Sequence[str] = ()) -
 
 
 def in_bucket(runs: Sequence[Run], bucket: str) -> tuple[Run, ...]:
-    """The runs that are named, as runs whose folders lie in a bucket; grids stay as they are.
+    """The runs that are named, as runs whose folders lie in a bucket, where that is possible.
 
     >>> in_bucket([Run("a", "runs/a", ("run", "--name", "a"))], "gs://b/x")[0].arguments
     ('run', '--out', 'gs://b/x/a')
@@ -167,15 +168,24 @@ def in_bucket(runs: Sequence[Run], bucket: str) -> tuple[Run, ...]:
             folder=f"{bucket.rstrip('/')}/{run.name}",
             arguments=(*run.arguments[:-2], "--out", f"{bucket.rstrip('/')}/{run.name}"),
         )
-        if run.folder == f"runs/{run.name}" and not is_grid(run)
+        if run.folder == f"runs/{run.name}" and not needs_file_system(run)
         else run
         for run in runs
     )
 
 
-def is_grid(run: Run) -> bool:
-    """Whether a call makes many runs in one folder, which must be local or mounted."""
-    return run.arguments[0] in GRIDS
+def needs_file_system(run: Run) -> bool:
+    """Whether a run's folder must be local or mounted: that of many runs, or of a run with T5X."""
+    return run.arguments[0] in GRIDS or trains_with_t5x(run)
+
+
+def trains_with_t5x(run: Run) -> bool:
+    """Whether a call names T5X as the trainer, so that its hosts have to install it.
+
+    >>> trains_with_t5x(Run("a", "runs/a", ("run", "--set", "TRAINER='t5x'")))
+    True
+    """
+    return _T5X.search(" ".join(run.arguments)) is not None
 
 
 def each_cell(run: Run, count: int) -> tuple[Run, ...]:

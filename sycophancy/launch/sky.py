@@ -18,6 +18,7 @@ from sycophancy.launch.job import (
     in_bucket,
     settings,
     template_text,
+    trains_with_t5x,
 )
 
 
@@ -68,8 +69,9 @@ def render(name: str, runs: Sequence[Run], machines: Machines, source: Path) -> 
         runs = in_bucket(runs, machines.bucket)
     mounted = [run for run in runs if run.folder.startswith("runs/")]
     extra = "tpu" if tpu else "gpu"
-    extras = extra if mounted else f"{extra},gcs"
-    prepared = settings(extras=extras, mounted=bool(mounted))
+    extras = extra if len(mounted) == len(runs) else f"{extra},gcs"
+    t5x = any(map(trains_with_t5x, runs))
+    prepared = settings(extras=extras, mounted=bool(mounted), t5x=t5x)
     resources = [f"accelerators: {_scalar(machines.accelerators)}"]
     if machines.infra is not None:
         resources.append(f"infra: {_scalar(check_plain('--infra', machines.infra))}")

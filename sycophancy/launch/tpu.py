@@ -15,9 +15,10 @@ from sycophancy.launch.job import (
     choose,
     fill,
     in_bucket,
-    is_grid,
+    needs_file_system,
     settings,
     template_text,
+    trains_with_t5x,
 )
 
 # For each kind: its software version, and the part of the number in its name that is one host.
@@ -41,8 +42,8 @@ class Slice:
         zone: such as `us-central2-b`.
         project: None for gcloud's default.
         runtime: the software version; None for the kind's default.
-        bucket: `gs://NAME` or `gs://NAME/FOLDER`, where the runs lie; for a sweep or reproduction
-            it is mounted as `runs/` on every host.
+        bucket: `gs://NAME` or `gs://NAME/FOLDER`, where the runs lie; for a sweep, a
+            reproduction or T5X it is mounted as `runs/` on every host.
         setup: a shell command that every host runs before it installs anything.
         spot: True for a TPU that Google may preempt; it is then created again, and the run
             continues.
@@ -106,7 +107,7 @@ def render(name: str, runs: Sequence[Run], wanted: Slice, source: Path) -> Scrip
     bucket, prefix = _bucket(wanted.bucket)
     if wanted.bucket is not None:
         runs = in_bucket(runs, wanted.bucket)
-    mounted = bool(bucket) and any(map(is_grid, runs))
+    mounted = bool(bucket) and any(map(needs_file_system, runs))
     text = fill(
         "tpu.sh",
         {
@@ -124,6 +125,7 @@ def render(name: str, runs: Sequence[Run], wanted: Slice, source: Path) -> Scrip
                 keep=wanted.keep,
                 bucket=bucket,
                 mounted=mounted,
+                t5x=any(map(trains_with_t5x, runs)),
                 prefix=prefix,
                 setup=wanted.setup,
                 source=str(source),

@@ -136,20 +136,36 @@ def test_a_sweep_is_one_job_for_each_run(tmp_path):
     assert words == ["run", "--model", "m", "--seed", "5", "--out", "gs://b/x/xl-seed5"]
 
 
-@pytest.mark.parametrize(("accelerators", "extra"), [("H100:8", "gpu"), ("tpu-v4-8", "tpu")])
-def test_setup_installs_for_the_accelerator(tmp_path, accelerators, extra):
+def setup_of(script, tmp_path) -> list[str]:
+    """What uv is asked, a line each."""
     stand_in(tmp_path / "bin/uv", "import sys\nprint(*sys.argv[1:], sep='|')")
-    setup = yaml.safe_load(render(accelerators=accelerators).text)["setup"]
     done = subprocess.run(
-        ["bash", "-c", setup],
+        ["bash", "-c", yaml.safe_load(script.text)["setup"]],
         cwd=tmp_path,
         env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-1].endswith(f"--constraint|requirements.lock|.[{extra},gcs]")
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(("accelerators", "extra"), [("H100:8", "gpu"), ("tpu-v4-8", "tpu")])
+def test_setup_installs_for_the_accelerator(tmp_path, accelerators, extra):
+    asked = setup_of(render(accelerators=accelerators), tmp_path)
+    assert asked[-1].endswith(f"--constraint|requirements.lock|.[{extra},gcs]")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("swept", "extras"), [(["SEED=0,1"], "gpu"), (["TRAINER=t5x,jax"], "gpu,gcs")]
+)
+def test_setup_installs_t5x_where_a_run_names_it(tmp_path, swept, extras):
+    trainer = () if "TRAINER" in swept[0] else ("--trainer", "t5x")
+    asked = setup_of(render(("run", "--model", "m", *trainer), swept), tmp_path)
+    assert asked[-1].endswith("--no-deps|--requirement|requirements-t5x.txt")
+    assert asked[-2].endswith(f".[{extras}]")
+    assert (tmp_path / "runs").is_symlink()  # T5X writes no bucket
 
 
 def test_go_submits_every_run(sycophancy, tmp_path, monkeypatch):

@@ -258,6 +258,18 @@ def test_a_sweep_has_the_bucket_mounted(cloud):
     assert not (cloud.here / "runs/xl/finetune/checkpoints").exists()
 
 
+def test_hosts_of_a_run_with_t5x_install_it_and_have_the_bucket_mounted(cloud):
+    stand_in(cloud.bin / "uv", 'echo "$@" >> "$CLOUD/uv-$WORKER"\n' + UV)
+    words = ("run", "--model", "m", "--trainer", "t5x", "--name", "xl")
+    done = cloud.run(render(cloud, words))
+    assert done.returncode == 0, done.stderr
+    assert cloud.ran(3)[0][0] == list(words)
+    for worker in range(4):
+        installed = (cloud.folder / f"uv-{worker}").read_text().splitlines()[-1]
+        assert installed.endswith("--no-deps --requirement requirements-t5x.txt")
+    assert (cloud.folder / "gcsfuse").exists()
+
+
 def test_the_hosts_install_the_checkout(cloud):
     done = cloud.run(render(cloud, keep=True))
     assert done.returncode == 0, done.stderr

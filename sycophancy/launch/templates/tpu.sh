@@ -30,7 +30,7 @@ on_workers() { # calls the script below on all hosts ($1 is `all`), or on host $
 
 # Prints the script that runs on the hosts.
 worker_script() {
-  declare -p bucket mounted prefix setup expected_hosts
+  declare -p bucket mounted t5x prefix setup expected_hosts
   declare -f choose resumable attribute meet
   cat << 'WORKER'
 #@ worker

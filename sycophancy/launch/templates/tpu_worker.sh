@@ -22,6 +22,8 @@ install() {
   uv venv --quiet --allow-existing --python 3.11 .venv
   uv pip install --quiet --python .venv/bin/python --constraint requirements.lock \
     ".[tpu${bucket:+,gcs}]"
+  [ -z "$t5x" ] || uv pip install --quiet --python .venv/bin/python --no-deps \
+    --requirement requirements-t5x.txt
 }
 
 # A run is over when its exit status is written, even if its process still exists.
