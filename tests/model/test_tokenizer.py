@@ -1,6 +1,7 @@
 """Ids, ends and texts of tokenizers are those of transformers."""
 
 import json
+import os
 
 import pyarrow.parquet as pq
 import pytest
