@@ -13,7 +13,10 @@ import threading
 import urllib.parse
 from typing import Any
 
-from gcp_storage_emulator import server as emulator
+import pytest
+
+pytest.importorskip("gcp_storage_emulator", reason="gcp-storage-emulator is not installed")
+from gcp_storage_emulator import server as emulator  # after the skip
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import buckets
 from gcp_storage_emulator.storage import Storage

@@ -94,6 +94,9 @@ def _limited(base: Any, limits: list[bounds.Limit]) -> st.SearchStrategy[Any]:
                 return st.floats(limit.least, limit.most, exclude_max=limit.below)
             case bounds.DataSets():
                 return st.lists(st.sampled_from(sorted(SOURCES)), unique=True).map(tuple)
+            case bounds.Distinct():
+                (entry, _) = typing.get_args(base)
+                return st.lists(fitting(entry), max_size=8, unique=True).map(tuple)
             case bounds.MeshSizes():
                 sizes = [st.integers(1, limit.most)] * 2
                 return st.just(limit.auto) | st.tuples(st.just(-1), *sizes).flatmap(
