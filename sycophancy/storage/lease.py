@@ -152,8 +152,7 @@ class Lease:
                 if version is None:
                     self.lost = f"is lost: {self._who(contents)}"
             self._version = version
-        if not self.lost and time.monotonic() >= self._valid_until:
-            self.lost = f"has expired: it could not be renewed for {self._seconds:.0f} s"
+        self._notice_expiry()
 
     def check(self) -> None:
         """Refuses to go on without the lease.
@@ -161,13 +160,17 @@ class Lease:
         Raises:
             UserError: the lease is lost.
         """
-        if not self.lost and self._version is not None and time.monotonic() >= self._valid_until:
-            self.lost = f"has expired: it could not be renewed for {self._seconds:.0f} s"
+        self._notice_expiry()
         if self.lost:
             raise UserError(
                 f"the lease of {self._address} {self.lost}; nothing more was written there, and "
                 "the same command continues from what is there once it is free"
             )
+
+    def _notice_expiry(self) -> None:
+        held = self._version is not None and not self.lost
+        if held and time.monotonic() >= self._valid_until:
+            self.lost = f"has expired: it could not be renewed for {self._seconds:.0f} s"
 
     def give_back(self) -> None:
         """Removes the lease, if this process still has it."""

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from sycophancy.storage import lease
 from sycophancy.storage.bucket import Bucket
-from sycophancy.system import lock, paths
+from sycophancy.system import compile_cache, lock, paths
 
 _INDEX = ".bucket.json"  # in the copy: name -> [version in the bucket, size and time in the copy]
 _MANIFEST = "manifest.json"
@@ -155,11 +155,11 @@ class WorkingCopy:
 
 
 def place_of(address: str, process: int = 0) -> Path:
-    """The folder of a working copy, below XDG_CACHE_HOME or else ~/.cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """The folder of a working copy, in the user's cache."""
     digest = hashlib.blake2b(address.encode(), digest_size=6).hexdigest()
     name = f"{address.rpartition('/')[2]}-{digest}"
-    return cache / "sycophancy" / "runs" / (name if not process else f"{name}.process-{process}")
+    runs = compile_cache.cache_folder(os.environ) / "runs"
+    return runs / (name if not process else f"{name}.process-{process}")
 
 
 def _is_part(name: str) -> bool:

@@ -13,7 +13,7 @@ import platform
 import re
 import sys
 import warnings
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +118,18 @@ def mend_when_damaged(folder: Path | None) -> None:
 
 def _own_folder(environment: MutableMapping[str, str]) -> Path | None:
     """The default folder below the user's cache folder; None if it cannot be created or written."""
-    home = environment.get("XDG_CACHE_HOME", "")
-    if not Path(home).is_absolute():  # the XDG Base Directory Specification says to ignore it
-        home = str(Path("~", ".cache").expanduser()) if _has_home() else ""
-    folder = Path(home) / "sycophancy" / "compiled" / _processor()
+    folder = cache_folder(environment) / "compiled" / _processor()
     existing = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
     usable = folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     return folder if usable and _is_unicode(folder) else None
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """This program's folder in the user's cache; a relative path if the user has no home."""
+    home = environment.get("XDG_CACHE_HOME", "")
+    if not Path(home).is_absolute():  # the XDG Base Directory Specification says to ignore it
+        home = str(Path("~", ".cache").expanduser()) if _has_home() else ""
+    return Path(home) / "sycophancy"
 
 
 def _has_home() -> bool:
