@@ -94,8 +94,12 @@ def commands() -> Iterator[tuple[str, set[str]]]:
         options = {text for option in command.params for text in option.opts}
         options |= {text for option in command.params for text in option.secondary_opts}
         yield name, options | {"--help", "-h"}
-        children = getattr(command, "commands", {})
-        waiting += [(f"{name} {child}".strip(), children[child]) for child in children]
+        if isinstance(command, typer.core.TyperGroup):
+            context = command.context_class(command)
+            waiting += [
+                (f"{name} {child}".strip(), command.get_command(context, child))
+                for child in command.list_commands(context)
+            ]
 
 
 COMMANDS = dict(commands())

@@ -18,6 +18,7 @@ app = typer.Typer(
     help="Run elsewhere: a TPU slice, SLURM, SkyPilot, or several processes here.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
 )
 
 Arguments = Annotated[

@@ -14,31 +14,19 @@ import typer
 
 from sycophancy import __version__
 from sycophancy.cli import completion
-from sycophancy.cli.browse import browse
-from sycophancy.cli.compare import compare
-from sycophancy.cli.convert import convert
-from sycophancy.cli.doctor import doctor
-from sycophancy.cli.generate import generate
-from sycophancy.cli.harness import harness
-from sycophancy.cli.launch import app as launch
-from sycophancy.cli.plan import plan
-from sycophancy.cli.push import push
-from sycophancy.cli.reproduce import reproduce
-from sycophancy.cli.settings import settings
-from sycophancy.cli.stages import add_commands
-from sycophancy.cli.sweep import sweep
+from sycophancy.cli.commands import Commands
 from sycophancy.config.bounds import shortened, shown
 from sycophancy.engine import distributed, supervision
 from sycophancy.errors import UserError, did_you_mean
 from sycophancy.system import compile_cache, home, terminal
 
 app = typer.Typer(
+    cls=Commands,
     help="Finetune language models so that they stop telling users what they want to hear.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(launch, name="launch")
 
 # Click's error about wrong usage. Typer may use its own copy of click, which has no public name.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -53,22 +41,6 @@ class _Stopped(BaseException):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
-
-
-add_commands(app)
-
-
-app.command()(browse)
-app.command()(compare)
-app.command()(convert)
-app.command()(doctor)
-app.command()(generate)
-app.command()(harness)
-app.command()(plan)
-app.command()(push)
-app.command()(sweep)
-app.command()(reproduce)
-app.command()(settings)
 
 
 @app.callback(invoke_without_command=True)
@@ -149,7 +121,7 @@ def _usage_message(error: Any) -> str:
         return text
     command, kind, name = error.ctx.command, match["kind"].rstrip(": "), match["name"]
     if kind == "command":
-        known = list(command.commands)
+        known = command.list_commands(error.ctx)
     else:
         known = [option for parameter in command.params for option in parameter.opts]
     hint = did_you_mean(name, known)

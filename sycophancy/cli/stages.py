@@ -19,32 +19,27 @@ from sycophancy.config.bounds import Place, check
 from sycophancy.engine import distributed
 from sycophancy.errors import UserError
 from sycophancy.library.request import of_evaluation
-from sycophancy.stages.order import all_stages
+from sycophancy.stages.order import by_command
 
 if typing.TYPE_CHECKING:
     from sycophancy.engine.pipeline import Pipeline
     from sycophancy.engine.stage import Stage
 
 Afterwards = Callable[[], None]  # what is left to do once the run folder is no longer locked
-Command = Callable[..., Afterwards | None]
+Work = Callable[..., Afterwards | None]  # of a pipeline and a command's own options
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Adds the commands of all stages, in their order, and `run`."""
-    own: dict[str, Command] = {"prepare": _prepare, "evaluate": _evaluate}
-    for name, members in _by_command().items():
-        generic = functools.partial(_bring_up_to_date, members)
-        command: Command = own.get(name, generic)
-        _add(app, name, inspect.getdoc(type(members[-1])) or "", command)
-    _add(app, "run", "Run every stage, from the data to the report.", _run)
-    _add(app, "export", "Write a run's evaluation sets as tasks of another library.", export)
-
-
-def _by_command() -> dict[str, list[Stage]]:
-    commands: dict[str, list[Stage]] = {}
-    for stage in all_stages():
-        commands.setdefault(stage.command, []).append(stage)
-    return commands
+def command(name: str) -> Callable[..., None]:
+    """The function of a stage's command, of `run` or of `export`; its signature has the options."""
+    own: dict[str, Work] = {
+        "prepare": _prepare,
+        "evaluate": _evaluate,
+        "run": _run,
+        "export": export,
+    }
+    if name in own:
+        return _with_run_options(own[name])
+    return _with_run_options(functools.partial(_bring_up_to_date, by_command()[name]))
 
 
 def _bring_up_to_date(members: list[Stage], pipeline: Pipeline) -> None:
@@ -123,7 +118,7 @@ def _run(
     elif private:
         raise UserError("--private needs --push beside it")
     pipeline.until(*pipeline.stages)
-    commands = _by_command().values()
+    commands = by_command().values()
     for *_, last in commands:
         if last.name in pipeline.stages:
             _print(last.summary(pipeline.run))
@@ -156,8 +151,8 @@ def _print(lines: list[str]) -> None:
         print(line)
 
 
-def _add(app: typer.Typer, name: str, help_text: str, function: Command) -> None:
-    """Adds a command that takes the run options and its own, and works on a locked run folder."""
+def _with_run_options(function: Work) -> Callable[..., None]:
+    """A command that takes the run options and its own, and works on a locked run folder."""
     hints = typing.get_type_hints(RunOptions, include_extras=True)
     shared = [
         inspect.Parameter(
@@ -186,7 +181,7 @@ def _add(app: typer.Typer, name: str, help_text: str, function: Command) -> None
 
     command.__signature__ = inspect.Signature(shared + own)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in shared + own}
-    app.command(name, help=help_text)(command)
+    return command
 
 
 def _with_pipeline(options: RunOptions, work: Callable[[Pipeline], Afterwards | None]) -> None:

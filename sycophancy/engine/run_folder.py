@@ -15,7 +15,6 @@ import platform
 import shutil
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,8 @@ _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow", 
 
 def versions() -> dict[str, str]:
     """The installed versions of the packages that a stage depends on."""
+    from importlib import metadata
+
     numbers = {"sycophancy": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -27,3 +27,11 @@ def all_stages() -> tuple[Stage, ...]:
         retention_after(),
     )
     return (*stages, Report(tuple(stage.name for stage in stages)))
+
+
+def by_command() -> dict[str, list[Stage]]:
+    """The stages of each command, in order."""
+    commands: dict[str, list[Stage]] = {}
+    for stage in all_stages():
+        commands.setdefault(stage.command, []).append(stage)
+    return commands

@@ -6,7 +6,6 @@ from the run folder, so all ask the same ones, also where a run is continued wit
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import typing
@@ -161,7 +160,9 @@ def _subjects(family: Family) -> list[str]:
 
 
 def _version() -> str | None:
-    return importlib.metadata.version(PACKAGE) if installed() else None
+    from importlib import metadata
+
+    return metadata.version(PACKAGE) if installed() else None
 
 
 def _summary(run: RunFolder) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The command line starts fast, describes its commands, and can continue after it was stopped."""
 
-import resource
+import ast
+import re
 import signal
 import subprocess
 import sys
@@ -11,30 +12,18 @@ from sycophancy import __version__
 
 COMMANDS = ["prepare", "filter", "finetune", "evaluate", "report", "run"]
 
-HEAVY = ["jax", "tensorflow", "datasets", "pyarrow", "seqio", "numpy", "orbax", "scipy", "gin"]
 
-
-def test_help_loads_none_of_the_heavy_packages():
+def test_help_loads_this_package_typer_and_the_standard_library_alone():
     code = (
-        "import sys; sys.argv = ['sycophancy', '--help']\n"
+        "import sys; before = set(sys.modules); sys.argv = ['sycophancy', '--help']\n"
         "from sycophancy.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        f"print([name for name in {HEAVY} if name in sys.modules])"
+        "loaded = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(loaded - set(sys.stdlib_module_names)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_help_takes_less_than_half_a_second_of_processor_time():
-    def used() -> float:
-        """Processor seconds of child processes; waiting on a busy machine does not count."""
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
-
-    before = used()
-    code = "import sys; sys.argv[1:] = ['--help']; from sycophancy.cli.main import main; main()"
-    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert used() - before < 0.5
+    loaded = set(ast.literal_eval(done.stdout.splitlines()[-1]))
+    assert loaded <= {"sycophancy", "typer", "annotated_doc", "shellingham", "click"}
 
 
 def test_help_names_every_command(sycophancy):
@@ -42,6 +31,14 @@ def test_help_names_every_command(sycophancy):
     assert outcome.code == 0
     for command in COMMANDS:
         assert f"\n  {command} " in outcome.out
+
+
+def test_every_command_describes_itself_as_the_list_does(sycophancy):
+    words = re.findall(r"^  ([a-z]+) +([A-Z].*?)\.+$", sycophancy("--help").out, re.MULTILINE)
+    assert len(words) > 20
+    for command, description in words:
+        lines = " ".join(sycophancy(command, "--help").out.split())
+        assert description in lines, command
 
 
 @pytest.mark.parametrize("command", COMMANDS)
