@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +82,7 @@ def sparse_token_losses(
     length = targets.shape[1]
     chunks = -(-length // SPARSE_CHUNK)
     order = jnp.argsort(weights <= 0, axis=1, stable=True)
+    most = jnp.max(jnp.sum(weights > 0, axis=1))
 
     def split(rows: Array) -> Array:
         """Rows in the order, as [chunks, batch, SPARSE_CHUNK, ...]."""
@@ -90,20 +92,9 @@ def sparse_token_losses(
         rows = jnp.pad(rows, padding)
         return jnp.swapaxes(rows.reshape(len(rows), chunks, SPARSE_CHUNK, *rows.shape[2:]), 0, 1)
 
-    def losses(part: tuple[Array, Array]) -> TokenLosses:
-        return token_losses(logits_of(part[0]), part[1])
-
-    def nothing(part: tuple[Array, Array]) -> TokenLosses:
-        zeros = jnp.zeros(part[1].shape)
-        return TokenLosses(zeros, zeros, jnp.zeros(part[1].shape, bool))
-
-    # Around `cond`, not inside it: what a branch keeps is an output of `cond`, and the scan would
-    # keep the output layer once for each chunk.
-    @jax.checkpoint
-    def chunk(_: None, part: tuple[Array, Array, Array]) -> tuple[None, TokenLosses]:
-        return None, jax.lax.cond(jnp.any(part[2] > 0), losses, nothing, part[:2])
-
-    _, found = jax.lax.scan(chunk, None, (split(hidden), split(targets), split(weights)))
+    parts = split(hidden)
+    layer, kernels = jax.closure_convert(logits_of, parts[0])
+    found = _chunk_losses(layer, -(-most // SPARSE_CHUNK), split(targets), parts, kernels)
     back = jnp.argsort(order, axis=1)
 
     def joined(parts: Array) -> Array:
@@ -111,6 +102,58 @@ def sparse_token_losses(
         return jnp.take_along_axis(rows, back, axis=1)
 
     return TokenLosses(*map(joined, found))
+
+
+Layer = Callable[..., Float[Array, "batch some vocab"]]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _chunk_losses(
+    layer: Layer,
+    used: Int[Array, ""],
+    targets: Int[Array, "chunks batch some"],
+    hidden: Float[Array, "chunks batch some embed"],
+    kernels: list[Array],
+) -> TokenLosses:
+    """`token_losses` of the first `used` chunks; all zero in the others.
+
+    Its own derivative, because that of a loop over all chunks adds a gradient as large as the
+    output layer for each chunk, also where no position counts.
+    """
+
+    def chunk(index: Array, found: TokenLosses) -> TokenLosses:
+        losses = token_losses(layer(hidden[index], *kernels), targets[index])
+        return TokenLosses(
+            *(every.at[index].set(one) for every, one in zip(found, losses, strict=True))
+        )
+
+    zeros = jnp.zeros(targets.shape)
+    nothing = TokenLosses(zeros, zeros, jnp.zeros(targets.shape, bool))
+    return jax.lax.fori_loop(0, used, chunk, nothing)
+
+
+def _chunk_losses_forward(layer: Layer, *arguments: Any) -> tuple[TokenLosses, Any]:
+    return _chunk_losses(layer, *arguments), arguments
+
+
+def _chunk_losses_backward(layer: Layer, arguments: Any, wanted: TokenLosses) -> tuple[Any, ...]:
+    """Computes the logits of each chunk again, so they are never held together."""
+    used, targets, hidden, kernels = arguments
+
+    def chunk(index: Array, gradients: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
+        def losses(part: Array, kernels: list[Array]) -> tuple[Array, Array]:
+            return token_losses(layer(part, *kernels), targets[index])[:2]
+
+        _, pull_back = jax.vjp(losses, hidden[index], kernels)
+        of_hidden, of_kernels = pull_back((wanted.log_z[index], wanted.target_logits[index]))
+        sums = jax.tree.map(jnp.add, gradients[1], of_kernels)
+        return gradients[0].at[index].set(of_hidden), sums
+
+    nothing = jax.tree.map(jnp.zeros_like, (hidden, kernels))
+    return None, None, *jax.lax.fori_loop(0, used, chunk, nothing)
+
+
+_chunk_losses.defvjp(_chunk_losses_forward, _chunk_losses_backward)
 
 
 def loss_sums(
