@@ -9,6 +9,8 @@ collection `cache` then holds the keys and values of earlier positions and of th
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import cast
 
 import jax
@@ -31,6 +33,8 @@ from sycophancy.model.layers import (
 
 RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128
+QUERY_PARTS = 4  # attention is computed for such a part of the queries at a time,
+QUERY_BLOCK_LEAST = 16  # and for at least so many
 
 
 class RelativePositionBias(nn.Module):
@@ -127,17 +131,74 @@ class Attention(nn.Module):
 
         query = heads("query", queries, query_init)
         key, value = remembered("key"), remembered("value")
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key)
-        if bias is not None:
-            scores = scores + jnp.broadcast_to(bias.astype(scores.dtype), scores.shape)
-        scores = jnp.where(mask, scores, jnp.asarray(-1e10, scores.dtype))
-        weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(value.dtype)
-        weights = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))(
-            weights, deterministic=not enable_dropout
+        # The same entries for every query, as in T5X.
+        kept = nn.Dropout(config.dropout_rate)(
+            jnp.ones((*key.shape[:1], config.num_heads, 1, key.shape[1]), value.dtype),
+            deterministic=not enable_dropout,
         )
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        mixed = _attend(query, key, value, mask, bias, kept)
         mixed = mixed.reshape(*mixed.shape[:2], joined)
         return Dense(queries.shape[-1], ("joined_kv", "embed"), name="out")(mixed)
+
+
+def _attend(
+    query: Float[Array, "batch queries heads kv"],
+    key: Float[Array, "batch keys heads kv"],
+    value: Float[Array, "batch keys heads kv"],
+    mask: Bool[Array, "batch 1 queries keys"],
+    bias: Float[Array, "1 heads queries keys"] | None,
+    kept: Float[Array, "batch heads 1 keys"],
+) -> Float[Array, "batch queries heads kv"]:
+    """Dot-product attention, for a part of the queries at a time; the softmax is float32.
+
+    Heads come first, because XLA's CPU backend has a fast routine for products of that form alone,
+    and what it computes at once stays in the cache. The weights are multiplied by `kept`.
+    """
+    query, value = jnp.swapaxes(query, 1, 2), jnp.swapaxes(value, 1, 2)
+    key = jnp.transpose(key, (0, 2, 3, 1))
+
+    queries = query.shape[2]
+    size = max(-(-queries // QUERY_PARTS), QUERY_BLOCK_LEAST)
+    sizes = [min(size, queries - start) for start in range(0, queries, size)]
+
+    def split(rows: Array) -> Sequence[Array]:
+        # Unlike that of slices, the gradient of this is one concatenation.
+        return jax.lax.split(rows, sizes, axis=2)
+
+    def block(query: Array, mask: Array, bias: Array | None) -> Array:
+        scores = jnp.matmul(query, key)
+        if bias is not None:
+            scores = scores + _for_each_row(bias.astype(scores.dtype), len(scores))
+        scores = jnp.where(mask, scores, jnp.asarray(-1e10, scores.dtype))
+        weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(value.dtype)
+        return jnp.matmul(weights * kept, value)
+
+    biases = [None] * len(sizes) if bias is None else split(bias)
+    parts = list(map(block, split(query), split(mask), biases))
+    return jnp.swapaxes(jnp.concatenate(parts, axis=2), 1, 2)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _for_each_row(
+    bias: Float[Array, "1 heads queries keys"], rows: int
+) -> Float[Array, "rows heads queries keys"]:
+    """The bias of every row of a batch.
+
+    Its gradient is a product with ones: as a sum over the first axis, XLA's CPU backend takes 70
+    times as long for it.
+    """
+    return jnp.broadcast_to(bias, (rows, *bias.shape[1:]))
+
+
+def _for_each_row_forward(bias: Array, rows: int) -> tuple[Array, None]:
+    return _for_each_row(bias, rows), None
+
+
+def _for_each_row_backward(rows: int, _: None, gradient: Array) -> tuple[Array]:
+    return (jnp.tensordot(jnp.ones((1, rows), gradient.dtype), gradient, 1),)
+
+
+_for_each_row.defvjp(_for_each_row_forward, _for_each_row_backward)
 
 
 def _mlp(config: NetworkConfig) -> Mlp:
