@@ -15,6 +15,7 @@ import platform
 import shutil
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -212,14 +213,14 @@ class RunFolder:
             ingredients: its settings, files and code.
             counts: the counts and notes that it returned.
             seconds: the time that it took.
-            unverified: names in its folder whose files get no digest.
+            unverified: patterns of names in its folder whose files get no digest.
             more: further entries of the manifest.
         """
         out = self._give_final_name(stage)
         outputs = [
             path
             for entry in sorted(out.iterdir())
-            if not (_hidden(entry) or entry.name in unverified)
+            if not (_hidden(entry) or any(fnmatch(entry.name, name) for name in unverified))
             for path in (fingerprint.files_in(entry) if entry.is_dir() else [entry])
         ]
         self._write_manifest(stage, ingredients, outputs, counts, seconds, more)

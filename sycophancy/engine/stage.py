@@ -40,7 +40,7 @@ class Stage:
         step_setting: the macro that counts its steps, for a stage that saves checkpoints as it
             goes and resumes when it was interrupted or when that macro has been raised.
         checkpoints: regular expressions of what such a stage saves in its folder.
-        unverified: names in its folder that no stage reads; they get no digest.
+        unverified: patterns of names in its folder that no stage reads; they get no digest.
         top_level: the files that it writes at the top of the run folder instead of its own folder.
         published: files at the top of the run folder that summarise several stages: name -> a
             function of the run and the names of the stages that are up to date, which returns the

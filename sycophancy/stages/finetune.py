@@ -61,7 +61,7 @@ class Finetune(Stage):
     )
     step_setting = "FINETUNE_STEPS"
     checkpoints = (r"checkpoints/\d+", r"checkpoint_\d+")
-    unverified = ("tensorboard", "train", "t5x.log", "damaged")
+    unverified = ("tensorboard", "train", "t5x*.log", "damaged")
 
     def inputs(self, config: Config, run: RunFolder) -> Inputs:
         rows = ("filter/kept.parquet", "prepare/instructions.parquet")

@@ -2,119 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
-import os
 import platform
 import re
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import compiled_programs
 import decoder_runs
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from several_processes import SECONDS, Start, starting
 
 from sycophancy.evaluation.items import read_predictions
 from sycophancy.model.checkpoints.formats import open_checkpoint
-
-SECONDS = 400  # on a busy machine
-
-
-# A program in which only process 1 makes a mistake, in the middle of a run.
-MAIN = """
-import os
-from sycophancy.cli.main import main
-from sycophancy.engine.distributed import _Many
-from sycophancy.errors import UserError
-broadcast = _Many.broadcast
-def broadcast_or_fail(self, decide):
-    if not self.leader:
-        MISTAKE
-    return broadcast(self, decide)
-_Many.broadcast = broadcast_or_fail
-main()
-"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-class Processes:
-    """Processes that run one command together, each with its own devices."""
-
-    def __init__(self, words: list[str], processes: int, devices: int, mistake: str = "") -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.processes = []
-        for index in range(processes):
-            environment = {
-                **os.environ,
-                "XLA_FLAGS": f"{compiled_programs.WITHOUT_OPTIMISATION} "
-                f"--xla_force_host_platform_device_count={devices}",
-                "JAX_PLATFORMS": "cpu",
-                # Processes meet without a proxy, whatever the hub needs; nothing listens there.
-                "http_proxy": "http://127.0.0.1:9",
-                "https_proxy": "http://127.0.0.1:9",
-            }
-            if processes > 1:
-                environment |= {
-                    "SYCOPHANCY_COORDINATOR": f"127.0.0.1:{port}",
-                    "SYCOPHANCY_NUM_PROCESSES": str(processes),
-                    "SYCOPHANCY_PROCESS_ID": str(index),
-                }
-            self.processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", MAIN.replace("MISTAKE", mistake or "pass"), *words],
-                    env=environment,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
-
-    def kill(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.communicate()
-
-    def ended(self, seconds: float = SECONDS) -> list[Ended]:
-        found = []
-        for process in self.processes:
-            out, err = process.communicate(timeout=seconds)
-            found.append(Ended(process.returncode, out, err))
-        return found
-
-
-Start = Callable[..., Processes]
-
-
-@contextlib.contextmanager
-def starting() -> Iterator[Start]:
-    """Starts processes; kills those that are left."""
-    started: list[Processes] = []
-
-    def start(*words: object, processes: int, devices: int, mistake: str = "") -> Processes:
-        started.append(Processes([str(word) for word in words], processes, devices, mistake))
-        return started[-1]
-
-    try:
-        yield start
-    finally:
-        for processes in started:
-            processes.kill()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from prepared_run import write_run
+from several_processes import starting
 from t5x_side import needs_t5x
 
 from sycophancy.config import macros
@@ -162,6 +163,32 @@ def test_without_dropout_both_trainers_give_the_same_result(run, tmp_path):
         np.testing.assert_allclose(
             np.asarray(layout.flatten(theirs)[path]), np.asarray(array), atol=2e-5, err_msg=path
         )
+
+
+@needs_t5x
+@pytest.mark.timeout(1200)
+def test_two_processes_train_as_one_does(micro, tmp_path):
+    """Each process of a run starts a T5X, and these meet; the rows are split between them."""
+    model = micro()
+    words = ["finetune", "--model", model, "--recipe", model.with_name("micro_recipe.gin")]
+    said = ["--trainer", "t5x", "--set", "FILTRATION=false", "--set", "DROPOUT_RATE=0.0"]
+    found = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        with starting() as start:
+            ended = start(*words, *said, "--out", out, processes=processes, devices=1).ended()
+        assert [process.code for process in ended] == [0] * processes, ended[-1].err
+        logs = {path.name for path in (out / "finetune").glob("t5x*.log")}
+        assert logs == ({"t5x.log", "t5x.1.log"} if processes == 2 else {"t5x.log"})
+        lines = (out / "finetune" / "metrics.jsonl").read_text().splitlines()
+        losses = [json.loads(line)["loss"] for line in lines]
+        found.append((losses, state(out / "finetune" / "checkpoint_6")))
+    (alone, expected), (together, parameters) = found
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    assert len(alone) == 6
+    assert expected.keys() == parameters.keys()
+    for path, array in expected.items():
+        np.testing.assert_allclose(parameters[path], array, atol=1e-5, err_msg=path)
 
 
 @needs_t5x

@@ -146,4 +146,6 @@ def test_the_evaluator_gives_our_metrics(run, task, tmp_path):
     theirs = json.loads(output.read_text())
     assert theirs.pop("step") == 12
     ours = compute_metrics(run.items[task], run.ours[task])
-    assert theirs == {name: metric.value for name, metric in ours.items()}
+    # Sums in another order: ours computes attention for parts of the queries.
+    expected = {name: metric.value for name, metric in ours.items()}
+    assert theirs == pytest.approx(expected, rel=1e-5, abs=1e-6)

@@ -14,12 +14,15 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 from sycophancy.config import macros
 from sycophancy.config.load import load_config, macro_values
@@ -87,7 +90,8 @@ def finetune(
     Args:
       config: the run.
       data_dir: the run folder.
-      out: T5X's model directory; also gets `metrics.jsonl`, `tensorboard/` and T5X's log.
+      out: T5X's model directory; also gets `metrics.jsonl`, `tensorboard/` and T5X's log. Where
+        this process is one of several, each starts a T5X, and all of them see this folder.
       report: called with step and metrics at every logged step.
       note: called with the command that starts T5X.
       conclude: not called: T5X's log has what a person may want to know at the end.
@@ -106,9 +110,10 @@ def finetune(
         return last
     del conclude, bucket
     check_installed()
-    words = command(config, data_dir, out)
+    index, meeting = _meeting()
+    words = [*command(config, data_dir, out), *meeting]
     note(shlex.join(words))
-    log = out / LOG
+    log = out / (f"t5x.{index}.log" if index else LOG)
     _free_devices()
     with watch_sigterm() as sigterm, log.open("ab") as file:
         progress = _Progress(out / "metrics.jsonl", _steps_done(config, out), report)
@@ -122,7 +127,8 @@ def finetune(
                 time.sleep(POLL_SECONDS)
         progress.update()
     if last.exists():
-        shutil.rmtree(out / "initial", ignore_errors=True)  # large, and no longer needed
+        if index == 0:
+            shutil.rmtree(out / "initial", ignore_errors=True)  # large, and no longer needed
         return last
     if sigterm.is_set():
         raise Preempted(_steps_done(config, out), steps)
@@ -214,6 +220,31 @@ def _steps_done(config: Config, out: Path) -> int:
     names = [_CHECKPOINT.fullmatch(path.name) for path in out.iterdir()]
     steps = [int(match[1]) for match in names if match]
     return max(steps, default=config.model.pretrained_step) - config.model.pretrained_step
+
+
+def _meeting() -> tuple[int, list[str]]:
+    """This process's index, and the flags by which the T5X of each process finds the others.
+
+    They meet on the host where this run's processes have met, at another port.
+    """
+    if "jax" not in sys.modules:
+        return 0, []
+    import jax
+    from jax._src import distributed  # the coordinator's address has no public name
+    from jax.experimental import multihost_utils
+
+    address = distributed.global_state.coordinator_address
+    if address is None or jax.process_count() == 1:
+        return 0, []
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = int(multihost_utils.broadcast_one_to_all(np.int32(free.getsockname()[1])))
+    return jax.process_index(), [
+        "--multiprocess_gpu",  # on all devices, whatever its name says
+        f"--coordinator_address={address.rpartition(':')[0]}:{port}",
+        f"--process_count={jax.process_count()}",
+        f"--process_index={jax.process_index()}",
+    ]
 
 
 def _free_devices() -> None:
