@@ -12,7 +12,12 @@ from typer.core import TyperGroup
 
 from sycophancy.stages.order import by_command
 
-# Commands that are no stage's, and the first sentence of each; the module of its name has it.
+# Commands that take the options of a run, besides those of the stages.
+_OF_RUNS = {
+    "run": "Run every stage, from the data to the report.",
+    "export": "Write a run's evaluation sets as tasks of another library.",
+}
+# All others, and what the list says of each; the module of its name has it.
 _OTHERS = {
     "browse": "Show items of a run with the answers of its models.",
     "compare": "Compare evaluations of runs: each measure with its interval.",
@@ -27,8 +32,6 @@ _OTHERS = {
     "settings": "Describe the settings of a run: types, limits, defaults.",
     "launch": "Run elsewhere: a TPU slice, SLURM, SkyPilot, or several processes here.",
 }
-RUN = "Run every stage, from the data to the report."
-EXPORT = "Write a run's evaluation sets as tasks of another library."
 
 
 class Commands(TyperGroup):
@@ -40,19 +43,19 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a name, or None."""
+        if cmd_name not in _descriptions():
+            return None
+        app = typer.Typer(rich_markup_mode=None, add_completion=False)
         if cmd_name in _OTHERS:
             module = importlib.import_module(f"sycophancy.cli.{cmd_name}")
-            app = getattr(module, "app", None)
-            if app is None:
-                app = typer.Typer(rich_markup_mode=None, add_completion=False)
+            if hasattr(module, "app"):
+                app = module.app
+            else:
                 app.command(cmd_name)(getattr(module, cmd_name))
-        elif cmd_name in _descriptions():
+        else:
             from sycophancy.cli.stages import command
 
-            app = typer.Typer(rich_markup_mode=None, add_completion=False)
             app.command(cmd_name, help=_descriptions()[cmd_name])(command(cmd_name))
-        else:
-            return None
         return typer.main.get_command(app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -72,4 +75,4 @@ def _descriptions() -> dict[str, str]:
     stages = {
         name: inspect.getdoc(type(members[-1])) or "" for name, members in by_command().items()
     }
-    return {**stages, "run": RUN, "export": EXPORT, **_OTHERS}
+    return {**stages, **_OF_RUNS, **_OTHERS}
