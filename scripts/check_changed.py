@@ -31,6 +31,9 @@ FIXTURES = {
     "micro": "sycophancy/model/checkpoints/huggingface.py",
 }
 
+# What a file imports by a name that is made when it runs.
+BY_NAME = {"sycophancy/cli/commands.py": "sycophancy/cli/*.py"}
+
 
 def git(*words: str) -> list[str]:
     """The lines that git prints; none where git fails."""
@@ -52,6 +55,8 @@ def imported(path: Path) -> frozenset[Path]:
     """The files of this project that a file imports itself, test helpers and fixtures included."""
     tree = ast.parse(path.read_bytes(), filename=str(path))
     files = set(imports.imported_by(tree, path.relative_to(ROOT).parent.parts))
+    if pattern := BY_NAME.get(str(path.relative_to(ROOT))):
+        files |= set(ROOT.glob(pattern))
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
