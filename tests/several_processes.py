@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
 import compiled_programs
+
+from sycophancy.system.ports import free_port
 
 SECONDS = 400  # on a busy machine
 
@@ -42,9 +43,7 @@ class Processes:
     """Processes that run one command together, each with its own devices."""
 
     def __init__(self, words: list[str], processes: int, devices: int, mistake: str = "") -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.processes = []
         for index in range(processes):
             environment = {

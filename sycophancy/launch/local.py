@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from sycophancy.launch.job import Run, Script, choose, fill, program, settings
+from sycophancy.system.ports import free_port
 
 
 def render(runs: Sequence[Run], *, processes: int = 1, port: int = 0) -> Script:
@@ -24,16 +24,10 @@ def render(runs: Sequence[Run], *, processes: int = 1, port: int = 0) -> Script:
                 folder_here=str(Path.cwd()),
                 program=program(),
                 processes=processes,
-                port=port or _free_port() if processes > 1 else 0,
+                port=port or free_port() if processes > 1 else 0,
                 count=len(runs),
             ),
             "choose": choose(runs),
         },
     )
     return Script(text, ".sh", (("bash", "{}"),), missing="install bash")
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

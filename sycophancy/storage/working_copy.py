@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 
 from sycophancy.storage import lease
 from sycophancy.storage.bucket import Bucket
-from sycophancy.system import compile_cache, lock, paths
+from sycophancy.system import lock, paths
+from sycophancy.system.home import cache_folder
 
 _INDEX = ".bucket.json"  # in the copy: name -> [version in the bucket, size and time in the copy]
 _MANIFEST = "manifest.json"
@@ -158,7 +159,7 @@ def place_of(address: str, process: int = 0) -> Path:
     """The folder of a working copy, in the user's cache."""
     digest = hashlib.blake2b(address.encode(), digest_size=6).hexdigest()
     name = f"{address.rpartition('/')[2]}-{digest}"
-    runs = compile_cache.cache_folder(os.environ) / "runs"
+    runs = cache_folder(os.environ) / "runs"
     return runs / (name if not process else f"{name}.process-{process}")
 
 

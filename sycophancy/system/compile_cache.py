@@ -13,9 +13,11 @@ import platform
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
+
+from sycophancy.system import home
 
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 _MAX_BYTES = 4 * 2**30  # JAX then removes the least recently used programs
@@ -118,25 +120,10 @@ def mend_when_damaged(folder: Path | None) -> None:
 
 def _own_folder(environment: MutableMapping[str, str]) -> Path | None:
     """The default folder below the user's cache folder; None if it cannot be created or written."""
-    folder = cache_folder(environment) / "compiled" / _processor()
+    folder = home.cache_folder(environment) / "compiled" / _processor()
     existing = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
     usable = folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     return folder if usable and _is_unicode(folder) else None
-
-
-def cache_folder(environment: Mapping[str, str]) -> Path:
-    """This program's folder in the user's cache; a relative path if the user has no home."""
-    home = environment.get("XDG_CACHE_HOME", "")
-    if not Path(home).is_absolute():  # the XDG Base Directory Specification says to ignore it
-        home = str(Path("~", ".cache").expanduser()) if _has_home() else ""
-    return Path(home) / "sycophancy"
-
-
-def _has_home() -> bool:
-    try:
-        return Path.home().is_absolute()
-    except RuntimeError:  # neither HOME nor a line in the password file
-        return False
 
 
 def _is_unicode(folder: Path) -> bool:

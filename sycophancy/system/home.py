@@ -1,4 +1,4 @@
-"""Provides a home folder for the caches of libraries where the machine has none."""
+"""The user's home and cache folders; a home for the caches of libraries where there is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import pwd
 import stat
 import tempfile
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 
@@ -35,6 +35,21 @@ def provide(environment: MutableMapping[str, str] = os.environ) -> None:
     if not _is_usable(environment):
         with contextlib.suppress(OSError):  # a full disk: the library that needs a home reports it
             environment["HOME"] = str(_substitute(Path(temporary)))
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """This program's folder in the user's cache; a relative path if the user has no home."""
+    home = environment.get("XDG_CACHE_HOME", "")
+    if not Path(home).is_absolute():  # the XDG Base Directory Specification says to ignore it
+        home = str(Path("~", ".cache").expanduser()) if _has_home() else ""
+    return Path(home) / "sycophancy"
+
+
+def _has_home() -> bool:
+    try:
+        return Path.home().is_absolute()
+    except RuntimeError:  # neither HOME nor a line in the password file
+        return False
 
 
 def _has_names() -> bool:

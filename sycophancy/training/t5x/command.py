@@ -14,7 +14,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from sycophancy.config import macros
 from sycophancy.config.load import load_config, macro_values
 from sycophancy.config.schema import Config
 from sycophancy.errors import UserError
+from sycophancy.system.ports import free_port
 from sycophancy.training.callbacks import Bucketed, Note, Report
 from sycophancy.training.preemption import Preempted, watch_sigterm
 from sycophancy.training.t5x.requirements import check_installed
@@ -236,9 +236,7 @@ def _meeting() -> tuple[int, list[str]]:
     address = distributed.global_state.coordinator_address
     if address is None or jax.process_count() == 1:
         return 0, []
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = int(multihost_utils.broadcast_one_to_all(np.int32(free.getsockname()[1])))
+    port = int(multihost_utils.broadcast_one_to_all(np.int32(free_port(""))))
     return jax.process_index(), [
         "--multiprocess_gpu",  # on all devices, whatever its name says
         f"--coordinator_address={address.rpartition(':')[0]}:{port}",
