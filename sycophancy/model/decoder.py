@@ -21,7 +21,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from sycophancy.config.schema import DecoderConfig
-from sycophancy.model.layers import Dense, Embed, Mlp, RMSNorm, residual_dropout, stack
+from sycophancy.model.layers import Dense, Embed, Mlp, RMSNorm, dropout_masks, stack
 from sycophancy.model.rotary import Rotation, frequencies, rotate, rotation
 from sycophancy.model.size import QUERY_BLOCK
 
@@ -122,7 +122,10 @@ class DecoderLayer(nn.Module):
         slides: Bool[Array, ""] | None,
     ) -> tuple[Array, None]:
         config = self.config
-        drop = residual_dropout(config.dropout_rate, self.enable_dropout)
+        shape = (len(x), 1, x.shape[-1])
+        attended, transformed = dropout_masks(
+            self, config.dropout_rate, self.enable_dropout, x.dtype, shape, shape
+        )
         view = everywhere
         if nearby is not None and slides is not None:
             view = jax.tree.map(lambda near, far: jnp.where(slides, near, far), nearby, everywhere)
@@ -130,17 +133,18 @@ class DecoderLayer(nn.Module):
         def norm(name: str) -> RMSNorm:
             return RMSNorm(config.norm_epsilon, config.norm_offset, name=f"{name}_layer_norm")
 
-        def add(residual: Array, name: str, branch: Array) -> Array:
+        def add(residual: Array, name: str, branch: Array, kept: Array) -> Array:
             branch = norm(f"post_{name}")(branch) if config.post_norms else branch
-            return residual + drop(branch)
+            return residual + branch * kept
 
         x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
         attend = GroupedQueryAttention(config, name="self_attention")
-        x = add(x, "self_attention", attend(norm("pre_self_attention")(x), view, first))
+        normed = norm("pre_self_attention")(x)
+        x = add(x, "self_attention", attend(normed, view, first), attended)
         mlp = Mlp(
             config.mlp_dim, (config.activation, "linear"), use_bias=config.mlp_bias, name="mlp"
         )
-        return add(x, "mlp", mlp(norm("pre_mlp")(x), self.enable_dropout)), None
+        return add(x, "mlp", mlp(norm("pre_mlp")(x)), transformed), None
 
 
 class Layers(nn.Module):
@@ -174,11 +178,13 @@ class Layers(nn.Module):
             nearby = View(mask & near[:, None], local)
             slides = jnp.zeros(config.num_layers, bool)
             slides = slides.at[jnp.array(config.sliding_layers)].set(True)
-        drop = residual_dropout(config.dropout_rate, enable_dropout)
+        (kept,) = dropout_masks(
+            self, config.dropout_rate, enable_dropout, x.dtype, (len(x), 1, x.shape[-1])
+        )
         layers = stack(DecoderLayer, config.num_layers, config.remat_policy, 3, layer_inputs=1)
         first = None if room is None else room.first
         x, _ = layers(config, enable_dropout, name="layers")(
-            drop(x), everywhere, nearby, first, slides
+            x * kept, everywhere, nearby, first, slides
         )
         return RMSNorm(config.norm_epsilon, config.norm_offset, name="decoder_norm")(x)
 

@@ -6,6 +6,7 @@ Parameters are float32; a product is computed in the dtype of its input.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
@@ -105,18 +106,18 @@ class Mlp(nn.Module):
 
     mlp_dim: int
     activations: tuple[Activation, ...]
-    dropout_rate: float = 0.0
     use_bias: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch length embed"], enable_dropout: bool) -> Array:
+    def __call__(self, x: Float[Array, "batch length embed"], kept: Array | None = None) -> Array:
+        """The block's output; its inner activations are multiplied by `kept`, a dropout's mask."""
         hidden = jnp.ones((), x.dtype)
         for i, activation in enumerate(self.activations):
             name = "wi" if len(self.activations) == 1 else f"wi_{i}"
             branch = Dense(self.mlp_dim, ("embed", "mlp"), use_bias=self.use_bias, name=name)(x)
             branch = ACTIVATIONS[activation](branch)
             hidden = branch if i == 0 else hidden * branch
-        hidden = residual_dropout(self.dropout_rate, enable_dropout)(hidden)
+        hidden = hidden if kept is None else hidden * kept
         hidden = nn.with_logical_constraint(hidden, ("batch", "length", "mlp"))
         return Dense(x.shape[-1], ("mlp", "embed"), use_bias=self.use_bias, name="wo")(hidden)
 
@@ -142,10 +143,30 @@ class Embed(nn.Module):
         return jnp.matmul(x, self.embedding.astype(x.dtype).T, preferred_element_type=jnp.float32)
 
 
-def residual_dropout(rate: float, enabled: bool) -> Callable[[Array], Array]:
-    """Dropout with the same mask at all positions of a sequence, as in T5X."""
-    module = nn.Dropout(rate, broadcast_dims=(-2,))
-    return lambda x: module(x, deterministic=not enabled)
+def dropout_masks(
+    module: nn.Module, rate: float, enabled: bool, dtype: DTypeLike, *shapes: tuple[int, ...]
+) -> list[Array]:
+    """What a layer's dropouts multiply by: 0, or 1 / (1 - rate); ones if there is no dropout.
+
+    One draw serves all of them, because the compiler takes as long for a small one as for a large
+    one.
+
+    Args:
+      module: the layer, whose random key `dropout` is drawn from.
+      rate: the share of zeros.
+      enabled: whether to drop anything.
+      dtype: of the masks.
+      shapes: of the masks. The first dimension is the batch, and where the last but one is 1, all
+        positions of a sequence share a mask, as in T5X.
+    """
+    if not enabled or rate == 0.0:
+        return [jnp.ones((), dtype)] * len(shapes)
+    sizes = [math.prod(shape[1:]) for shape in shapes]
+    key = module.make_rng("dropout")
+    kept = jax.random.bernoulli(key, 1.0 - rate, (shapes[0][0], sum(sizes)))
+    masks = nn.with_logical_constraint(kept.astype(dtype) / (1.0 - rate), ("batch", None))
+    parts = jax.lax.split(masks, sizes, axis=1)
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def stack(

@@ -26,8 +26,8 @@ from sycophancy.model.layers import (
     KernelInit,
     Mlp,
     RMSNorm,
+    dropout_masks,
     kernel_init,
-    residual_dropout,
     stack,
 )
 
@@ -91,7 +91,8 @@ class Attention(nn.Module):
 
     When decoding, `first` is the position of the first row of `memory`. Its keys and values are
     added to those in the cache, which has a place for each position of the mask. Without `memory`,
-    those in the cache are attended to as they are.
+    those in the cache are attended to as they are. `kept` is the dropout's mask of the weights; it
+    is the same for every query, as in T5X.
     """
 
     config: NetworkConfig
@@ -103,7 +104,7 @@ class Attention(nn.Module):
         memory: Float[Array, "batch keys embed"] | None,
         mask: Bool[Array, "batch 1 queries keys"],
         bias: Float[Array, "1 heads queries keys"] | None,
-        enable_dropout: bool,
+        kept: Array,
         first: Int[Array, ""] | None = None,
     ) -> Float[Array, "batch queries embed"]:
         config = self.config
@@ -131,11 +132,6 @@ class Attention(nn.Module):
 
         query = heads("query", queries, query_init)
         key, value = remembered("key"), remembered("value")
-        # The same entries for every query, as in T5X.
-        kept = nn.Dropout(config.dropout_rate)(
-            jnp.ones((*key.shape[:1], config.num_heads, 1, key.shape[1]), value.dtype),
-            deterministic=not enable_dropout,
-        )
         mixed = _attend(query, key, value, mask, bias, kept)
         mixed = mixed.reshape(*mixed.shape[:2], joined)
         return Dense(queries.shape[-1], ("joined_kv", "embed"), name="out")(mixed)
@@ -147,7 +143,7 @@ def _attend(
     value: Float[Array, "batch keys heads kv"],
     mask: Bool[Array, "batch 1 queries keys"],
     bias: Float[Array, "1 heads queries keys"] | None,
-    kept: Float[Array, "batch heads 1 keys"],
+    kept: Array,
 ) -> Float[Array, "batch queries heads kv"]:
     """Dot-product attention, for a part of the queries at a time; the softmax is float32.
 
@@ -201,10 +197,6 @@ def _for_each_row_backward(rows: int, _: None, gradient: Array) -> tuple[Array]:
 _for_each_row.defvjp(_for_each_row_forward, _for_each_row_backward)
 
 
-def _mlp(config: NetworkConfig) -> Mlp:
-    return Mlp(config.mlp_dim, config.mlp_activations, config.dropout_rate, name="mlp")
-
-
 class EncoderLayer(nn.Module):
     """Self-attention and MLP, each with a norm before it and a residual connection around it."""
 
@@ -213,15 +205,23 @@ class EncoderLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, mask: Array, bias: Array) -> tuple[Array, None]:
-        drop = residual_dropout(self.config.dropout_rate, self.enable_dropout)
+        config = self.config
+        weights, attended, hidden, transformed = dropout_masks(
+            self,
+            config.dropout_rate,
+            self.enable_dropout,
+            x.dtype,
+            _weights(config, mask),
+            _positions(x),
+            (len(x), 1, config.mlp_dim),
+            _positions(x),
+        )
         x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
         normed = RMSNorm(name="pre_attention_layer_norm")(x)
-        attended = Attention(self.config, name="attention")(
-            normed, normed, mask, bias, self.enable_dropout
-        )
-        x = x + drop(attended)
-        hidden = _mlp(self.config)(RMSNorm(name="pre_mlp_layer_norm")(x), self.enable_dropout)
-        return x + drop(hidden), None
+        attention = Attention(config, name="attention")
+        x = x + attention(normed, normed, mask, bias, weights) * attended
+        mlp = Mlp(config.mlp_dim, config.mlp_activations, name="mlp")
+        return x + mlp(RMSNorm(name="pre_mlp_layer_norm")(x), hidden) * transformed, None
 
 
 class DecoderLayer(nn.Module):
@@ -240,20 +240,40 @@ class DecoderLayer(nn.Module):
         cross_mask: Array,
         position: Array | None = None,
     ) -> tuple[Array, None]:
-        drop = residual_dropout(self.config.dropout_rate, self.enable_dropout)
+        config = self.config
+        weights, attended, cross_weights, crossed, hidden, transformed = dropout_masks(
+            self,
+            config.dropout_rate,
+            self.enable_dropout,
+            x.dtype,
+            _weights(config, mask),
+            _positions(x),
+            _weights(config, cross_mask),
+            _positions(x),
+            (len(x), 1, config.mlp_dim),
+            _positions(x),
+        )
         x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
         normed = RMSNorm(name="pre_self_attention_layer_norm")(x)
-        attended = Attention(self.config, name="self_attention")(
-            normed, normed, mask, bias, self.enable_dropout, position
-        )
-        x = x + drop(attended)
+        attention = Attention(config, name="self_attention")
+        x = x + attention(normed, normed, mask, bias, weights, position) * attended
         normed = RMSNorm(name="pre_cross_attention_layer_norm")(x)
-        crossed = Attention(self.config, name="encoder_decoder_attention")(
-            normed, encoded, cross_mask, None, self.enable_dropout, position
-        )
-        x = x + drop(crossed)
-        hidden = _mlp(self.config)(RMSNorm(name="pre_mlp_layer_norm")(x), self.enable_dropout)
-        return x + drop(hidden), None
+        attention = Attention(config, name="encoder_decoder_attention")
+        x = x + attention(normed, encoded, cross_mask, None, cross_weights, position) * crossed
+        mlp = Mlp(config.mlp_dim, config.mlp_activations, name="mlp")
+        return x + mlp(RMSNorm(name="pre_mlp_layer_norm")(x), hidden) * transformed, None
+
+
+def _positions(x: Float[Array, "batch length embed"]) -> tuple[int, int, int]:
+    """The shape of a mask that all positions share."""
+    return (len(x), 1, x.shape[-1])
+
+
+def _weights(
+    config: NetworkConfig, mask: Bool[Array, "batch 1 queries keys"]
+) -> tuple[int, int, int, int]:
+    """The shape of a mask of attention weights that all queries share."""
+    return (len(mask), config.num_heads, 1, mask.shape[-1])
 
 
 class Encoder(nn.Module):
@@ -264,12 +284,14 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask: Array, enable_dropout: bool) -> Array:
         config = self.config
-        drop = residual_dropout(config.dropout_rate, enable_dropout)
+        before, after = dropout_masks(
+            self, config.dropout_rate, enable_dropout, x.dtype, _positions(x), _positions(x)
+        )
         length = x.shape[1]
         bias = RelativePositionBias(config.num_heads, True, name="relpos_bias")(length, length)
         layers = stack(EncoderLayer, config.num_encoder_layers, config.remat_policy, 2)
-        x, _ = layers(config, enable_dropout, name="layers")(drop(x), mask, bias)
-        return drop(RMSNorm(name="encoder_norm")(x))
+        x, _ = layers(config, enable_dropout, name="layers")(x * before, mask, bias)
+        return RMSNorm(name="encoder_norm")(x) * after
 
 
 class Decoder(nn.Module):
@@ -291,15 +313,17 @@ class Decoder(nn.Module):
         position: Array | None = None,
     ) -> Array:
         config = self.config
-        drop = residual_dropout(config.dropout_rate, enable_dropout)
+        before, after = dropout_masks(
+            self, config.dropout_rate, enable_dropout, x.dtype, _positions(x), _positions(x)
+        )
         bias = RelativePositionBias(config.num_heads, False, name="relpos_bias")(
             x.shape[1], mask.shape[-1], position
         )
         layers = stack(DecoderLayer, config.num_decoder_layers, config.remat_policy, 5)
         x, _ = layers(config, enable_dropout, name="layers")(
-            drop(x), encoded, mask, bias, cross_mask, position
+            x * before, encoded, mask, bias, cross_mask, position
         )
-        x = drop(RMSNorm(name="decoder_norm")(x))
+        x = RMSNorm(name="decoder_norm")(x) * after
         if config.logits_via_embedding:
             return x
         x = x.astype(jnp.float32)

@@ -105,10 +105,12 @@ def test_the_update_is_the_gradient_of_the_mean_loss(network, params, batch):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_dropout_depends_on_the_step(network, params, batch, plain):
+def test_dropout_depends_on_the_step_and_not_on_the_mesh(network, params, batch, plain):
     same, _ = trained(network, params, batch, rate=0.5, steps=2)
     again, _ = trained(network, params, batch, rate=0.5, steps=2)
+    elsewhere, _ = trained(network, params, batch, rate=0.5, steps=2, mesh_shape=(2, 2, 2))
     assert same == again
+    np.testing.assert_allclose(elsewhere, same, rtol=1e-5)
     assert abs(same[0] - plain[0][0]) > 1e-3
 
 
