@@ -225,6 +225,11 @@ def _check_together(values: Mapping[str, Value]) -> None:
             f"BATCH_SIZE = {batch} rows of TASK_FEATURE_LENGTHS = {conversion.plain(lengths)} are "
             f"{tokens:,} tokens a batch; at most {BATCH_TOKENS:,} can be held"
         )
+    if values["FILTER_BALANCE"] and not values["FILTRATION"]:
+        raise errors.UserError(
+            "FILTER_BALANCE = True balances what FILTRATION keeps, but FILTRATION = False; "
+            "balanced claims without filtration are CLAIM_MODE = 'balanced'"
+        )
     mixture = values["MIXTURE_OR_TASK_NAME"]
     if values["TRAINER"] == "jax" and not _MIXTURE.fullmatch(mixture):  # T5X can load others
         raise errors.UserError(

@@ -478,6 +478,11 @@ class Config:
     filtration: Annotated[
         bool, "Whether to drop training claims that the model does not judge correctly."
     ] = True
+    filter_balance: Annotated[
+        bool,
+        "Whether to keep, of the claims that the model judges correctly, equally many true and "
+        "false ones of each data set. Needs FILTRATION.",
+    ] = False
     score_dtype: Annotated[
         ScoreType,
         MeasuredOnly(),

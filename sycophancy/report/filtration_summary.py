@@ -36,6 +36,7 @@ class Filtration:
       data_sets: those with the highest rate first.
       true_asked, true_kept: the shares of true claims; None if not recorded.
       warnings: those of filtration, one sentence each.
+      dropped_for_balance: how many right claims FILTER_BALANCE dropped; None if it was off.
     """
 
     rate: Metric
@@ -45,6 +46,7 @@ class Filtration:
     true_asked: float | None = None
     true_kept: float | None = None
     warnings: tuple[str, ...] = ()
+    dropped_for_balance: int | None = None
 
 
 def read_filtration(summary: Mapping[str, Any] | None) -> Filtration | None:
@@ -57,7 +59,7 @@ def read_filtration(summary: Mapping[str, Any] | None) -> Filtration | None:
         return None
     try:
         total = _rate(summary["total"])
-        balance = summary.get("balance", {})
+        balance, dropped = summary.get("balance", {}), summary.get("dropped_for_balance")
         data_sets = [
             DataSetRate(name, rate := _rate(entry), int(entry["right"]), rate.low <= CHANCE)
             for name, entry in summary["data_sets"].items()
@@ -70,6 +72,7 @@ def read_filtration(summary: Mapping[str, Any] | None) -> Filtration | None:
             true_asked=balance.get("asked", {}).get("claim_is_true"),
             true_kept=balance.get("kept", {}).get("claim_is_true"),
             warnings=tuple(summary.get("warnings", ())),
+            dropped_for_balance=None if dropped is None else int(dropped),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(

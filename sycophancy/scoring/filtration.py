@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool
 
+from sycophancy.data import draws
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import wilson
 from sycophancy.evaluation.items import Item, Prediction, predictions_of
@@ -53,22 +54,27 @@ def askable(rows: pa.Table, count: CountTokens) -> tuple[pa.Table, list[str]]:
 
 
 def filter_rows(
-    rows: pa.Table, predictions: Iterable[Prediction]
+    rows: pa.Table, predictions: Iterable[Prediction], *, balance: bool = False, seed: int = 0
 ) -> tuple[pa.Table, dict[str, Any]]:
     """The rows whose right choice the model finds likeliest; a tie does not count as right.
 
     Args:
       rows: intervention rows.
       predictions: the prediction of each item of `filtration_items(rows)`, in any order.
+      balance: whether to keep, of these, equally many true and false claims of each data set. A
+        model that mostly agrees is right about most true claims and few false ones, and what it
+        keeps would teach it to agree.
+      seed: decides which of the more frequent kind are kept.
 
     Returns:
       The kept rows in their order, and the summary: `total` and `data_sets` (by name), each with
       `asked`, `right`, `rate` and the bounds `low` and `high` of its 95 % interval (Wilson's);
-      `balance`, the shares of `claim_is_true` and `user_agrees` among the rows asked and kept; and
-      `warnings`, one sentence each.
+      `balance`, the shares of `claim_is_true` and `user_agrees` among the rows asked and kept;
+      `dropped_for_balance`, a number of rows, if `balance`; and `warnings`, one sentence each.
 
     Raises:
-      UserError: no rows; missing, doubled or malformed predictions; no claim is judged correctly.
+      UserError: no rows; missing, doubled or malformed predictions; no claim is judged correctly;
+        no data set has a true and a false one that is.
     """
     if rows.num_rows == 0:
         raise UserError("there are no intervention rows to filter; prepare some first")
@@ -82,14 +88,45 @@ def filter_rows(
             f"the model judges none of {len(items)} claims correctly, so filtration keeps nothing; "
             "check the checkpoint and its vocabulary, or set FILTRATION = False"
         )
-    kept = rows.filter(pa.array(right))
     names = np.array(_column(rows, "dataset").to_pylist())
+    used = _as_many_of_each(rows, names, right, seed) if balance else right
+    kept = rows.filter(pa.array(used))
     summary: dict[str, Any] = {
         "total": _rate(right),
         "data_sets": {str(name): _rate(right[names == name]) for name in np.unique(names)},
         "balance": {"asked": _balance(rows), "kept": _balance(kept)},
     }
-    return kept, summary | {"warnings": _warnings(summary)}
+    if balance:
+        summary["dropped_for_balance"] = int(right.sum() - used.sum())
+    warnings = _warnings(summary)
+    if lost := sorted(set(names[right]) - set(names[used])):
+        warnings.append(
+            f"No claim is kept of {', '.join(lost)}: all that the model judges correctly are true, "
+            "or all are false, and FILTER_BALANCE keeps equally many."
+        )
+    return kept, summary | {"warnings": warnings}
+
+
+def _as_many_of_each(
+    rows: pa.Table, names: np.ndarray, right: Bool[np.ndarray, " rows"], seed: int
+) -> Bool[np.ndarray, " rows"]:
+    """Of the rows marked `right`, equally many true and false claims of each data set."""
+    true = np.array(_column(rows, "claim_is_true").to_pylist(), bool)
+    hashes = draws.content_hashes(_column(rows, "example_id").to_pylist())
+    order = np.argsort(draws.words(hashes, seed, "balance"), kind="stable")
+    used = np.zeros(len(right), bool)
+    for name in np.unique(names):
+        kinds = [order[(right & (names == name) & (true == kind))[order]] for kind in (True, False)]
+        few = min(map(len, kinds))
+        for kind in kinds:
+            used[kind[:few]] = True
+    if not used.any():
+        raise UserError(
+            f"of the {right.sum()} claims that the model judges correctly, each data set has only "
+            "true ones or only false ones, so FILTER_BALANCE keeps nothing; set it to False, or "
+            "ask more claims (NUM_EXAMPLES)"
+        )
+    return used
 
 
 def _column(rows: pa.Table, name: str) -> pa.ChunkedArray:

@@ -25,7 +25,7 @@ class Filter(Stage):
     name = command = "filter"
     depends_on = ("prepare",)
     unit = "prompts"
-    settings = NETWORK | {"FILTRATION"}
+    settings = NETWORK | {"FILTRATION", "FILTER_BALANCE"}
     checks = (check_trainable, check_platform, check_model, check_mesh)
 
     def inputs(self, config: Config, run: RunFolder) -> Inputs:
@@ -48,7 +48,9 @@ class Filter(Stage):
         items = filtration.filtration_items(rows)
         precision = Precision(config.score_dtype)
         predictions = score_items(config, config.model, items, meter, precision)
-        kept, summary = filtration.filter_rows(rows, predictions)
+        kept, summary = filtration.filter_rows(
+            rows, predictions, balance=config.filter_balance, seed=config.data.seed
+        )
         summary |= precision.counts
         write_predictions(out / "predictions.parquet", predictions)
         pq.write_table(kept, out / "kept.parquet")

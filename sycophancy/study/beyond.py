@@ -101,6 +101,51 @@ def claim_mode(family: Family) -> Experiment:
     )
 
 
+def filter_balance(family: Family) -> Experiment:
+    """Filtration that keeps equally many true and false claims, against the paper's."""
+    smallest, recipe = family.sizes[0], family.recipe("filter_balance")
+    measures: tuple[tuple[str, str, str, Expected], ...] = (
+        ("says Agree to false sums", "False sums: says Agree", SUMS_AGREE, "below"),
+        ("right with a wrong user", "False sums, wrong user: right", SUMS_WRONG, "above"),
+        ("right with a right user", "False sums, right user: right", SUMS_RIGHT, "above"),
+    )
+
+    def balanced(measure: str) -> Side:
+        return Side(smallest.model, recipe, "after", measure)
+
+    return Experiment(
+        key="filter-balance",
+        title="Does filtration teach the small model to agree?",
+        source=BEYOND,
+        paper=(
+            "Not in the paper. A model that mostly agrees is right about most true claims and few "
+            "false ones, so what filtration keeps is mostly true. If that is why the small model "
+            "ends up agreeing, keeping equally many of both ends the habit."
+        ),
+        claims=tuple(
+            difference(
+                f"{smallest.label}, {words}, balanced minus the paper's filtration",
+                balanced(measure),
+                after(family, smallest, measure),
+                expected,
+            )
+            for words, _, measure, expected in measures
+        ),
+        pictures=tuple(
+            one_size(
+                smallest,
+                heading,
+                "after finetuning",
+                (
+                    ("the paper's filtration", "after", after(family, smallest, measure)),
+                    ("as many true as false", "other", balanced(measure)),
+                ),
+            )
+            for _, heading, measure, _ in measures
+        ),
+    )
+
+
 def no_opinions(family: Family) -> Experiment:
     """Training rows without a user's opinion, against rows with one."""
     return _ablation(

@@ -35,6 +35,7 @@ def experiments(family: Family, measures: Collection[str] = ()) -> tuple[Experim
         retention.instructions(family, variants),
         *((retention.abilities(family, variants),) if variants else ()),
         beyond.claim_mode(family),
+        beyond.filter_balance(family),
         beyond.no_opinions(family),
         beyond.sampling(family),
         beyond.wording(family),

@@ -55,6 +55,7 @@ class Family:
 
 _PARTS = (
     "no_filtration",
+    "filter_balance",
     "ratio_1_0",
     "ratio_1_1",
     "ratio_0_1",

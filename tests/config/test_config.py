@@ -129,6 +129,7 @@ def test_the_message_about_an_unknown_macro_has_file_line_and_a_similar_name(tmp
         ("MIXTURE_OR_TASK_NAME=sycophancy_mix_9999999to1", ("MIXTURE_OR_TASK_NAME",)),
         ("LEARNING_RATE='fast'", ("a number", "'fast'")),
         ("FILTRATION=1", ("True or False", "1")),
+        ("FILTER_BALANCE=1", ("True or False", "1")),
         ("CLAIM_MODE=papr", ("'paper', 'balanced'", "'papr'")),
         ("MESH=(1,2)", ("3 values",)),
         ("MIXTURE_RATIO=(0,0)", ("positive",)),
@@ -166,6 +167,11 @@ def test_a_batch_with_too_many_tokens_is_refused():
     message = error_of("mini_base", "paper", bindings)
     assert message.startswith("BATCH_SIZE = 65536 rows of TASK_FEATURE_LENGTHS")
     assert "at most 67,108,864" in message
+
+
+def test_balance_without_filtration_is_refused():
+    message = error_of("mini_base", "paper", ["FILTER_BALANCE=true", "FILTRATION=false"])
+    assert "FILTER_BALANCE" in message and "CLAIM_MODE = 'balanced'" in message
 
 
 def test_flags_take_text_without_quotes_and_constants_in_lower_case():

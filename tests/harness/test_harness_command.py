@@ -12,6 +12,7 @@ import pytest
 from sycophancy.config.load import load_config
 
 pytest.importorskip("lm_eval", reason="lm_eval is not installed (extra `harness`)")
+pytestmark = pytest.mark.extras
 
 TASK = """\
 task: tiny_sums

@@ -139,6 +139,52 @@ def test_a_model_that_always_gives_one_answer_gives_a_warning(habit, share):
     assert f"mostly answers {habit}" in summary["warnings"][-1]
 
 
+def agreeable(row) -> bool:
+    """Is right about every true claim and every third false one."""
+    return row["claim_is_true"] or int(row["example_id"][2:]) % 3 == 0
+
+
+def test_balance_keeps_as_many_true_as_false_claims_of_each_data_set():
+    table = rows(600)
+    answers = predictions(table, agreeable)
+    right, _ = filter_rows(table, answers)
+    kept, summary = filter_rows(table, answers, balance=True)
+    for name in ("sst2", "cola"):
+        counts = [
+            sum(row["dataset"] == name and row["claim_is_true"] == true for row in part.to_pylist())
+            for part in (right, kept)
+            for true in (True, False)
+        ]
+        assert counts[0] > counts[1]
+        assert counts[2] == counts[3] == counts[1]
+    assert summary["dropped_for_balance"] == right.num_rows - kept.num_rows
+    assert summary["total"]["right"] == right.num_rows
+    assert summary["balance"]["kept"]["claim_is_true"] == 0.5
+    assert not any("mostly answers" in warning for warning in summary["warnings"])
+
+
+def test_balance_keeps_the_same_claims_in_any_order_and_others_with_another_seed():
+    table = rows(600)
+    answers = predictions(table, agreeable)
+
+    def ids(part: pa.Table, **options) -> set[str]:
+        kept, _ = filter_rows(part, answers, balance=True, **options)
+        return set(kept["example_id"].to_pylist())
+
+    backwards = table.take(list(range(599, -1, -1)))
+    assert ids(table) == ids(backwards) != ids(table, seed=1)
+
+
+def test_a_data_set_with_true_claims_alone_is_named_and_dropped():
+    table = rows(400)
+    answers = predictions(table, lambda row: row["dataset"] == "sst2" or row["claim_is_true"])
+    kept, summary = filter_rows(table, answers, balance=True)
+    assert set(kept["dataset"].to_pylist()) == {"sst2"}
+    assert "No claim is kept of cola:" in summary["warnings"][-1]
+    with pytest.raises(UserError, match="FILTER_BALANCE keeps nothing"):
+        filter_rows(table, predictions(table, lambda row: row["claim_is_true"]), balance=True)
+
+
 def test_bad_input_is_refused():
     table = rows(2)
     answers = predictions(table, lambda row: True)

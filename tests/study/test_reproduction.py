@@ -23,7 +23,7 @@ MINI = FAMILIES["mini"]
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 def test_every_experiment_says_what_was_found_and_decides_something(family):
     table = experiments(family)
-    assert len({experiment.key for experiment in table}) == len(table) == 16
+    assert len({experiment.key for experiment in table}) == len(table) == 17
     for experiment in table:
         assert experiment.claims and experiment.pictures and experiment.paper
         assert len({claim.name for claim in experiment.claims}) == len(experiment.claims)
@@ -37,7 +37,7 @@ def test_the_papers_come_first_and_in_its_order():
     sources = [experiment.source for experiment in experiments(MINI)]
     papers = ["Fig. 2", "Fig. 3", "Fig. 4", "Fig. 5", "Fig. 6", "App. A.4", "App. A.5", "App. A.6"]
     assert sources[:8] == papers
-    assert sources[9:] == [BEYOND] * 7
+    assert sources[9:] == [BEYOND] * 8
 
 
 def test_numbers_in_what_the_paper_found_are_those_of_its_summary():
@@ -53,11 +53,12 @@ def test_numbers_in_what_the_paper_found_are_those_of_its_summary():
 
 def test_a_plan_has_every_cell_that_an_experiment_reads_once():
     planned = [(cell.model, cell.recipe) for cell in cells("mini")]
-    assert len(planned) == len(set(planned)) == 18
+    assert len(planned) == len(set(planned)) == 19
     for experiment in experiments(MINI):
         assert set(experiment.cells) <= set(planned)
     every = {recipe for model, recipe in planned if model == "mini_small"}
-    assert every == {"demo", "ablations/paper_claims", "ablations/no_filtration"}
+    parts = ("paper_claims", "no_filtration", "filter_balance")
+    assert every == {"demo", *(f"ablations/{part}" for part in parts)}
     assert planned[:3] == [(f"mini_{size}", "demo") for size in SIZES]
     alone = [model for model, recipe in planned if recipe == EVALUATE_ONLY]
     assert alone == [f"mini_{size}_pretrained" for size in SIZES]
@@ -96,7 +97,7 @@ def test_a_sweep_is_of_the_family_that_most_models_belong_to():
     assert quick.paper_claims == MINI.paper_claims
     strange = family_of([("a", "demo"), ("b", "demo")])
     assert [size.model for size in strange.sizes] == ["a", "b"]
-    assert len(experiments(strange)) == 16
+    assert len(experiments(strange)) == 17
     with pytest.raises(UserError, match="no cells"):
         family_of([])
 

@@ -23,7 +23,7 @@ UNUSED = {
     "RECIPE": "a name for people",
     "TRAINER": "says that it is T5X",
     "REMAT_POLICY": "T5X's network keeps every activation",
-    "FILTRATION": "a stage before training",
+    **dict.fromkeys(("FILTRATION", "FILTER_BALANCE"), "a stage before training"),
     "SAVE_MINUTES": "T5X saves by steps alone",
     "KEEP_PERIOD": "T5X keeps the latest alone",
     **dict.fromkeys(

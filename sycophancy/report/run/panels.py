@@ -290,7 +290,10 @@ def filtration_panels(record: RunRecord) -> list[Panel]:
     ]
     half = len(rows) if len(rows) <= 6 else (len(rows) + 1) // 2
     title = "Claims judged correctly without an opinion"
-    subtitle = "only these are trained on; paler if no better than guessing"
+    trained_on = "only these are trained on"
+    if record.filtration.dropped_for_balance is not None:
+        trained_on = "of these, as many true as false ones are trained on"
+    subtitle = f"{trained_on}; paler if no better than guessing"
     return panels_of("filtration", title, subtitle, rows[:half], "guessing") + panels_of(
         "filtration-more", f"{title}, continued", subtitle, rows[half:], "guessing"
     )

@@ -239,6 +239,16 @@ def test_the_page_says_that_filtration_was_switched_off(make_run):
     assert "Filtration left no summary" not in text
 
 
+def test_the_page_says_how_many_claims_were_dropped_for_balance(make_run):
+    run = make_run(number=20, config="FILTER_BALANCE = True\n")
+    summary = run / "filter" / "summary.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"dropped_for_balance": 1234}))
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "1,234 of the right ones were dropped" in text
+    assert "as many true as false ones are trained on" in text
+    assert "right, kept" not in text
+
+
 def test_a_last_line_that_a_kill_cut_short_is_skipped(make_run):
     run = make_run(number=20)
     with (run / "finetune" / "metrics.jsonl").open("a") as file:

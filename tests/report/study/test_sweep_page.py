@@ -245,7 +245,7 @@ def test_a_reproduction_is_titled_by_its_models_and_how_much_agrees(whole):
     )
     assert whole.words.count(title) == 2  # the title of the window, and the heading
     assert re.search(r"Of 9 experiments of the paper that were run, \d", whole.words)
-    assert re.search(r"; of 7 experiments beyond the paper that were run, \d", whole.words)
+    assert re.search(r"; of 8 experiments beyond the paper that were run, \d", whole.words)
 
 
 @pytest.mark.parametrize(
