@@ -146,6 +146,8 @@ class Experiment:
       paper: what the paper found; beyond the paper, what is expected and why.
       claims: their verdicts decide whether a sweep agrees.
       pictures: drawn below them.
+      given: why the outcome follows from how the models were made, in a sentence; its claims are
+        then measured and shown, and none is tested.
     """
 
     key: str
@@ -154,6 +156,7 @@ class Experiment:
     paper: str
     claims: tuple[Claim, ...]
     pictures: tuple[Rows | Lines, ...]
+    given: str = ""
 
     def sides(self) -> Iterator[Side]:
         """Every measure that it reads; the same one may come twice."""

@@ -7,6 +7,7 @@ the pictures. The runs that they need (`grid`), their verdicts (`verdicts`) and 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 
 from sycophancy.study import beyond, paper, retention
@@ -23,7 +24,8 @@ def experiments(family: Family, measures: Collection[str] = ()) -> tuple[Experim
         they are among them.
     """
     variants = retention.measured_variants(measures)
-    return (
+    given = dict(family.given)
+    table = (
         paper.survey_sizes(family),
         paper.addition_sizes(family),
         paper.surveys(family),
@@ -43,3 +45,4 @@ def experiments(family: Family, measures: Collection[str] = ()) -> tuple[Experim
         beyond.true_claims(family),
         beyond.formats(family),
     )
+    return tuple(dataclasses.replace(one, given=given.get(one.key, "")) for one in table)

@@ -37,6 +37,7 @@ class Family:
       others: pairs of what a recipe changes and the recipe; absent ones are not run.
       instructions: its held-out instructions in words; they replace the paper's MMLU and
         BIG-Bench Hard.
+      given: keys of experiments whose outcome follows from how its models were made, and why.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Family:
     ablated: int
     others: tuple[tuple[str, str], ...] = ()
     instructions: str = "held-out rows of the runs' own instruction data, not MMLU or BBH"
+    given: tuple[tuple[str, str], ...] = ()
 
     def recipe(self, part: str) -> str | None:
         """The recipe that changes one part, or None."""
@@ -82,6 +84,13 @@ FAMILIES = {
         ablated=1,
         others=_others("ablations"),
         instructions="the model's own held-out instructions, not MMLU or BBH",
+        given=(
+            (
+                "fig2",
+                "Before its last stage, a miniature has never seen an opinion or a biography, and "
+                "that stage teaches every size to follow them.",
+            ),
+        ),
     ),
     "flan_t5": Family(
         name="flan_t5",

@@ -28,8 +28,8 @@ from sycophancy.study.answers import Answers
 from sycophancy.study.claims import NOTHING, Claim, Experiment
 from sycophancy.study.contrasts import Contrast, contrast
 
-Verdict = Literal["agree", "disagree", "undecided", "not run"]
-VERDICTS: tuple[Verdict, ...] = ("agree", "disagree", "undecided", "not run")
+Verdict = Literal["agree", "disagree", "undecided", "by construction", "not run"]
+VERDICTS: tuple[Verdict, ...] = ("agree", "disagree", "undecided", "by construction", "not run")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,10 +73,18 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """Disagree if a claim that was run does, else undecided if one is, else agree."""
+        """Disagree if a claim that was run does, else undecided if one is, else agree.
+
+        By construction if the experiment is given.
+        """
         verdicts = {decision.verdict for decision in self.decisions}
-        ranked: tuple[Verdict, ...] = ("disagree", "undecided", "agree")
+        ranked: tuple[Verdict, ...] = ("disagree", "undecided", "agree", "by construction")
         return next((verdict for verdict in ranked if verdict in verdicts), "not run")
+
+    @property
+    def counts_as_run(self) -> bool:
+        """Whether it is one of the experiments that may agree or disagree."""
+        return self.verdict not in ("by construction", "not run")
 
     @property
     def counts(self) -> dict[Verdict, int]:
@@ -87,7 +95,10 @@ class Outcome:
 
 def outcomes(experiments: Sequence[Experiment], answers: Answers) -> list[Outcome]:
     """Decides every claim of all experiments of a page."""
-    measured = [[_measured(claim, answers) for claim in one.claims] for one in experiments]
+    measured = [
+        [_measured(claim, answers, tested=not one.given) for claim in one.claims]
+        for one in experiments
+    ]
     decided = iter(corrected(decision for decisions in measured for decision in decisions))
     return [
         Outcome(experiment, tuple(next(decided) for _ in experiment.claims))
@@ -127,7 +138,7 @@ def claim_tests(claim: Claim, contrast: Contrast) -> tuple[Test, ...]:
     return (*found, Test("disagree", max(above(line - NOTHING), below(line + NOTHING))))
 
 
-def _measured(claim: Claim, answers: Answers) -> Decision:
+def _measured(claim: Claim, answers: Answers, tested: bool) -> Decision:
     """A claim with its contrast and its tests; `not run` if the sweep lacks a cell it needs."""
     terms = [(factor, answers.of(side)) for factor, side in claim.terms]
     for (_, side), (_, by_seed) in zip(claim.terms, terms, strict=True):
@@ -136,6 +147,8 @@ def _measured(claim: Claim, answers: Answers) -> Decision:
     measured = contrast(terms)
     if measured is None:
         return Decision(claim, "not run", reason="its sides have no common seed")
+    if not tested:
+        return Decision(claim, "by construction", measured)
     return Decision(claim, "undecided", measured, tests=claim_tests(claim, measured))
 
 

@@ -77,6 +77,14 @@ def test_flan_t5_runs_what_the_miniature_does():
     assert dict(mini.others).keys() == dict(flan.others).keys()
 
 
+def test_what_holds_by_construction_is_shown_and_not_tested(whole):
+    found = outcomes(whole)["fig2"]
+    assert found.verdict == "by construction" and not found.counts_as_run
+    assert all(d.contrast is not None and not d.tests for d in found.decisions)
+    assert [e.key for e in experiments(MINI) if e.given] == ["fig2"]
+    assert not any(experiment.given for experiment in experiments(FAMILIES["flan_t5"]))
+
+
 def test_an_unknown_family_is_one_line():
     with pytest.raises(UserError, match="no family 'gpt'"):
         cells("gpt")

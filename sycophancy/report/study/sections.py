@@ -22,12 +22,14 @@ MARKS: dict[Verdict, str] = {
     "agree": "✓ agrees",
     "disagree": "✗ disagrees",
     "undecided": "? undecided",
+    "by construction": "= by construction",
     "not run": "· not run",
 }
 COUNTED: dict[Verdict, tuple[str, str]] = {
     "agree": ("agrees", "agree"),
     "disagree": ("disagrees", "disagree"),
     "undecided": ("is undecided", "are undecided"),
+    "by construction": ("holds or fails by construction", "hold or fail by construction"),
     "not run": ("was not run", "were not run"),
 }
 

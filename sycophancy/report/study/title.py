@@ -31,7 +31,7 @@ def title(sweep: Sweep, family: Family, sections: Sequence[Section]) -> str:
     if not is_reproduction(sweep, family):
         return f"Sweep: {scope(sweep)}"
     models = [size.model for size in family.sizes]
-    run = [s for s in sections if s.is_papers and s.outcome.verdict != "not run"]
+    run = [s for s in sections if s.is_papers and s.outcome.counts_as_run]
     agree = sum(section.outcome.verdict == "agree" for section in run)
     noun = "experiment" if len(run) == 1 else "experiments"
     result = f"{agree} of {len(run)} {noun} agree{'s' if agree == 1 else ''}"
@@ -61,7 +61,7 @@ def verdict_counts(sections: Sequence[Section]) -> str:
     """
     parts = []
     for papers, whose in ((True, "of the paper"), (False, "beyond the paper")):
-        run = [s for s in sections if s.is_papers == papers and s.outcome.verdict != "not run"]
+        run = [s for s in sections if s.is_papers == papers and s.outcome.counts_as_run]
         if run:
             verdicts = [section.outcome.verdict for section in run]
             noun = "experiment" if len(run) == 1 else "experiments"
