@@ -17,6 +17,7 @@ from etils import epath
 from sycophancy.config.schema import Chat, TrainingConfig, inside_package
 from sycophancy.errors import UserError
 from sycophancy.model import locations
+from sycophancy.system.paths import is_address
 
 
 @dataclasses.dataclass
@@ -140,7 +141,7 @@ def vocabulary() -> str:
 def is_decoder() -> bool:
     """Whether `vocabulary` is the folder of a decoder-only model's tokenizer."""
     path = vocabulary()
-    return "://" not in path and Path(path).is_dir()
+    return not is_address(path) and Path(path).is_dir()
 
 
 def chat() -> Chat:

@@ -29,7 +29,7 @@ GENERATED = {"settings.md", "changelog.md", "contributing.md", "security.md"}
 CODE_FOLDERS = ("sycophancy", "tasks", "scripts", "gin_configs", "tests", ".ci")
 
 FOREIGN_OPTIONS = {"--gin", "--no-deps", "--multiprocess_gpu"}  # of pip and T5X
-FOREIGN_SETTINGS = {"GLIBC_TUNABLES", "TRAIN_STEPS"}  # of glibc and T5X
+FOREIGN_SETTINGS = {"GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "TRAIN_STEPS"}  # of glibc and T5X
 PLACEHOLDERS = {"NAME", "MACRO", "THIS_REPOSITORY", "USER_ID", "HOST_OF_PROCESS_0"}
 
 

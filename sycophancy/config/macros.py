@@ -20,6 +20,7 @@ from sycophancy.config.bounds import Place, check, shortened, shown
 from sycophancy.config.conversion import Annotation, Value, fits
 from sycophancy.config.declarations import declarations
 from sycophancy.config.markers import RelativeToGinFile
+from sycophancy.system.paths import is_address
 
 if TYPE_CHECKING:
     from etils import epath
@@ -237,7 +238,7 @@ def read_text(
 
 def _absolute(value: Value, folder: Path) -> Value:
     """Makes paths absolute that are relative to a folder, also in a list."""
-    if isinstance(value, str) and "://" not in value:
+    if isinstance(value, str) and not is_address(value):
         return str((folder / value).absolute())
     if isinstance(value, list | tuple):
         return tuple(_absolute(entry, folder) for entry in value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -36,6 +35,7 @@ from sycophancy.data.survey_files import load_surveys
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, write_items
 from sycophancy.evaluation.own_sets import read_own_sets
+from sycophancy.system.paths import is_address
 
 INTERVENTION = intervention_files.TRAIN
 INTERVENTION_VALIDATION = intervention_files.VALIDATION
@@ -184,7 +184,7 @@ def evaluation_file(folder: Path, task: str) -> Path:
 def _whole_or_nothing(out: Path) -> Iterator[Path]:
     """A local folder whose files move to `out`, which may be a bucket, if nothing fails."""
     existed = out.exists()
-    unfinished = Path(tempfile.mkdtemp()) if _is_bucket(out) else out / _UNFINISHED
+    unfinished = Path(tempfile.mkdtemp()) if is_address(out) else out / _UNFINISHED
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         (unfinished / EVALUATION).mkdir(parents=True)
@@ -192,7 +192,7 @@ def _whole_or_nothing(out: Path) -> Iterator[Path]:
         (out / EVALUATION).mkdir(parents=True, exist_ok=True)
         for path in sorted(unfinished.rglob("*")):
             target = out / path.relative_to(unfinished)
-            if path.is_file() and _is_bucket(out):
+            if path.is_file() and is_address(out):
                 target.write_bytes(path.read_bytes())
             elif path.is_file():
                 path.replace(target)
@@ -202,7 +202,3 @@ def _whole_or_nothing(out: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         if not existed and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
-
-
-def _is_bucket(path: Path) -> bool:
-    return "://" in os.fspath(path)

@@ -22,10 +22,9 @@ from typing import Any
 from sycophancy import __version__, errors
 from sycophancy.engine import fingerprint, manifests
 from sycophancy.engine.fingerprint import Ingredients
-from sycophancy.storage.bucket import is_address
 from sycophancy.storage.working_copy import WorkingCopy
 from sycophancy.system import lock
-from sycophancy.system.paths import is_link, remove
+from sycophancy.system.paths import is_address, is_link, remove
 
 if typing.TYPE_CHECKING:
     from etils import epath

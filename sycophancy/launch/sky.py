@@ -20,6 +20,7 @@ from sycophancy.launch.job import (
     template_text,
     trains_with_t5x,
 )
+from sycophancy.system.paths import is_address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ def render(name: str, runs: Sequence[Run], machines: Machines, source: Path) -> 
     Raises:
         UserError: SkyPilot would refuse a value, or a run's results would be lost.
     """
-    if "://" not in machines.bucket:
+    if not is_address(machines.bucket):
         raise UserError(f"--bucket {machines.bucket}: expected gs://NAME, s3://NAME or the like")
     check_plain("--bucket", machines.bucket)
     check_words([str(source)])

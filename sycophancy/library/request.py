@@ -12,7 +12,7 @@ from pathlib import Path
 from sycophancy.config.bounds import Name, Place, check, shortened, shown
 from sycophancy.config.schema import PublicSet
 from sycophancy.errors import UserError
-from sycophancy.storage.bucket import is_address
+from sycophancy.system.paths import is_address
 
 if typing.TYPE_CHECKING:
     from etils import epath
@@ -138,7 +138,7 @@ class RunRequest:
             ("BBH_FOLDER", "bbh"),
         ):
             if (path := getattr(self, field)) is not None:
-                place = path if "://" in path else str(Path(path).absolute())
+                place = path if is_address(path) else str(Path(path).absolute())
                 settings[macro] = Setting(place, f"--{field.replace('_', '-')} {shortened(path)}")
         if self.data_mirror is not None:
             settings["DATA_ORIGIN"] = Setting("mirror", "--data-mirror")

@@ -16,6 +16,7 @@ from sycophancy.config.schema import DecoderConfig
 from sycophancy.errors import UserError
 from sycophancy.model import locations
 from sycophancy.model.checkpoints import families, folders, weights
+from sycophancy.system.paths import is_address
 
 SUPPORTED = (
     "supported are T5 encoder-decoders (T5 1.0, T5 1.1, Flan-T5) and decoder-only language models"
@@ -46,7 +47,7 @@ def is_decoder(name: str) -> bool:
     named = f" ({', '.join(map(str, classes))})" if classes else ""
     if config.get("is_encoder_decoder") or not _may_predict(classes):
         raise UserError(f"{folder / folders.CONFIG}: model_type is {kind!r}{named}; {SUPPORTED}")
-    if "://" in str(folder):
+    if is_address(folder):
         raise UserError(
             f"{name}: a decoder-only model is read from a local folder or the hub; copy it first"
         )

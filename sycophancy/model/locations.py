@@ -8,6 +8,7 @@ from pathlib import Path
 from etils import epath
 
 from sycophancy.errors import UserError
+from sycophancy.system.paths import is_address
 from sycophancy.system.terminal import unheard
 
 ANSWER_SECONDS = 20.0  # the longest wait for a bucket
@@ -79,7 +80,7 @@ def exists(path: epath.Path) -> bool:
     from sycophancy.data import hub
 
     try:
-        if "://" not in str(path):
+        if not is_address(path):
             return path.exists()
         with unheard():  # the path's library may use TensorFlow
             return hub.within(ANSWER_SECONDS, path.exists)
@@ -102,7 +103,7 @@ def check_name(path: epath.PathLike) -> None:
         name.encode()
     except UnicodeEncodeError:
         raise UserError(f"{name!r} is not UTF-8; name another folder for checkpoints") from None
-    if "\\" in name and "://" not in name:
+    if "\\" in name and not is_address(name):
         raise UserError(f"{name} has a backslash in it; name another folder for checkpoints")
 
 
@@ -127,7 +128,7 @@ def inside(folder: epath.PathLike, name: str) -> epath.Path:
     ):
         raise UserError(f"{folder}: {name[:300]!r} is not the name of a file in this folder")
     path = epath.Path(folder) / name
-    if "://" in str(path) or not (path.exists() or Path(path).is_symlink()):
+    if is_address(path) or not (path.exists() or Path(path).is_symlink()):
         return path
     try:
         home, real = Path(folder).resolve(), Path(path).resolve(strict=True)
@@ -164,7 +165,7 @@ def read_small(path: epath.Path) -> bytes:
       FileNotFoundError: the file does not exist.
       UserError: the file is larger, or cannot be read.
     """
-    if path.exists() and not path.is_dir() and "://" not in str(path) and not Path(path).is_file():
+    if path.exists() and not path.is_dir() and not is_address(path) and not Path(path).is_file():
         raise UserError(f"{path} is not a file; name another")  # reading a pipe would not end
     try:
         with path.open("rb") as file:

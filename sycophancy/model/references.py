@@ -14,6 +14,7 @@ from sycophancy.config.schema import PACKAGE, DecoderConfig, NetworkConfig, insi
 from sycophancy.errors import UserError
 from sycophancy.model import decoders, locations
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
+from sycophancy.system.paths import is_address
 
 # The bucket of all public T5 1.1 and Flan-T5 checkpoints, and the address of their vocabulary.
 T5_BUCKET = "gs://t5-data/"
@@ -29,7 +30,7 @@ def is_checkpoint(name: str) -> bool:
 
     A shipped model's name always means that model, even where a folder has the same name.
     """
-    if locations.is_hub(name) or "://" in name:
+    if locations.is_hub(name) or is_address(name):
         return True
     shipped = {path.stem for path in (macros.root() / "models").glob("*.gin")}
     return name not in shipped and not name.endswith(".gin") and Path(name).is_dir()
@@ -72,7 +73,7 @@ def settings(name: str) -> dict[str, Setting]:
     from sycophancy.model.checkpoints.formats import open_checkpoint
 
     origin = f"--model {name}"
-    local = not (locations.is_hub(name) or "://" in name)
+    local = not (locations.is_hub(name) or is_address(name))
     place = str(Path(name).absolute()) if local else name
     if decoders.is_decoder(name):
         of_decoder = {
@@ -169,7 +170,7 @@ def _vocabulary(name: str, checkpoint: Checkpoint, shipped: str | None) -> str |
     if locations.is_hub(name):
         return f"{name}/spiece.model"
     if vocabulary := checkpoint.vocabulary:
-        return vocabulary if "://" in name else os.path.abspath(vocabulary)  # noqa: PTH100
+        return vocabulary if is_address(name) else os.path.abspath(vocabulary)  # noqa: PTH100
     if checkpoint.other_tokenizer:
         return None  # the checkpoint's vocabulary is in a form that is not read
     if name.startswith(T5_BUCKET) and checkpoint.shape().vocab_size == 32_128:

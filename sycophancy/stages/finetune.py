@@ -32,15 +32,14 @@ if typing.TYPE_CHECKING:
 
 
 def _check_trainer(config: Config, run: RunFolder) -> None:
-    TRAINERS[config.trainer].check(config, run.path)
-    if run.copy is None:
+    trainer = TRAINERS[config.trainer]
+    trainer.check(config, run.path)
+    if run.copy is None or (trainer.writes_to_buckets and run.copy.bucket.takes_checkpoints):
         return
-    writer = "Orbax" if TRAINERS[config.trainer].writes_to_buckets else "T5X"
-    if writer == "T5X" or not run.copy.bucket.takes_checkpoints:
-        raise UserError(
-            f"{run.shown(run.path)}: {writer} cannot write checkpoints there; name a local folder "
-            "with --out, or use --trainer jax and a folder in gs://"
-        )
+    raise UserError(
+        f"{run.shown(run.path)}: {trainer.checkpoint_writer} cannot write checkpoints there; name "
+        "a local folder with --out, or use --trainer jax and a folder in gs://"
+    )
 
 
 class Finetune(Stage):

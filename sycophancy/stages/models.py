@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable, Sequence
 
 from sycophancy.system import paths
+from sycophancy.system.paths import is_address
 
 if typing.TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,7 @@ def model_files(model: ModelConfig) -> dict[str, Path | epath.Path | str]:
     from sycophancy.model.checkpoints import folders
 
     name, path = "the checkpoint", paths.open_path(model.checkpoint)
-    if "://" in model.checkpoint or not path.exists():
+    if is_address(model.checkpoint) or not path.exists():
         checkpoint: dict[str, Path | epath.Path | str] = {name: model.checkpoint}
     else:
         checkpoint = {f"{name}: {part.name}": part for part in folders.parts(path)}
@@ -40,7 +41,7 @@ def vocabulary_files(model: ModelConfig) -> dict[str, Path | epath.Path | str]:
     from sycophancy.model import decoders
 
     name, path = "the vocabulary", paths.open_path(model.vocabulary)
-    if "://" in model.vocabulary or not path.exists():
+    if is_address(model.vocabulary) or not path.exists():
         return {name: model.vocabulary}
     if model.is_decoder:
         return {f"{name}: {part.name}": part for part in decoders.tokenizer_files(path)}

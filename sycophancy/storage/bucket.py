@@ -25,11 +25,6 @@ _VERSIONS = ("generation", "ETag", "etag")  # what tells an object's versions ap
 _AT_ONCE = 8  # objects that are copied at the same time
 
 
-def is_address(place: str | os.PathLike[str]) -> bool:
-    """Whether a place is an address such as `gs://bucket/runs/xl`, and not a local path."""
-    return "://" in os.fspath(place)
-
-
 class Bucket:
     """The objects whose names begin with one address; their names are relative to it.
 

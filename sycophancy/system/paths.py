@@ -11,9 +11,14 @@ if typing.TYPE_CHECKING:
     from etils import epath
 
 
+def is_address(place: str | os.PathLike[str]) -> bool:
+    """Whether a place is an address such as `gs://bucket/runs/xl`, and not a local path."""
+    return "://" in os.fspath(place)
+
+
 def open_path(path: str | os.PathLike[str]) -> Path | epath.Path:
     """A local path, or through etils the path of an object in a bucket (`gs://...`)."""
-    if "://" not in os.fspath(path):
+    if not is_address(path):
         return Path(path)
     from etils import epath
 

@@ -53,6 +53,7 @@ class Trainer:
     """One trainer, described without importing it.
 
     Attributes:
+      checkpoint_writer: what writes its checkpoints, in words.
       module: the module whose `finetune` trains.
       code: the modules that decide its result, with everything of this project that they import.
       gin_files: the files below `gin_configs/` that decide its result.
@@ -61,6 +62,7 @@ class Trainer:
         empty for a trainer that can do everything the configuration allows.
     """
 
+    checkpoint_writer: str
     module: str
     code: tuple[str, ...]
     gin_files: tuple[str, ...] = ()
@@ -95,11 +97,13 @@ class Trainer:
 
 TRAINERS = {
     "jax": Trainer(
+        checkpoint_writer="Orbax",
         module="sycophancy.training.trainer",
         code=("tasks", "sycophancy.training.trainer"),
         writes_to_buckets=True,
     ),
     "t5x": Trainer(
+        checkpoint_writer="T5X",
         module="sycophancy.training.t5x.command",
         code=(
             "tasks",

@@ -455,7 +455,7 @@ def test_a_fault_keeps_the_files_that_were_there(local, publish, tmp_path, monke
 def test_a_bucket_is_filled_from_a_local_folder(make, local, tmp_path, monkeypatch) -> None:
     prepare(local, tmp_path / "local")
     bucket = make(tmp_path / "bucket")
-    monkeypatch.setattr("sycophancy.data.prepare._is_bucket", lambda path: path == bucket)
+    monkeypatch.setattr("sycophancy.data.prepare.is_address", lambda path: path == bucket)
     prepare(local, bucket)
     assert files_below(Path(bucket)) == files_below(tmp_path / "local")
     assert render_examples(bucket, 1) == render_examples(tmp_path / "local", 1)

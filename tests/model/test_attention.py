@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sycophancy.model.network import _attend
+from sycophancy.model.attention import _attend
 
 
 def textbook(query, key, value, mask, bias, kept):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from sycophancy.config.schema import NetworkConfig
+from sycophancy.model.attention import RELPOS_MAX_DISTANCE, relative_position_bucket
 from sycophancy.model.checkpoints import huggingface, layout
 from sycophancy.model.checkpoints.formats import load_params
-from sycophancy.model.network import RELPOS_MAX_DISTANCE, Transformer, relative_position_bucket
+from sycophancy.model.network import Transformer
 
 SHAPES = {
     "gated gelu, untied": NetworkConfig(

@@ -18,6 +18,7 @@ from sycophancy.model.checkpoints import folders, layout, moments
 from sycophancy.model.checkpoints.checkpoint import Checkpoint
 from sycophancy.model.checkpoints.formats import open_checkpoint
 from sycophancy.model.vocabulary import Vocabulary
+from sycophancy.system.paths import is_address
 
 Target = Literal["hf", "t5x", "orbax"]
 Report = Callable[[int, int], None]
@@ -206,7 +207,7 @@ def _write_huggingface(
     module = _huggingface_module(network)
     tree = layout.unflatten(checkpoint.params)
     beside = None if vocabulary is None else locations.local(vocabulary)
-    if "://" in str(place):
+    if is_address(place):
         module.save(place, tree, network, beside, wrote)
         return
     final = Path(place)

@@ -33,6 +33,7 @@ from sycophancy.model.checkpoints.lazy_array import LazyArray
 from sycophancy.model.checkpoints.moments import MOMENTS
 from sycophancy.model.parameters import ParameterTree, StateTree
 from sycophancy.storage import bucket
+from sycophancy.system.paths import is_address
 
 FORMAT = 1
 _LOGGERS = tuple(map(logging.getLogger, ("absl", "asyncio")))  # of Orbax and TensorStore
@@ -299,7 +300,7 @@ class Checkpoints:
           The checkpoint's new folder.
         """
         folder, home = self.path(step), self.folder.parent / DAMAGED
-        in_bucket = "://" in str(home)
+        in_bucket = is_address(home)
         if not in_bucket:  # which has no folders without files
             home.mkdir(parents=True, exist_ok=True)
         taken = {path.name for path in home.iterdir()} if home.exists() else set()

@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from sycophancy.model.checkpoints.folders import INDEX, WEIGHTS
+from sycophancy.system.paths import is_address
 
 if TYPE_CHECKING:
     from sycophancy.model.checkpoints.lazy_array import LazyArray
@@ -41,7 +42,7 @@ def write(
     for number, names in enumerate(shards, 1):
         file = WEIGHTS if len(shards) == 1 else SHARD.format(number, len(shards))
         arrays = {name: np.ascontiguousarray(tensors[name], np.float32) for name in names}
-        if "://" in str(folder):
+        if is_address(folder):
             (folder / file).write_bytes(safetensors.numpy.save(arrays, {"format": "pt"}))
         else:
             safetensors.numpy.save_file(arrays, str(folder / file), {"format": "pt"})

@@ -26,6 +26,7 @@ from sycophancy.errors import UserError
 from sycophancy.model import locations
 from sycophancy.model.checkpoints.lazy_array import LazyArray
 from sycophancy.model.parameters import ParameterTree, StateTree
+from sycophancy.system.paths import is_address
 
 Report = Callable[[int], None]
 
@@ -197,7 +198,7 @@ def _check_sizes(folder: epath.Path) -> None:
       ValueError: a file is missing or truncated.
     """
     home = Path(folder)
-    if "://" in str(folder) or not (home / "manifest.ocdbt").exists():
+    if is_address(folder) or not (home / "manifest.ocdbt").exists():
         return
     base = ts.KvStore.open({"driver": "file", "path": f"{home}/"}).result()
     root = ts.ocdbt.dump(base).result()["versions"][-1]["root"]
@@ -332,7 +333,7 @@ def absolute(path: epath.PathLike) -> epath.Path:
       UserError: TensorStore cannot write to a path of this name.
     """
     place = epath.Path(path)
-    if "://" in str(place):
+    if is_address(place):
         return place
     place = _Place(place.expanduser().resolve())
     locations.check_name(place)

@@ -19,6 +19,7 @@ from sycophancy.errors import UserError
 from sycophancy.model import locations
 from sycophancy.model.checkpoints.folders import INDEX, WEIGHTS
 from sycophancy.model.checkpoints.lazy_array import LazyArray
+from sycophancy.system.paths import is_address
 
 if TYPE_CHECKING:
     import safetensors
@@ -276,7 +277,7 @@ def _on_disk(file: epath.Path) -> str:
     Raises:
       UserError: the file is in a bucket.
     """
-    if "://" in str(file):
+    if is_address(file):
         raise UserError(
             f"{file}: safetensors are read from local folders or from hf:owner/name; copy the "
             "folder first"

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from sycophancy.errors import UserError
 from sycophancy.model.checkpoints.checkpoint import FLOATS
 from sycophancy.model.checkpoints.lazy_array import LazyArray
+from sycophancy.system.paths import is_address
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -60,7 +61,7 @@ def lazy_array(spec: Mapping[str, Any], folder: epath.Path, name: str) -> LazyAr
             f"{folder}: the checkpoint says that {name} lies at {relative!r}, outside its folder"
         )
     place = folder / relative
-    if "://" not in str(place) and not Path(place).resolve().is_relative_to(Path(folder).resolve()):
+    if not is_address(place) and not Path(place).resolve().is_relative_to(Path(folder).resolve()):
         raise UserError(f"{place} is a link to elsewhere; copy the array into the checkpoint")
     address = kvstore(place)
 

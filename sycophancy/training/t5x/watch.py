@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, SupportsFloat
 from sycophancy.config.schema import Config
 from sycophancy.errors import UserError
 from sycophancy.system import lock
+from sycophancy.system.paths import is_address
 from sycophancy.training.t5x import recipe
 from sycophancy.training.t5x.command import PARENT
 
@@ -50,7 +51,7 @@ class Watch:
             signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
         threading.Thread(target=self._stop_with_parent, daemon=True).start()
         if jax.process_index() == 0:
-            if "://" not in model_dir:  # buckets have no locks
+            if not is_address(model_dir):  # buckets have no locks
                 Path(model_dir).mkdir(parents=True, exist_ok=True)
                 self._lock = lock.hold(Path(model_dir), ".t5x.lock", who="T5X, process")
                 self._lock.__enter__()  # until this process ends
