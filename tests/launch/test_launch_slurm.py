@@ -134,8 +134,8 @@ def test_a_sweep_is_an_array(cluster):
 @pytest.mark.parametrize(
     ("words", "cells"),
     [
-        (("reproduce", "--family", "mini", "--seeds", "2"), 36),
-        (("reproduce", "--family=flan_t5"), 26),
+        (("reproduce", "--family", "mini", "--seeds", "2"), 38),
+        (("reproduce", "--family=flan_t5"), 27),
         (("sweep", "--models", "a, b", "--recipes", "demo,quick", "--seeds", "3"), 12),
     ],
 )
