@@ -122,9 +122,8 @@ class DecoderLayer(nn.Module):
         slides: Bool[Array, ""] | None,
     ) -> tuple[Array, None]:
         config = self.config
-        shape = (len(x), 1, x.shape[-1])
         attended, transformed = dropout_masks(
-            self, config.dropout_rate, self.enable_dropout, x.dtype, shape, shape
+            self, config.dropout_rate, self.enable_dropout, x, (config.emb_dim,), (config.emb_dim,)
         )
         view = everywhere
         if nearby is not None and slides is not None:
@@ -178,9 +177,7 @@ class Layers(nn.Module):
             nearby = View(mask & near[:, None], local)
             slides = jnp.zeros(config.num_layers, bool)
             slides = slides.at[jnp.array(config.sliding_layers)].set(True)
-        (kept,) = dropout_masks(
-            self, config.dropout_rate, enable_dropout, x.dtype, (len(x), 1, x.shape[-1])
-        )
+        (kept,) = dropout_masks(self, config.dropout_rate, enable_dropout, x, (config.emb_dim,))
         layers = stack(DecoderLayer, config.num_layers, config.remat_policy, 3, layer_inputs=1)
         first = None if room is None else room.first
         x, _ = layers(config, enable_dropout, name="layers")(

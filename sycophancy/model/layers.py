@@ -144,29 +144,33 @@ class Embed(nn.Module):
 
 
 def dropout_masks(
-    module: nn.Module, rate: float, enabled: bool, dtype: DTypeLike, *shapes: tuple[int, ...]
+    module: nn.Module, rate: float, enabled: bool, x: Array, *shapes: tuple[int, ...]
 ) -> list[Array]:
     """What a layer's dropouts multiply by: 0, or 1 / (1 - rate); ones if there is no dropout.
 
-    One draw serves all of them, because the compiler takes as long for a small one as for a large
-    one.
+    All positions of a sequence share a mask, as in T5X. One draw serves all masks, because the
+    compiler takes as long for a small one as for a large one.
 
     Args:
       module: the layer, whose random key `dropout` is drawn from.
       rate: the share of zeros.
       enabled: whether to drop anything.
-      dtype: of the masks.
-      shapes: of the masks. The first dimension is the batch, and where the last but one is 1, all
-        positions of a sequence share a mask, as in T5X.
+      x: the layer's input, (batch, ...), which decides the masks' dtype.
+      shapes: of what is masked, without the batch and the positions: (width,), or (heads, keys) for
+        weights of attention.
+
+    Returns:
+      A mask for each shape, (batch, 1, width) or (batch, heads, 1, keys).
     """
     if not enabled or rate == 0.0:
-        return [jnp.ones((), dtype)] * len(shapes)
-    sizes = [math.prod(shape[1:]) for shape in shapes]
-    key = module.make_rng("dropout")
-    kept = jax.random.bernoulli(key, 1.0 - rate, (shapes[0][0], sum(sizes)))
-    masks = nn.with_logical_constraint(kept.astype(dtype) / (1.0 - rate), ("batch", None))
-    parts = jax.lax.split(masks, sizes, axis=1)
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        return [jnp.ones((), x.dtype)] * len(shapes)
+    sizes = [math.prod(shape) for shape in shapes]
+    kept = jax.random.bernoulli(module.make_rng("dropout"), 1.0 - rate, (len(x), sum(sizes)))
+    masks = nn.with_logical_constraint(kept.astype(x.dtype) / (1.0 - rate), ("batch", None))
+    return [
+        part.reshape(len(x), *shape[:-1], 1, shape[-1])
+        for part, shape in zip(jax.lax.split(masks, sizes, axis=1), shapes, strict=True)
+    ]
 
 
 def stack(

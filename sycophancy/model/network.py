@@ -31,11 +31,11 @@ class EncoderLayer(nn.Module):
             self,
             config.dropout_rate,
             self.enable_dropout,
-            x.dtype,
-            _weights(config, mask),
-            _positions(x),
-            (len(x), 1, config.mlp_dim),
-            _positions(x),
+            x,
+            (config.num_heads, mask.shape[-1]),
+            (config.emb_dim,),
+            (config.mlp_dim,),
+            (config.emb_dim,),
         )
         x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
         normed = RMSNorm(name="pre_attention_layer_norm")(x)
@@ -66,13 +66,13 @@ class DecoderLayer(nn.Module):
             self,
             config.dropout_rate,
             self.enable_dropout,
-            x.dtype,
-            _weights(config, mask),
-            _positions(x),
-            _weights(config, cross_mask),
-            _positions(x),
-            (len(x), 1, config.mlp_dim),
-            _positions(x),
+            x,
+            (config.num_heads, mask.shape[-1]),
+            (config.emb_dim,),
+            (config.num_heads, cross_mask.shape[-1]),
+            (config.emb_dim,),
+            (config.mlp_dim,),
+            (config.emb_dim,),
         )
         x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
         normed = RMSNorm(name="pre_self_attention_layer_norm")(x)
@@ -85,18 +85,6 @@ class DecoderLayer(nn.Module):
         return x + mlp(RMSNorm(name="pre_mlp_layer_norm")(x), hidden) * transformed, None
 
 
-def _positions(x: Float[Array, "batch length embed"]) -> tuple[int, int, int]:
-    """The shape of a mask that all positions share."""
-    return (len(x), 1, x.shape[-1])
-
-
-def _weights(
-    config: NetworkConfig, mask: Bool[Array, "batch 1 queries keys"]
-) -> tuple[int, int, int, int]:
-    """The shape of a mask of attention weights that all queries share."""
-    return (len(mask), config.num_heads, 1, mask.shape[-1])
-
-
 class Encoder(nn.Module):
     """Encodes an embedded prompt."""
 
@@ -106,7 +94,7 @@ class Encoder(nn.Module):
     def __call__(self, x: Array, mask: Array, enable_dropout: bool) -> Array:
         config = self.config
         before, after = dropout_masks(
-            self, config.dropout_rate, enable_dropout, x.dtype, _positions(x), _positions(x)
+            self, config.dropout_rate, enable_dropout, x, (config.emb_dim,), (config.emb_dim,)
         )
         length = x.shape[1]
         bias = RelativePositionBias(config.num_heads, True, name="relpos_bias")(length, length)
@@ -135,7 +123,7 @@ class Decoder(nn.Module):
     ) -> Array:
         config = self.config
         before, after = dropout_masks(
-            self, config.dropout_rate, enable_dropout, x.dtype, _positions(x), _positions(x)
+            self, config.dropout_rate, enable_dropout, x, (config.emb_dim,), (config.emb_dim,)
         )
         bias = RelativePositionBias(config.num_heads, False, name="relpos_bias")(
             x.shape[1], mask.shape[-1], position

@@ -25,7 +25,7 @@ class Filter(Stage):
     name = command = "filter"
     depends_on = ("prepare",)
     unit = "prompts"
-    settings = NETWORK | {"FILTRATION", "FILTER_BALANCE"}
+    settings = NETWORK | {"FILTRATION", "FILTER_BALANCE", "SEED"}
     checks = (check_trainable, check_platform, check_model, check_mesh)
 
     def inputs(self, config: Config, run: RunFolder) -> Inputs:

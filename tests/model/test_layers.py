@@ -7,7 +7,9 @@ from flax import linen as nn
 
 from sycophancy.model.layers import dropout_masks
 
-ROWS, SHAPES = 64, ((64, 1, 500), (64, 4, 1, 50), (64, 1, 500))
+INPUT = np.zeros((64, 3, 500), np.float32)
+ASKED = ((500,), (4, 50), (500,))
+SHAPES = ((64, 1, 500), (64, 4, 1, 50), (64, 1, 500))
 
 
 class Masks(nn.Module):
@@ -16,7 +18,7 @@ class Masks(nn.Module):
 
     @nn.compact
     def __call__(self):
-        return dropout_masks(self, self.rate, self.enabled, "float32", *SHAPES)
+        return dropout_masks(self, self.rate, self.enabled, INPUT, *ASKED)
 
 
 def draw(seed=0, **options):
