@@ -171,14 +171,13 @@ def _complete(settings: Mapping[str, Setting], source: str) -> dict[str, Setting
                 f"{setting.origin}: unknown macro '{name}'{errors.did_you_mean(name, known)}"
             )
     complete = {}
-    given = settings.get("ARCHITECTURE")
-    is_decoder = given is not None and given.value == "decoder-only"
+    architecture = settings.get("ARCHITECTURE")
     for name, declared in known.items():
-        if is_decoder and name in SHAPE:
+        if architecture and architecture.value == "decoder-only" and name in SHAPE:
             if name in settings:
                 raise errors.UserError(
-                    f"{settings[name].origin}: {name} is the shape of an encoder-decoder, and "
-                    "the model is decoder-only"
+                    f"{settings[name].origin}: {name} is the shape of an encoder-decoder, but "
+                    f"{architecture.origin} makes the model decoder-only"
                 )
             continue
         if name not in settings and declared.is_required:

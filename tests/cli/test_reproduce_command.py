@@ -49,14 +49,14 @@ def test_the_first_seed_comes_first_and_settings_reach_every_cell(planned):
     plan, only = planned("--seeds", 2, "--set", "BATCH_SIZE=8", "--cell", 3)
     assert only == 3
     seeds = [job.config.training.seed for job in plan.jobs]
-    assert seeds == sorted(seeds) == [0] * 18 + [1] * 18
+    assert seeds == sorted(seeds) == [0] * 19 + [1] * 19
     assert all(job.config.training.batch_size == 8 for job in plan.jobs)
     assert "--cell" not in plan.command
 
 
 def test_the_plan_lists_which_experiment_reads_which_cell(sycophancy):
     done = sycophancy("reproduce", "--plan")
-    assert len(done.out.splitlines()) == 18
+    assert len(done.out.splitlines()) == 19
     assert "mini_base ablations/steps seed 0: a6" in done.out
 
 
