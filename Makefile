@@ -15,7 +15,7 @@ WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-r
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED) ## the paper on a miniature model: from data to report in about five minutes
-	$(BIN)/sycophancy run --model $(MODEL) --recipe demo --name demo --redo finetune
+	MALLOC_ARENA_MAX=1 $(BIN)/sycophancy run --model $(MODEL) --recipe demo --name demo --redo finetune
 
 test: $(INSTALLED) ## every property, by its fastest test: over twenty minutes on two cores
 	$(BIN)/pytest $(WORKERS)
