@@ -61,6 +61,7 @@ def ours(folder: str, bindings: list[str], items: list[Item]) -> Callable[[], Sc
 
 def harness(folder: str, dtype: str, rows: int, items: list[Item]) -> Callable[[], Scores]:
     """The harness's own class."""
+    import torch
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
@@ -71,6 +72,7 @@ def harness(folder: str, dtype: str, rows: int, items: list[Item]) -> Callable[[
         dtype=dtype,
         batch_size=rows,
         max_length=2_048,
+        device="cuda" if torch.cuda.is_available() else "cpu",
     )
     requests = [
         Instance("loglikelihood", {}, (item.inputs, choice), 0)
@@ -115,11 +117,12 @@ def main() -> None:
             "ours": ours(folder, options.set, items),
             "harness": harness(folder, options.dtype, options.batch_rows, items),
         }
-    first = {name: seconds(score) for name, score in scorers.items()}
+        first = {name: seconds(score) for name, score in scorers.items()}
+        rounds = [
+            {name: seconds(score)[0] for name, score in scorers.items()}
+            for _ in range(options.rounds)
+        ]
     difference = np.abs(np.array(first["ours"][1]) / np.array(first["harness"][1]) - 1).max()
-    rounds = [
-        {name: seconds(score)[0] for name, score in scorers.items()} for _ in range(options.rounds)
-    ]
     print(
         f"{options.model}, {len(items)} prompts with two choices, harness in {options.dtype}; "
         f"largest relative difference of a log-likelihood: {difference:.1e}"
