@@ -62,17 +62,21 @@ def ours(folder: str, bindings: list[str], items: list[Item]) -> Callable[[], Sc
 def harness(folder: str, dtype: str, rows: int, items: list[Item]) -> Callable[[], Scores]:
     """The harness's own class."""
     import torch
+    import transformers
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
     decoder = load_config(folder, "paper").model.is_decoder
+    family = transformers.AutoModelForCausalLM if decoder else transformers.AutoModelForSeq2SeqLM
+    network = family.from_pretrained(folder, dtype=dtype)
+    if not decoder:  # the harness would tie the output layer of a T5 1.1 to its embedding
+        network.config.tie_word_embeddings = False
     model = HFLM(
-        pretrained=folder,
+        pretrained=network.to("cuda" if torch.cuda.is_available() else "cpu").eval(),
+        tokenizer=transformers.AutoTokenizer.from_pretrained(folder),
         backend="causal" if decoder else "seq2seq",
-        dtype=dtype,
         batch_size=rows,
         max_length=2_048,
-        device="cuda" if torch.cuda.is_available() else "cpu",
     )
     requests = [
         Instance("loglikelihood", {}, (item.inputs, choice), 0)
