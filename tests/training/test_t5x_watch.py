@@ -53,7 +53,8 @@ def test_metrics_have_the_names_of_the_in_tree_trainer():
     assert found.keys() == ours.keys()
     assert found["loss"] == pytest.approx(0.3)  # T5X adds up two microbatches
     assert found["examples_per_second"] == pytest.approx(40.0)
-    assert found["tokens_per_second"] == pytest.approx(0.5 * 32 * (80 + 8) * 2.0)
+    rows = CONFIG.training.batch_size
+    assert found["tokens_per_second"] == pytest.approx(0.5 * rows * (80 + 8) * 2.0)
     assert found["seconds_left"] == pytest.approx(10.0)
 
 
