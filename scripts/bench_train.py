@@ -5,9 +5,10 @@
 
 All trainers have the same shape, random parameters, Adafactor, dropout 0.05 and the same full rows
 of random tokens. They take a step in turn, so that a busy machine slows all of them; the ratios are
-medians of the rounds' ratios. `--start` also times a process of each that imports, compiles and
-takes one step. torch computes in bfloat16 by autocast, as its users do; its decoder-only models
-compute logits at every position, as transformers does in training.
+medians of the rounds' ratios. Tflop/s are the operations that the model needs
+(`sycophancy.plan.costs`), divided by the time of a step. `--start` also times a process of each
+that imports, compiles and takes one step. torch computes in bfloat16 by autocast, as its users do;
+its decoder-only models compute logits at every position, as transformers does in training.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from sycophancy.plan.costs import step_flops
+
 DROPOUT, LEARNING_RATE = 0.05, 1e-3
+GIB = 2**30
 Step = Callable[[], None]
 
 
@@ -180,8 +184,8 @@ def configuration(options: argparse.Namespace) -> Any:
 def random_parameters(shapes: Any) -> Any:
     import jax
 
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: rng.normal(0.0, 0.02, leaf.shape).astype(np.float32), shapes)
+    key = jax.random.key(0)
+    return jax.tree.map(lambda leaf: 0.02 * jax.random.normal(key, leaf.shape), shapes)
 
 
 def batch(options: argparse.Namespace, network: Any) -> dict[str, np.ndarray]:
@@ -202,6 +206,17 @@ def batch(options: argparse.Namespace, network: Any) -> dict[str, np.ndarray]:
         "decoder_target_tokens": targets,
         "decoder_loss_weights": np.ones_like(targets),
     }
+
+
+def peak_memory(name: str) -> float | None:
+    """The most bytes that a trainer's framework held on an accelerator, or None on a CPU."""
+    if name == "torch":
+        import torch
+
+        return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    import jax
+
+    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -232,6 +247,8 @@ def main() -> None:
     options = parser.parse_args()
 
     names = options.trainers.split(",")
+    shape = configuration(options)
+    needed = step_flops(shape.model.network, shape.training)[0]
     steps: dict[str, Step] = {}
     figures: dict[str, dict[str, float]] = {name: {} for name in names}
     for name in names:
@@ -246,6 +263,10 @@ def main() -> None:
         figures[name]["step, s"] = statistics.median(taken[name] for taken in rounds)
         ratios = (taken[name] / taken[names[0]] for taken in rounds)
         figures[name][f"times {names[0]}"] = statistics.median(ratios)
+        figures[name]["Tflop/s"] = needed / figures[name]["step, s"] / 1e12
+    for name in names:
+        if (peak := peak_memory(name)) is not None:
+            figures[name]["peak memory, GiB"] = peak / GIB
     print(
         f"{options.model}, {options.rows} rows of {options.inputs} + {options.targets} tokens, "
         f"{options.dtype}, {options.rounds} rounds"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ RELPOS_BUCKETS = 32
 RELPOS_MAX_DISTANCE = 128
 QUERY_PARTS = 4  # attention is computed for such a part of the queries at a time,
 QUERY_BLOCK_LEAST = 16  # and for at least so many
+FUSED_DTYPES = (jnp.bfloat16, jnp.float16)  # of cuDNN's attention,
+FUSED_HEAD_DIM = 128  # its widest heads on all GPUs that have it,
+FUSED_COMPUTE_CAPABILITY = 8.0  # which are those from Ampere on
 
 
 class RelativePositionBias(nn.Module):
@@ -132,10 +135,61 @@ def _attend(
     bias: Float[Array, "1 heads queries keys"] | None,
     kept: Array,
 ) -> Float[Array, "batch queries heads kv"]:
-    """Dot-product attention, for a part of the queries at a time; the softmax is float32.
+    """Dot-product attention; the weights are multiplied by `kept`, and the softmax is float32."""
+    attend = _attend_fused if _has_fused(query, key) else _attend_in_parts
+    return attend(query, key, value, mask, bias, kept)
+
+
+def _has_fused(
+    query: Float[Array, "batch queries heads kv"], key: Float[Array, "batch keys heads kv"]
+) -> bool:
+    """Whether the GPU's library has attention for such arrays as one operation."""
+    if jax.default_backend() != "gpu":
+        return False
+    device = jax.devices()[0]
+    capability = getattr(device, "compute_capability", None)
+    return (
+        "cuda" in device.client.platform_version
+        and float(capability or 0) >= FUSED_COMPUTE_CAPABILITY
+        and query.dtype in FUSED_DTYPES
+        and query.shape[-1] <= FUSED_HEAD_DIM
+        and query.shape[-1] % 8 == query.shape[1] % 2 == key.shape[1] % 2 == 0
+    )
+
+
+def _attend_fused(
+    query: Float[Array, "batch queries heads kv"],
+    key: Float[Array, "batch keys heads kv"],
+    value: Float[Array, "batch keys heads kv"],
+    mask: Bool[Array, "batch 1 queries keys"],
+    bias: Float[Array, "1 heads queries keys"] | None,
+    kept: Array,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> Float[Array, "batch queries heads kv"]:
+    """Attention that never holds the weights in memory.
+
+    All queries share the dropout's mask, so it can be applied to the values instead of the weights.
+    """
+    if kept.ndim:
+        value = value * jnp.swapaxes(kept[:, :, 0], 1, 2)[..., None]
+    bias = None if bias is None else bias.astype(query.dtype)
+    return jax.nn.dot_product_attention(
+        query, key, value, bias, mask, scale=1.0, implementation=implementation
+    )
+
+
+def _attend_in_parts(
+    query: Float[Array, "batch queries heads kv"],
+    key: Float[Array, "batch keys heads kv"],
+    value: Float[Array, "batch keys heads kv"],
+    mask: Bool[Array, "batch 1 queries keys"],
+    bias: Float[Array, "1 heads queries keys"] | None,
+    kept: Array,
+) -> Float[Array, "batch queries heads kv"]:
+    """Attention for a part of the queries at a time.
 
     Heads come first, because XLA's CPU backend has a fast routine for products of that form alone,
-    and what it computes at once stays in the cache. The weights are multiplied by `kept`.
+    and what it computes at once stays in the cache.
     """
     query, value = jnp.swapaxes(query, 1, 2), jnp.swapaxes(value, 1, 2)
     key = jnp.transpose(key, (0, 2, 3, 1))

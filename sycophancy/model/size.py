@@ -67,7 +67,9 @@ def activation_bytes(network: Network) -> int:
     return 2 if network.dtype == "bfloat16" else 4
 
 
-def saved_activation_bytes(network: Network, rows: int, inputs: int, targets: int) -> int:
+def saved_activation_bytes(
+    network: Network, rows: int, inputs: int, targets: int, *, pairs: bool = True
+) -> int:
     """Estimates the bytes that a forward pass keeps for the backward pass.
 
     Without rematerialisation it keeps, for each pair of attention, the softmax in float32, its
@@ -80,6 +82,7 @@ def saved_activation_bytes(network: Network, rows: int, inputs: int, targets: in
         rows: rows of the batch.
         inputs: encoder positions of a row.
         targets: decoder positions of a row. A row of a decoder-only model has both together.
+        pairs: whether a T5's attention keeps anything for each pair; a GPU's fused one does not.
     """
     if isinstance(network, DecoderConfig):
         return rows * _saved_by_decoder(network, inputs + targets)
@@ -87,7 +90,8 @@ def saved_activation_bytes(network: Network, rows: int, inputs: int, targets: in
     joined, heads = network.num_heads * network.head_dim, network.num_heads
     branches = len(network.mlp_activations) + 2
     encoder, decoder = network.num_encoder_layers, network.num_decoder_layers
-    pairs = heads * (encoder * inputs**2 + decoder * (targets**2 + targets * inputs))
+    seen = heads * (encoder * inputs**2 + decoder * (targets**2 + targets * inputs))
+    weights = seen * (4 + width + 2) if pairs else 0
     inner = encoder * inputs + decoder * targets
     logits = 3 * 4 * targets * network.vocab_size
     carried = network.emb_dim * width * inner
@@ -100,7 +104,7 @@ def saved_activation_bytes(network: Network, rows: int, inputs: int, targets: in
     if network.remat_policy == "dots":
         return rows * (carried + products + logits)
     norms = inner * network.emb_dim * 4 * 3
-    return rows * (carried + products + norms + pairs * (4 + width + 2) + logits)
+    return rows * (carried + products + norms + weights + logits)
 
 
 def _saved_by_decoder(network: DecoderConfig, length: int) -> int:

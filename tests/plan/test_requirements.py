@@ -165,3 +165,14 @@ def test_the_tpu_compiler_agrees_with_the_closed_forms():
     for program in plan.programs:
         assert state < program.parts["arguments"] < 1.01 * state
     assert {collective.kind for collective in train.collectives} == {"all-reduce"}
+
+
+@pytest.mark.parametrize(
+    "model, rows, measured",
+    [("flan_t5_base", 64, 29.4), ("flan_t5_xl", 8, 42.9), ("flan_t5_xl", 32, 93.9)],
+)
+def test_estimates_for_a_gpu_are_a_little_above_what_an_h200_needed(model, rows, measured):
+    """The peak of docs/scaling.md's training steps, in GiB."""
+    config = load_config(model, "paper", [f"BATCH_SIZE={rows}", "DTYPE='bfloat16'"])
+    needs = make_plan(config, parse_slice("h200:1")).train.needs / 2**30
+    assert 1.0 < needs / measured < 1.15
