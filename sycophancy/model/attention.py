@@ -146,7 +146,7 @@ def _has_fused(
     """Whether the GPU's library has attention for such arrays as one operation."""
     if jax.default_backend() != "gpu":
         return False
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     capability = getattr(device, "compute_capability", None)
     return (
         "cuda" in device.client.platform_version
@@ -172,6 +172,9 @@ def _attend_fused(
     """
     if kept.ndim:
         value = value * jnp.swapaxes(kept[:, :, 0], 1, 2)[..., None]
+    # JAX adds the mask to the bias. Its gradient, which some versions compute even of a mask alone,
+    # then has one form, with all rows and heads.
+    mask = jnp.broadcast_to(mask, (len(query), query.shape[2], *mask.shape[2:]))
     bias = None if bias is None else bias.astype(query.dtype)
     return jax.nn.dot_product_attention(
         query, key, value, bias, mask, scale=1.0, implementation=implementation

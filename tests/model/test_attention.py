@@ -99,7 +99,7 @@ def test_what_the_gpu_cannot_do_at_once_is_computed_in_parts(change, monkeypatch
         compute_capability="9.0", client=types.SimpleNamespace(platform_version="cuda 13000")
     )
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(jax, "devices", lambda: [gpu])
+    monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
 
     def asked(dtype=jnp.bfloat16, queries=16, size=64):
         return jax.ShapeDtypeStruct((2, queries, 4, size), dtype)
