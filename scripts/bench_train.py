@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from sycophancy.plan.chips import GIB
 from sycophancy.plan.costs import step_flops
 
 DROPOUT, LEARNING_RATE = 0.05, 1e-3
-GIB = 2**30
 Step = Callable[[], None]
 
 

@@ -122,22 +122,10 @@ class Attention(nn.Module):
 
         query = heads("query", queries, query_init)
         key, value = remembered("key"), remembered("value")
-        mixed = _attend(query, key, value, mask, bias, kept)
+        attend = _attend_fused if _has_fused(query, key) else _attend_in_parts
+        mixed = attend(query, key, value, mask, bias, kept)
         mixed = mixed.reshape(*mixed.shape[:2], joined)
         return Dense(queries.shape[-1], ("joined_kv", "embed"), name="out")(mixed)
-
-
-def _attend(
-    query: Float[Array, "batch queries heads kv"],
-    key: Float[Array, "batch keys heads kv"],
-    value: Float[Array, "batch keys heads kv"],
-    mask: Bool[Array, "batch 1 queries keys"],
-    bias: Float[Array, "1 heads queries keys"] | None,
-    kept: Array,
-) -> Float[Array, "batch queries heads kv"]:
-    """Dot-product attention; the weights are multiplied by `kept`, and the softmax is float32."""
-    attend = _attend_fused if _has_fused(query, key) else _attend_in_parts
-    return attend(query, key, value, mask, bias, kept)
 
 
 def _has_fused(
@@ -166,7 +154,7 @@ def _attend_fused(
     kept: Array,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> Float[Array, "batch queries heads kv"]:
-    """Attention that never holds the weights in memory.
+    """`_attend_in_parts` as one operation, which never holds the weights in memory.
 
     All queries share the dropout's mask, so it can be applied to the values instead of the weights.
     """
@@ -189,10 +177,10 @@ def _attend_in_parts(
     bias: Float[Array, "1 heads queries keys"] | None,
     kept: Array,
 ) -> Float[Array, "batch queries heads kv"]:
-    """Attention for a part of the queries at a time.
+    """Dot-product attention, for a part of the queries at a time; the softmax is float32.
 
     Heads come first, because XLA's CPU backend has a fast routine for products of that form alone,
-    and what it computes at once stays in the cache.
+    and what it computes at once stays in the cache. The weights are multiplied by `kept`.
     """
     query, value = jnp.swapaxes(query, 1, 2), jnp.swapaxes(value, 1, 2)
     key = jnp.transpose(key, (0, 2, 3, 1))

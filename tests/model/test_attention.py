@@ -8,12 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sycophancy.model.attention import (
-    _attend,
-    _attend_fused,
-    _attend_in_parts,
-    _has_fused,
-)
+from sycophancy.model.attention import _attend_fused, _attend_in_parts, _has_fused
 
 
 def textbook(query, key, value, mask, bias, kept):
@@ -43,25 +38,25 @@ def values_and_gradients(attend, arrays, mask, kept, weights):
     return jax.tree.leaves(jax.value_and_grad(loss, tuple(range(len(arrays))))(*arrays))
 
 
+def assert_equals_textbook(attend, asked):
+    with jax.default_matmul_precision("float32"):
+        found, expected = (values_and_gradients(f, *asked) for f in (attend, textbook))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("queries", [1, 16, 17, 70, 128])
 def test_parts_of_the_queries_give_the_values_and_gradients_of_all(queries, biased):
     """70 queries are parts of 18, 18, 18 and 16."""
     asked = drawn(np.random.default_rng(queries), 3, 2, 4, queries, 21, biased)
-    with jax.default_matmul_precision("float32"):
-        found, expected = (values_and_gradients(f, *asked) for f in (_attend, textbook))
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert_equals_textbook(_attend_in_parts, asked)
 
 
 @pytest.mark.parametrize("biased", [True, False])
 def test_the_dropout_of_weights_can_be_applied_to_values(biased):
     asked = drawn(np.random.default_rng(7), 3, 2, 8, 16, 22, biased)
-    fused = functools.partial(_attend_fused, implementation="xla")
-    with jax.default_matmul_precision("float32"):
-        found, expected = (values_and_gradients(f, *asked) for f in (fused, textbook))
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert_equals_textbook(functools.partial(_attend_fused, implementation="xla"), asked)
 
 
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="JAX sees no GPU")
@@ -88,7 +83,7 @@ def test_the_gpus_attention_is_as_near_to_float32_as_that_in_parts(biased):
             float(jnp.linalg.norm(one.astype(jnp.float32) - other) / jnp.linalg.norm(other))
             for one, other in zip(in_half(attend)[1:], exact[1:], strict=True)
         ]
-        for attend in (_attend, _attend_in_parts)
+        for attend in (_attend_fused, _attend_in_parts)
     ]
     assert np.all(np.array(errors[0]) <= 1.5 * np.array(errors[1])), errors
 
