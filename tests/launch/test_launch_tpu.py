@@ -16,7 +16,7 @@ from sycophancy.launch import job, tpu
 # A cloud in a folder: one folder a TPU, in it one home a host. It does what gcloud would do with
 # the words it is given, refuses words it does not know, and fails where a file says so.
 GCLOUD = r"""
-import json, os, pathlib, shutil, subprocess, sys
+import json, os, pathlib, shutil, signal, subprocess, sys
 cloud = pathlib.Path(os.environ["CLOUD"])
 words = sys.argv[1:]
 with (cloud / "calls").open("a") as log:
@@ -51,6 +51,15 @@ vm = cloud / "tpu-vm" / name
 def make():
     for worker in range(int(os.environ.get("HOSTS", "4"))):
         (vm / str(worker)).mkdir(parents=True)
+def end():  # its processes end with it, or they would go on writing into the folder
+    gone = vm.rename(cloud / f"gone-{os.getpid()}")
+    for file in pathlib.Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"HOME={vm}/".encode() in file.read_bytes():
+                os.kill(int(file.parent.name), signal.SIGKILL)
+        except OSError:
+            pass  # it has ended, or is another user's
+    shutil.rmtree(gone, ignore_errors=True)
 def remote(worker, command):
     home = vm / worker
     return subprocess.run(["bash", "-c", command], cwd=home,
@@ -74,9 +83,9 @@ elif verb == "delete":
         sys.exit("ERROR: try later")
     if not place.exists():
         sys.exit("ERROR: NOT_FOUND")
-    shutil.rmtree(place)
+    end() if place == vm else shutil.rmtree(place)
     if group == "queued-resources" and vm.exists():
-        shutil.rmtree(vm)
+        end()
 elif not vm.exists():
     sys.exit("ERROR: NOT_FOUND")
 else:
@@ -86,9 +95,9 @@ else:
     if fails(verb):
         sys.exit("ERROR: connection refused")
     if verb == "ssh":
-        begun = (cloud / "ran-0").exists()
+        begun = (cloud / "ran-0").exists() and (cloud / "ran-0").stat().st_size
         if "status" in flags["command"] and begun and fails("taken"):
-            shutil.rmtree(vm)
+            end()
             sys.exit("ERROR: gone")
         sys.exit(max(remote(worker, flags["command"]).returncode for worker in workers))
     *sources, target = names
