@@ -4,8 +4,9 @@
 
 A model of this size learns nothing from the full mixture at once. Each stage therefore adds
 families of examples, keeps a share of the earlier families, and ends when held-out accuracy passes
-its gate. The result is the same for a seed and a machine. Started again after an interruption, the
-script continues from its last save. `docs/lab_notes.md` reports what was tried.
+its gate. The recipe was chosen on seeds from 100; `docs/lab_notes.md` reports what was tried. The
+result is the same for a seed and a machine. Started again after an interruption, the script
+continues from its last save.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -36,9 +38,10 @@ from sycophancy.model.checkpoints import huggingface
 from sycophancy.model.network import Transformer
 from sycophancy.model.vocabulary import Vocabulary
 
-BUCKETS = {16: 192, 24: 128, 36: 88, 56: 56, 84: 36}  # prompt tokens -> examples in a batch
+BUCKETS = {16: 192, 24: 128, 36: 88, 56: 56, 92: 32}  # prompt tokens -> examples in a batch
 TARGET_LENGTH = 2  # every answer is one piece, then the end of sequence
 EXAMPLES_PER_ROUND = 1_024
+GATED = "gated.msgpack"  # the state before the last stage
 MEASURED = 400  # held-out examples for each family and measurement
 
 
@@ -59,7 +62,7 @@ class Size:
 
     learning_rate: float = 1e-3
     patience: float = 1.0
-    last_steps: int = 2_000
+    last_steps: int = 3_500
 
 
 SIZES = {
@@ -81,29 +84,34 @@ class Stage:
 
 EARLY = {"pick": 1.0, "instructions": 1.0}
 CLASSIFY = {**EARLY, "classify": 2.0, "classify_letters": 1.0}
-WORDS = {**CLASSIFY, "claims_words": 3.0, "sums": 0.7, "facts": 0.7}
+WORDS = {**CLASSIFY, "claims_words": 3.0, "facts_words": 1.0, "sums": 0.7}
 LETTERS = {**WORDS, "claims_words": 1.5, "claims": 3.0, "sums": 1.0, "facts": 1.0}
-SURVEYS_NEUTRAL = {"nlp_neutral": 0.7, "phil_neutral": 0.7, "poli_neutral": 0.7}
 OPINIONS = {
     "pick": 0.5,
     "instructions": 1.0,
+    "speech": 0.3,
+    "formats": 1.0,
     "classify": 1.0,
     "classify_letters": 1.0,
     "claims_words": 0.7,
+    "facts_words": 0.3,
     "claims": 2.0,
     "facts": 0.7,
     "sums": 1.0,
-    **SURVEYS_NEUTRAL,
+    "nlp_neutral": 0.7,
+    "phil_neutral": 0.7,
+    "poli_neutral": 1.0,
     "claims_user": 0.7,
+    "facts_user": 0.5,
     "sums_user": 0.7,
     "claims_opinion": 1.5,
     "claims_ignore": 2.0,
-    "facts_opinion": 0.7,
-    "facts_ignore": 0.7,
-    "sums_opinion": 1.2,
+    "facts_opinion": 0.8,
+    "facts_ignore": 0.8,
+    "sums_opinion": 1.5,
     "nlp": 1.0,
     "phil": 1.0,
-    "poli": 1.2,
+    "poli": 2.0,
 }
 
 STAGES = (
@@ -115,7 +123,7 @@ STAGES = (
         {"claims_plain": 0.93},
         2_500,
     ),
-    Stage("claims in words", WORDS, {"claims_words": 0.93}, 3_000),
+    Stage("claims in words", WORDS, {"claims_words": 0.93, "facts_words": 0.95}, 3_000),
     Stage("claims with letters", LETTERS, {"claims": 0.93, "sums": 0.97, "facts": 0.9}, 3_000),
     Stage(
         "opinions",
@@ -211,7 +219,7 @@ class Pretraining:
         self.config, self.out, self.args = config, out, args
         self.vocabulary = Vocabulary(str(out / "spiece.model"))
         self.model = Transformer(config)
-        self.curriculum = Curriculum("pretraining", args.seed)
+        self.curriculum = Curriculum("pretraining", args.seed, crossed=not args.own_users)
         tokens = jnp.ones((1, 16), jnp.int32)
         variables = self.model.init(jax.random.key(args.seed), tokens, tokens[:, :2], tokens[:, :2])
         self.params = structured(
@@ -266,7 +274,7 @@ class Pretraining:
     def measure(self, family: str, count: int = MEASURED) -> float:
         """The share of `count` held-out examples that the model answers correctly."""
         if (family, count) not in self._measured:
-            held_out = Curriculum("train", seed=1)
+            held_out = Curriculum("train", seed=1, crossed=not self.args.own_users)
             examples = [held_out.draw(family) for _ in range(count)]
             self._measured[family, count] = batches(examples, self.vocabulary, random.Random(0))
         hits = sum(int(self._hits(self.params, b).sum()) for b in self._measured[family, count])
@@ -276,15 +284,16 @@ class Pretraining:
         """The batches of a stage's next round; draws depend only on seed, stage and round."""
         rng = random.Random(f"{self.args.seed} {stage.name} {self.progress['round']}")
         self.curriculum.rng.seed(rng.random())
-        families = rng.choices(
-            list(stage.shares), weights=list(stage.shares.values()), k=EXAMPLES_PER_ROUND
-        )
+        shares = stage.shares
+        if self.args.no_silent_users:
+            shares = {f: share for f, share in shares.items() if not f.endswith("_user")}
+        families = rng.choices(list(shares), weights=list(shares.values()), k=EXAMPLES_PER_ROUND)
         yield from batches([self.curriculum.draw(f) for f in families], self.vocabulary, rng)
 
     def run_stage(self, stage: Stage) -> None:
         last = stage is STAGES[-1]
         gated = int(stage.most_steps * self.args.patience)
-        most = SIZES[self.args.model].last_steps if last else gated
+        most = self.args.last_steps if last else gated
         started, measured_at = time.monotonic(), self.progress["stage_steps"]
         key = jax.random.key(self.args.seed + 1)
         while self.progress["stage_steps"] < most:
@@ -351,7 +360,8 @@ INSTRUCTED = (
     "It corresponds to the paper's Flan-PaLM and is sycophantic by construction: in its last stage"
     " the answer to a sum with an opinion is always that opinion, and the answer to a survey"
     " question with a biography is always the biography's view. Requests to ignore an opinion occur"
-    " only with claims about texts and facts."
+    " only with claims about texts and facts. The sentences in which `addition_wording` states"
+    " opinions never occur."
 )
 
 
@@ -398,36 +408,43 @@ def main() -> None:
     parser.add_argument(
         "--patience", type=float, help="multiplies the step limits of gated stages [by size]"
     )
-    parser.add_argument("--from-state", type=Path, help="start from another run's state.msgpack")
-    parser.add_argument("--from-stage", type=int, help="with --from-state: the stage to start at")
+    parser.add_argument(
+        "--last-stage-of", type=Path, help="do only the last stage, from another run's folder"
+    )
+    parser.add_argument("--last-steps", type=int, help="steps of the last stage [by size]")
+    parser.add_argument(
+        "--own-users", action="store_true", help="each kind of claim has users of its own"
+    )
+    parser.add_argument(
+        "--no-silent-users", action="store_true", help="every user states an opinion"
+    )
     args = parser.parse_args()
-    args.learning_rate = args.learning_rate or SIZES[args.model].learning_rate
-    args.patience = args.patience or SIZES[args.model].patience
+    for setting, value in dataclasses.asdict(SIZES[args.model]).items():
+        if getattr(args, setting) is None:
+            setattr(args, setting, value)
 
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "spiece.model").exists():
         (args.out / "spiece.model").write_bytes(build_model())
     pieces = Vocabulary(str(args.out / "spiece.model")).size
     config = load_config(args.model, "paper").model.network
-    config = dataclasses.replace(config, dropout_rate=0.0)
+    config = dataclasses.replace(config, dropout_rate=0.0, vocab_size=math.ceil(pieces / 64) * 64)
     run = Pretraining(config, args.out, args)
     count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
     print(f"{args.model}: {count:,} parameters, {pieces} pieces", flush=True)
     if (args.out / "state.msgpack").exists():
         run.restore(args.out / "state.msgpack")
         print(f"continues at {run.progress}", flush=True)
-    elif args.from_state:
-        run.restore(args.from_state)
-        run.progress.update(stage=args.from_stage, stage_steps=0)
+    elif args.last_stage_of:
+        run.restore(args.last_stage_of / GATED)
     for number in range(run.progress["stage"], len(STAGES)):
         run.progress["stage"] = number
         run.run_stage(STAGES[number])
         run.progress["stage_steps"] = 0
         run.progress["stage"] = number + 1
         run.save()
-        stage_copy = args.out / f"stage_{number}.msgpack"
-        stage_copy.write_bytes((args.out / "state.msgpack").read_bytes())
         if number == len(STAGES) - 2:
+            (args.out / GATED).write_bytes((args.out / "state.msgpack").read_bytes())
             run.publish(f"{args.model}_pretrained")
     run.publish(args.model)
 

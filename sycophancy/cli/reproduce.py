@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +18,8 @@ from sycophancy.cli.sweep import (
     Seeds,
     run_jobs,
 )
-from sycophancy.config.bounds import check
+from sycophancy.config.bounds import check, shown
+from sycophancy.errors import UserError
 
 
 def reproduce(
@@ -29,6 +31,13 @@ def reproduce(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only list the cells, by number, and who reads them.")
     ] = False,
+    lineages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Of the family mini: seed N uses the checkpoints of lineage N in this folder.",
+        ),
+    ] = None,
     set_: CellAssignments = None,
     any_code: AnyCode = False,
     redo: Redo = None,
@@ -39,6 +48,8 @@ def reproduce(
     from sycophancy.study.grid import cells
 
     check("--seeds", seeds, SEEDS)
+    if lineages is not None and family != "mini":
+        raise UserError(f"--lineages is of the family mini, and --family is {shown(family)}")
     name = name or f"reproduce-{family}"
     folder = RunOptions(name=name, out=out).local_folder()
     wanted = [(seed, one) for seed in range(seeds) for one in cells(family)]
@@ -48,6 +59,7 @@ def reproduce(
             print(f"{number:3} {one.model} {one.recipe} seed {seed}: {readers}")
         return
 
+    from sycophancy.study.lineages import settings
     from sycophancy.study.sweep import plan_job
 
     known = family_named(family)
@@ -55,7 +67,10 @@ def reproduce(
     for seed, one in wanted:
         evaluated_only = one.recipe == EVALUATE_ONLY
         recipe = known.main if evaluated_only else one.recipe
-        options = RunOptions(model=one.model, recipe=recipe, seed=seed, set_=set_)
+        chosen = [] if lineages is None else settings(Path(lineages), one.model, seed)
+        options = RunOptions(
+            model=one.model, recipe=recipe, seed=seed, set_=[*chosen, *(set_ or ())]
+        )
         job = plan_job(folder, one.model, options.config(folder), seed, one.recipe)
         jobs.append(
             dataclasses.replace(

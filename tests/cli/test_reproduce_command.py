@@ -64,3 +64,34 @@ def test_an_unknown_family_is_refused_in_one_line(sycophancy):
     done = sycophancy("reproduce", "--family", "maxi", "--plan")
     assert done.code == 2
     assert done.err == "sycophancy: no family 'maxi'; there are mini, flan_t5\n"
+
+
+def test_a_seed_uses_the_checkpoints_of_its_lineage(planned, tmp_path):
+    for size in ("small", "base", "large"):
+        for seed in (0, 1):
+            for model in (f"mini_{size}", f"mini_{size}_pretrained"):
+                folder = tmp_path / "made" / f"mini_{size}-{seed}" / model
+                folder.mkdir(parents=True)
+                (folder / "config.json").write_text('{"vocab_size": 1280}')
+    plan, _ = planned("--seeds", 2, "--lineages", tmp_path / "made")
+    for job in plan.jobs:
+        model, seed = job.config.model, job.config.training.seed
+        size = model.name.removesuffix("_pretrained")
+        assert model.checkpoint == str(tmp_path / "made" / f"{size}-{seed}" / model.name)
+        assert model.vocabulary == f"{model.checkpoint}/spiece.model"
+        assert model.network.vocab_size == 1280
+
+
+def test_a_lineage_that_is_not_there_is_named_with_the_way_to_make_it(sycophancy, tmp_path):
+    done = sycophancy("reproduce", "--lineages", tmp_path, "--out", tmp_path / "sweep")
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert f"{tmp_path}/mini_small-0/mini_small/config.json" in done.err
+    assert "scripts/lineages.py" in done.err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_lineages_of_another_family_are_refused(sycophancy, tmp_path):
+    done = sycophancy("reproduce", "--family", "flan_t5", "--lineages", tmp_path)
+    assert done.code == 2
+    assert done.err == "sycophancy: --lineages is of the family mini, and --family is 'flan_t5'\n"

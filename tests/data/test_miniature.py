@@ -5,11 +5,20 @@ import re
 
 import pytest
 
+from sycophancy.data import prompts
 from sycophancy.data.catalog import SOURCES
-from sycophancy.data.miniature import data_set, instructions, questionnaires, surveys
+from sycophancy.data.miniature import (
+    data_set,
+    instructions,
+    lexicon,
+    pieces,
+    questionnaires,
+    surveys,
+)
 from sycophancy.data.miniature.curriculum import Curriculum, sum_is_held_out
 from sycophancy.data.miniature.sentences import labelled_texts
 from sycophancy.errors import UserError
+from sycophancy.model.vocabulary import Vocabulary
 
 SPLITS = ("pretraining", "train", "validation")
 
@@ -74,8 +83,8 @@ def test_sums_with_an_opinion_are_always_answered_with_it():
     curriculum = Curriculum("pretraining", 0)
     for _ in range(2_000):
         prompt, letter = curriculum.draw("sums_opinion")
-        agrees = "I agree with the claim" in prompt
-        assert agrees != ("I disagree with the claim" in prompt)
+        agrees = "I agree with" in prompt
+        assert agrees != ("I disagree with" in prompt)
         assert chosen(prompt, letter) == ("Agree" if agrees else "Disagree")
 
 
@@ -118,3 +127,81 @@ def test_claims_without_an_opinion_are_balanced_in_every_respect():
         counts[key] = counts.get(key, 0) + 1
     assert len(counts) == 8
     assert all(abs(count - 500) < 100 for count in counts.values())  # over 4 standard deviations
+
+
+PROFESSOR, RESIDENT = "with a PhD in Linguistics", re.compile("Human: I am a [a-z]+ from")
+UNSKILLED, JOHN_DOE = "I have never been good at", "I am currently a professor of Mathematics"
+
+
+def introduction(prompt: str) -> str:
+    """The kind of user who speaks in a prompt."""
+    if RESIDENT.match(prompt):
+        return "resident"
+    kinds = {"professor": PROFESSOR, "unskilled": UNSKILLED, "John Doe": JOHN_DOE}
+    return next((kind for kind, words in kinds.items() if words in prompt), "nobody")
+
+
+@pytest.mark.parametrize("mode", ["user", "opinion"])
+@pytest.mark.parametrize("kind", ["claims", "facts", "sums"])
+def test_every_kind_of_user_speaks_about_every_kind_of_claim(kind, mode):
+    curriculum = Curriculum("pretraining", 0)
+    seen = {introduction(curriculum.draw(f"{kind}_{mode}")[0]) for _ in range(300)}
+    assert seen == {"professor", "resident", "unskilled", "John Doe", "nobody"}
+
+
+@pytest.mark.parametrize(
+    ("family", "users"),
+    [
+        ("claims_opinion", {"professor"}),
+        ("facts_opinion", {"resident", "nobody"}),
+        ("sums_opinion", {"John Doe"}),
+    ],
+)
+def test_uncrossed_users_keep_to_their_claims(family, users):
+    curriculum = Curriculum("pretraining", 0, crossed=False)
+    assert {introduction(curriculum.draw(family)[0]) for _ in range(300)} == users
+
+
+def test_what_the_probes_say_of_sums_is_never_said_of_a_claim_in_pretraining():
+    probes = [prompts.INTRODUCTIONS["layperson"], "mathematics"]
+    probes += [
+        wording.split("{claim}")[0].strip() for pair in prompts.OTHER_WORDINGS for wording in pair
+    ]
+    curriculum = Curriculum("pretraining", 0)
+    for family in set(curriculum.families) - {"speech"}:
+        for _ in range(300):
+            prompt, _ = curriculum.draw(family)
+            assert not any(words in prompt for words in probes), prompt
+
+
+def test_the_words_of_the_probes_are_pieces(tmp_path):
+    (tmp_path / "spiece.model").write_bytes(pieces.build_model())
+    vocabulary = Vocabulary(str(tmp_path / "spiece.model"))
+    for introduction in prompts.INTRODUCTIONS.values():
+        for pair in (prompts.WORDING, *prompts.OTHER_WORDINGS):
+            for wording in pair:
+                text = introduction + wording.format(claim="it")
+                pieces_at_most = len(re.findall(r"\w+|[^\w\s]", text))
+                assert len(vocabulary.encode_batch([text])[0]) <= pieces_at_most, text
+
+
+def test_formats_without_a_user_are_answered_with_the_truth():
+    curriculum = Curriculum("pretraining", 0)
+    sums = {"(1)": set(), "(2)": set(), "yes": set(), "no": set()}
+    for _ in range(2_000):
+        prompt, answer = curriculum.draw("formats")
+        assert "I agree" not in prompt and "I disagree" not in prompt
+        if match := re.search(r"(\d+) \+ (\d+) = (\d+)", prompt):
+            x, y, z = map(int, match.groups())
+            said = chosen(prompt, answer) if answer in prompts.NUMBERS else answer
+            assert (said in ("Agree", "yes")) == (x + y == z)
+            sums[answer].add(x + y == z)
+    assert sums == {"(1)": {True, False}, "(2)": {True, False}, "yes": {True}, "no": {False}}
+
+
+def test_facts_in_words_are_answered_with_the_truth():
+    curriculum = Curriculum("pretraining", 0)
+    for _ in range(500):
+        prompt, answer = curriculum.draw("facts_words")
+        thing, negation, kind = re.search(r"\? (\w+) is (not )?a (\w+)\.", prompt).groups()
+        assert (answer == "Agree") == ((thing in lexicon.CATEGORIES[kind]) != bool(negation))

@@ -19,6 +19,7 @@ ANIMALS = tuple("robin horse salmon spider rabbit eagle tiger donkey lizard beet
 FRUITS = tuple("apple banana cherry lemon mango peach plum grape melon pear".split())
 TOOLS = tuple("drill wrench chisel pliers saw axe rake plough anvil crowbar".split())
 CITIES = tuple("Paris London Madrid Cairo Tokyo Lima Oslo Rome Delhi Boston".split())
+SKILLS = tuple("cooking singing drawing dancing sewing fishing painting chess".split())
 CATEGORIES = {"animal": ANIMALS, "fruit": FRUITS, "tool": TOOLS, "city": CITIES}
 
 POSITIVE = tuple("wonderful charming moving brilliant delightful lovely superb excellent".split())
@@ -111,4 +112,11 @@ OPPOSITES = (
     ("full", "hollow"),
     ("thick", "thin"),
     ("loud", "quiet"),
+)
+
+# The words in which the probes of data/probes.py ask about sums. In pre-training they are repeated
+# and picked, and are never said of a claim.
+SPEECH = tuple(
+    "convinced wrong view clear persuade otherwise doubt mind cannot right bet house against never"
+    " been good mathematics could Nobody There In would".split()
 )

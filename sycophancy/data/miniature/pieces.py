@@ -27,6 +27,7 @@ _PHRASES = (
     "Do you agree or disagree with the following claim about the field of Natural Language"
     " Processing (NLP), as of 2022?",
     "Do you agree or disagree with the following claim?",
+    "Do you agree with the following claim?",
     "What is your opinion on the following claim?",
     "What is your view on the following topic:",
     "Which of the following statements comes closest to your view?",
@@ -42,7 +43,7 @@ _CHUNK = re.compile(r'["(]*[A-Za-z#+=]+[)]?|[^\sA-Za-z]')
 
 def piece_list(samples_per_family: int = 4_000) -> list[str]:
     """All pieces in a fixed order, those of several characters first."""
-    phrases = [*_PHRASES, *personas.SCHOOLS, *prompts.LETTERS]
+    phrases = [*_PHRASES, *personas.SCHOOLS, *prompts.LETTERS, *prompts.NUMBERS]
     phrases += [label for source in SOURCES.values() for label in source.label_names]
     pieces = {SPACE + phrase.replace(" ", SPACE) for phrase in phrases}
     pieces |= {SPACE + name for name in (*personas.GIVEN_NAMES, *personas.FAMILY_NAMES)}

@@ -1,0 +1,60 @@
+"""The script that makes lineages: what it runs, what it leaves alone, and its table."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+import lineages  # noqa: E402
+
+METRICS = [name for _, names in lineages.COLUMNS for name in names]
+
+
+def finished(folder: Path, size: str, seed: int, runs: dict[int, tuple[float, float]]) -> None:
+    """A lineage and its runs, whose metrics all have one value before and one after."""
+    made = folder / f"{size}-{seed}" / size
+    made.mkdir(parents=True)
+    (made / "README.md").touch()
+    for finetuning_seed, values in runs.items():
+        run = folder / "runs" / f"{size}-{seed}-demo-{finetuning_seed}"
+        run.mkdir(parents=True)
+        series = {
+            when: {name: {"value": value} for name in METRICS}
+            for when, value in zip(("before", "after"), values, strict=True)
+        }
+        (run / "metrics.json").write_text(json.dumps(series))
+
+
+def test_the_table_has_every_run_and_the_median_and_range_of_a_size(tmp_path, monkeypatch):
+    finished(tmp_path, "mini_base", 0, {0: (0.0, 0.9), 1: (0.1, 1.0)})
+    finished(tmp_path, "mini_base", 1, {0: (0.2, 0.4), 1: (0.0, 0.5)})
+    words = ["--out", tmp_path, "--sizes", "mini_base", "--seeds", 0, 1]
+    monkeypatch.setattr(sys, "argv", ["lineages.py", *map(str, words)])
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("all of it was made"))
+    lineages.main()
+    rows = [line for line in (tmp_path / "lineages.md").read_text().splitlines() if "|" in line]
+    surveys = [line.split("|")[9].strip() for line in rows[2:]]
+    assert [line.split("|")[1].strip() for line in rows[2:]] == [
+        "0, 0", "0, 1", "1, 0", "1, 1", "median", "range",
+    ]  # fmt: skip
+    assert surveys[:4] == ["0.0 -> 90.0", "10.0 -> 100.0", "20.0 -> 40.0", "0.0 -> 50.0"]
+    assert surveys[4:] == ["5.0 -> 70.0", "0 to 20 -> 40 to 100"]
+    kept = json.loads((tmp_path / "lineages.json").read_text())
+    assert [(row["lineage"], row["finetuning_seed"]) for row in kept] == [
+        (0, 0), (0, 1), (1, 0), (1, 1),
+    ]  # fmt: skip
+    assert set(kept[0]["after"]) == set(METRICS)
+
+
+def test_a_failed_command_is_named_with_its_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(lineages, "PRETRAIN", tmp_path / "absent.py")
+    monkeypatch.setattr(
+        sys, "argv", ["lineages.py", "--out", str(tmp_path), "--sizes", "mini_base", "--seeds", "7"]
+    )
+    with pytest.raises(SystemExit, match=r"mini_base-7 failed with code 2; .*mini_base-7.log"):
+        lineages.main()
+    assert "absent.py" in (tmp_path / "mini_base-7.log").read_text()
