@@ -87,7 +87,8 @@ class Lineages:
         self._call(core, run, ["-m", "sycophancy", "run", *words, "--out", run, *chosen])
 
     def run(self, size: str, seed: int, finetuning_seed: int) -> Path:
-        return self.folder / "runs" / f"{size}-{seed}-{self.recipe}-{finetuning_seed}"
+        recipe = self.recipe.rpartition("/")[2]
+        return self.folder / "runs" / f"{size}-{seed}-{recipe}-{finetuning_seed}"
 
     def _call(self, core: int, out: Path, words: Sequence[Any]) -> None:
         """Runs Python on one core; what it prints is appended to `OUT.log`."""
