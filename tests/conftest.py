@@ -16,6 +16,8 @@ os.environ["XLA_FLAGS"] = " ".join(
     [DEVICES, compiled_programs.WITHOUT_OPTIMISATION, os.environ.get("XLA_FLAGS", "")]
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if os.environ["JAX_PLATFORMS"] != "cpu":  # accelerators multiply float32 matrices less precisely
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
