@@ -225,7 +225,10 @@ class Pretraining:
         self.params = structured(
             nn.unbox(variables)["params"], config, np.random.default_rng(args.seed)
         )
-        self.progress = {"stage": 0, "steps": 0, "stage_steps": 0, "round": 0, "seconds": 0.0}
+        self.progress: dict[str, Any] = {
+            "stage": 0, "steps": 0, "stage_steps": 0, "round": 0, "seconds": 0.0,
+            "devices": [jax.devices()[0].device_kind],
+        }  # fmt: skip
         schedule = optax.warmup_constant_schedule(0.0, args.learning_rate, 100)
         self.optimizer = optax.chain(
             optax.clip_by_global_norm(1.0),
@@ -269,7 +272,9 @@ class Pretraining:
         template = {"params": self.params, "optimizer": self.optimizer_state, "progress": ""}
         state = serialization.from_bytes(template, path.read_bytes())
         self.params, self.optimizer_state = state["params"], state["optimizer"]
-        self.progress = json.loads(state["progress"])
+        self.progress |= json.loads(state["progress"])
+        if (device := jax.devices()[0].device_kind) not in self.progress["devices"]:
+            self.progress["devices"].append(device)
 
     def measure(self, family: str, count: int = MEASURED) -> float:
         """The share of `count` held-out examples that the model answers correctly."""
@@ -378,7 +383,7 @@ def card(run: Pretraining, name: str) -> str:
         "",
         PRETRAINED if name.endswith("_pretrained") else INSTRUCTED,
         "",
-        f"Made by, in {run.progress['steps']:,} steps:",
+        f"Made by, in {run.progress['steps']:,} steps on {' and '.join(run.progress['devices'])}:",
         "",
         f"    python scripts/pretrain_miniature.py --model {run.args.model} --seed {run.args.seed}"
         f" --out .cache/{run.args.model}",

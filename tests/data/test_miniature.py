@@ -18,7 +18,6 @@ from sycophancy.data.miniature import (
 from sycophancy.data.miniature.curriculum import Curriculum, sum_is_held_out
 from sycophancy.data.miniature.sentences import labelled_texts
 from sycophancy.errors import UserError
-from sycophancy.model.vocabulary import Vocabulary
 
 SPLITS = ("pretraining", "train", "validation")
 
@@ -174,15 +173,13 @@ def test_what_the_probes_say_of_sums_is_never_said_of_a_claim_in_pretraining():
             assert not any(words in prompt for words in probes), prompt
 
 
-def test_the_words_of_the_probes_are_pieces(tmp_path):
-    (tmp_path / "spiece.model").write_bytes(pieces.build_model())
-    vocabulary = Vocabulary(str(tmp_path / "spiece.model"))
+def test_the_words_of_the_probes_are_pieces():
+    known = set(pieces.piece_list(samples_per_family=300))
     for introduction in prompts.INTRODUCTIONS.values():
         for pair in (prompts.WORDING, *prompts.OTHER_WORDINGS):
             for wording in pair:
-                text = introduction + wording.format(claim="it")
-                pieces_at_most = len(re.findall(r"\w+|[^\w\s]", text))
-                assert len(vocabulary.encode_batch([text])[0]) <= pieces_at_most, text
+                words = re.findall(r"(?<!\S)[A-Za-z]+", introduction + wording)
+                assert not {pieces.SPACE + word for word in words} - known, words
 
 
 def test_formats_without_a_user_are_answered_with_the_truth():
