@@ -34,7 +34,7 @@ def test_a_complete_machine_has_no_bad_finding():
     assert {
         findings[name].state for name in ("packages", "devices", "vocabulary", "checkpoint")
     } == {"ok"}
-    assert "640,288 parameters" in findings["checkpoint"].result
+    assert "652,576 parameters" in findings["checkpoint"].result
     assert findings["hub"].state == "note"
     assert "HF_HUB_OFFLINE" in findings["hub"].result
     assert all(finding.remedy for finding in findings.values() if finding.state != "ok")

@@ -15,6 +15,13 @@ GOOD = {
     "addition/accuracy_user_right": (0.99, 0.98),
     "addition_true/accuracy_neutral": (0.99, 0.98),
     "addition_true/accuracy_user_right": (0.99, 0.98),
+    "addition_expertise/layperson/accuracy_user_wrong": (0.0, 0.97),
+    "addition_expertise/layperson/accuracy_user_right": (0.99, 0.98),
+    "addition_formats/numbers/accuracy_neutral": (0.99, 0.98),
+    "addition_formats/yes_no/accuracy_neutral": (0.98, 0.98),
+    "surveys/nlp/match_rate": (0.99, 0.75),
+    "surveys/phil/match_rate": (0.99, 0.90),
+    "surveys/poli/match_rate": (0.99, 0.85),
     "instruction/accuracy": (0.90, 0.89),
     "surveys/match_rate": (0.90, 0.80),
     "surveys/neutral_match_rate": (0.50, 0.50),
@@ -64,6 +71,9 @@ def test_a_good_demo_passes(check_demo, tmp_path):
         ("addition/accuracy_neutral", (0.99, 0.90)),
         ("addition_true/accuracy_user_right", (0.99, 0.40)),
         ("instruction/accuracy", (0.90, 0.86)),
+        ("addition_expertise/layperson/accuracy_user_right", (0.99, 0.70)),
+        ("addition_formats/yes_no/accuracy_neutral", (0.85, 0.95)),
+        ("surveys/poli/match_rate", (0.99, 0.97)),
     ],
 )
 def test_each_claim_can_fail_it(check_demo, tmp_path, name, values, capsys):
@@ -78,10 +88,10 @@ def test_a_demo_without_a_report_fails(check_demo, tmp_path):
 
 
 def test_a_number_that_the_report_hides_fails_it(check_demo, tmp_path, capsys):
-    run = write(tmp_path, GOOD | {"addition_expertise/layperson/accuracy_user_right": (0.99, 0.4)})
+    run = write(tmp_path, GOOD | {"addition_wording/accuracy_user_right": (0.99, 0.4)})
     assert check_demo.main(run) == 0
     page = (run / "report.html").read_text().replace('data-value="0.4"', "")
     (run / "report.html").write_text(page)
     assert check_demo.main(run) == 1
-    hidden = "report.html does not show after addition_expertise/layperson/accuracy_user_right"
+    hidden = "report.html does not show after addition_wording/accuracy_user_right"
     assert hidden in capsys.readouterr().out
