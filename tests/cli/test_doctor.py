@@ -96,7 +96,7 @@ def test_a_missing_vocabulary_is_bad_and_the_command_fails():
     small = dataclasses.replace(
         MODEL, encoder_decoder=dataclasses.replace(MODEL.network, vocab_size=9)
     )
-    assert "1,199 pieces, the network has 9" in doctor._vocabulary(small).result
+    assert "1,228 pieces, the network has 9" in doctor._vocabulary(small).result
     done = CliRunner().invoke(app, ["doctor", "--model", "flan_t5_small"])
     assert done.exit_code == 1
     assert "bad   vocabulary  hf:google/flan-t5-small/spiece.model" in done.output
