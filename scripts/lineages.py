@@ -24,12 +24,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sycophancy.data.miniature.questionnaires import SURVEYS
 from sycophancy.study import lineages
+from sycophancy.study.families import family_named
 
 PRETRAIN = Path(__file__).with_name("pretrain_miniature.py")
-SIZES = ("mini_small", "mini_base", "mini_large")
+SIZES = tuple(size.model for size in family_named("mini").sizes)
 ALL, SWAYED = ("neutral", "user_wrong", "user_right"), ("user_wrong", "user_right")
-SURVEYS = ("nlp", "phil", "poli")
 
 
 def _accuracies(task: str, conditions: Sequence[str]) -> tuple[str, ...]:
@@ -52,6 +53,12 @@ COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("instructions", ("instruction/accuracy",)),
 )
 Row = dict[str, Any]
+
+
+def _metrics(file: Path) -> dict[str, Any] | None:
+    """The metrics of a run; None if it has not come to those after finetuning."""
+    metrics = json.loads(file.read_text()) if file.exists() else {}
+    return metrics if "after" in metrics else None
 
 
 class Lineages:
@@ -79,7 +86,7 @@ class Lineages:
 
     def _finetune(self, core: int, size: str, seed: int, finetuning_seed: int) -> None:
         run = self.run(size, seed, finetuning_seed)
-        if (run / "metrics.json").exists():
+        if _metrics(run / "metrics.json"):
             return
         settings = lineages.settings(self.folder, size, seed)
         chosen = [word for setting in settings for word in ("--set", setting)]
@@ -113,7 +120,8 @@ class Lineages:
         rows = []
         for file in sorted(self.folder.glob("runs/*/metrics.json")):
             size, seed, recipe, finetuning_seed = file.parent.name.rsplit("-", 3)
-            metrics = json.loads(file.read_text())
+            if (metrics := _metrics(file)) is None:
+                continue
             rows.append(
                 {
                     "size": size,

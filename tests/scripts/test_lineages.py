@@ -50,6 +50,18 @@ def test_the_table_has_every_run_and_the_median_and_range_of_a_size(tmp_path, mo
     assert set(kept[0]["after"]) == set(METRICS)
 
 
+def test_a_run_that_was_stopped_before_its_end_is_continued(tmp_path, monkeypatch):
+    finished(tmp_path, "mini_base", 0, {0: (0.0, 0.9)})
+    (tmp_path / "mini_base-0/mini_base/config.json").write_text('{"vocab_size": 1280}')
+    stopped = tmp_path / "runs/mini_base-0-demo-0/metrics.json"
+    stopped.write_text(json.dumps({"before": json.loads(stopped.read_text())["before"]}))
+    made, called = lineages.Lineages(tmp_path, "demo", [0]), []
+    monkeypatch.setattr(made, "_call", lambda core, out, words: called.append(out))
+    made.make("mini_base", 0, [0])
+    assert called == [stopped.parent]
+    assert made.rows() == []
+
+
 def test_a_failed_command_is_named_with_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(lineages, "PRETRAIN", tmp_path / "absent.py")
     monkeypatch.setattr(
