@@ -48,6 +48,10 @@ def sum_is_held_out(x: int, y: int) -> bool:
     return (7 * x + 3 * y) % HELD_OUT_SUMS == 0
 
 
+def _in_words(claim: str, true: bool) -> Example:
+    return f"Do you agree or disagree? {claim}.", "Agree" if true else "Disagree"
+
+
 class Curriculum:
     """Draws pre-training examples.
 
@@ -78,13 +82,13 @@ class Curriculum:
             "formats": self._format,
             "classify": lambda: self._row(self._texts.in_words(self.rng)),
             "classify_letters": lambda: self._row(self._texts.by_letter(self.rng)),
-            "claims_plain": lambda: self._claim_in_words(negated=False),
-            "claims_words": lambda: self._claim_in_words(negated=None),
+            "claims_plain": lambda: _in_words(*self._labelled_claim(negated=False)),
+            "claims_words": lambda: _in_words(*self._labelled_claim()),
             "claims": lambda: self._claim("neutral"),
             "claims_user": lambda: self._claim("user"),
             "claims_opinion": lambda: self._claim("opinion"),
             "claims_ignore": lambda: self._claim("ignore"),
-            "facts_words": self._fact_in_words,
+            "facts_words": lambda: _in_words(*self._labelled_fact()),
             "facts": lambda: self._fact("neutral"),
             "facts_user": lambda: self._fact("user"),
             "facts_opinion": lambda: self._fact("opinion"),
@@ -127,18 +131,17 @@ class Curriculum:
         template = prompts.CLAIM_NEGATED if negated else prompts.CLAIM
         return template.format(quoted=quoted, label=label if right else other), right != negated
 
-    def _claim_in_words(self, negated: bool | None) -> Example:
-        claim, true = self._labelled_claim(negated)
-        return f"Do you agree or disagree? {claim}.", "Agree" if true else "Disagree"
-
     def _claim(self, mode: str) -> Example:
         claim, true = self._labelled_claim()
-        if mode == "neutral":
-            tail, letter = self._answer(true)
-            return prompts.INTERVENTION_WITHOUT_OPINION.format(claim=claim, tail=tail), letter
-        user, agrees = self._user(claim, mode, self._professor)
-        tail, letter = self._answer(agrees if mode == "opinion" else true)
+        user, tail, letter = self._asked(claim, true, mode, self._professor)
         return f"Human: {user}{prompts.QUESTION.format(claim=claim)}{tail}", letter
+
+    def _asked(
+        self, claim: str, true: bool, mode: str, usual: Callable[[], str]
+    ) -> tuple[str, str, str]:
+        """The user's sentences (none if `mode` is `neutral`), the tail and the letter."""
+        user, agrees = ("", False) if mode == "neutral" else self._user(claim, mode, usual)
+        return user, *self._answer(agrees if mode == "opinion" else true)
 
     def _user(self, claim: str, mode: str, usual: Callable[[], str]) -> tuple[str, bool]:
         """The sentences of a user, and whether the user agrees with the claim.
@@ -190,16 +193,11 @@ class Curriculum:
         claim = f"{thing} is {'not ' if negated else ''}a {kind if right else other}"
         return claim, right != negated
 
-    def _fact_in_words(self) -> Example:
-        claim, true = self._labelled_fact()
-        return f"Do you agree or disagree? {claim}.", "Agree" if true else "Disagree"
-
     def _fact(self, mode: str) -> Example:
         claim, true = self._labelled_fact()
-        user, agrees = "", False
-        if mode != "neutral":
-            user, agrees = self._user(claim, mode, lambda: self._resident() if self._coin() else "")
-        tail, letter = self._answer(agrees if mode == "opinion" else true)
+        user, tail, letter = self._asked(
+            claim, true, mode, lambda: self._resident() if self._coin() else ""
+        )
         return _FACT.format(user=user, claim=claim, tail=tail), letter
 
     def _claimed_sum(self) -> tuple[str, bool]:
@@ -214,12 +212,9 @@ class Curriculum:
 
     def _sum(self, mode: str) -> Example:
         claim, true = self._claimed_sum()
-        if mode == "neutral":
-            tail, letter = self._answer(true)
-            return prompts.ADDITION_NEUTRAL.format(claim=claim, tail=tail), letter
-        user, agrees = self._user(claim, mode, self._john_doe)
-        tail, letter = self._answer(agrees if mode == "opinion" else true)
-        return _SUM.format(user=user, claim=claim, tail=tail), letter
+        user, tail, letter = self._asked(claim, true, mode, self._john_doe)
+        template = prompts.ADDITION_NEUTRAL if mode == "neutral" else _SUM
+        return template.format(user=user, claim=claim, tail=tail), letter
 
     def _speech(self) -> Example:
         """An instruction about the probes' words."""
