@@ -445,12 +445,14 @@ def main() -> None:
     for number in range(run.progress["stage"], len(STAGES)):
         run.progress["stage"] = number
         run.run_stage(STAGES[number])
+        gated = number == len(STAGES) - 2
+        if gated:  # before the stage counts as done, or an interruption would lose it
+            run.publish(f"{args.model}_pretrained")
         run.progress["stage_steps"] = 0
         run.progress["stage"] = number + 1
         run.save()
-        if number == len(STAGES) - 2:
+        if gated:
             (args.out / GATED).write_bytes((args.out / "state.msgpack").read_bytes())
-            run.publish(f"{args.model}_pretrained")
     run.publish(args.model)
 
 
