@@ -9,8 +9,12 @@ import contextlib
 import os
 from pathlib import Path
 
-# LLVM's optimisations would double the time of compiling, and tiny networks gain nothing by them.
-WITHOUT_OPTIMISATION = "--xla_backend_optimization_level=0"
+# LLVM's optimisations would double the time of compiling, and tiny networks gain nothing by them;
+# building fusions with MLIR would double it again, and so would many modules instead of one.
+WITHOUT_OPTIMISATION = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
 
 FOLDER = Path(__file__).resolve().parents[1] / ".cache" / "compiled-for-tests"
 MAX_BYTES = 2**30

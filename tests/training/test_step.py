@@ -42,7 +42,8 @@ def trained(network, params, batch, *, mesh_shape=(1, 1, 8), steps=3, microbatch
     """Losses and the state after steps of plain gradient descent."""
     network = dataclasses.replace(network, dropout_rate=rate)
     step, mesh, expected = step_on(network, mesh_shape, microbatches)
-    state = init_state(sharding.put(params, sharding.shardings_of(expected.params)), SGD)
+    # Placed as the step's results are, counters included, or the second step would be compiled again.
+    state = jax.device_put(init_state(params, SGD), sharding.shardings_of(expected))
     losses = []
     with jax.set_mesh(mesh):
         for _ in range(steps):
