@@ -42,7 +42,7 @@ def trained(network, params, batch, *, mesh_shape=(1, 1, 8), steps=3, microbatch
     """Losses and the state after steps of plain gradient descent."""
     network = dataclasses.replace(network, dropout_rate=rate)
     step, mesh, expected = step_on(network, mesh_shape, microbatches)
-    # Placed as the step's results are, counters included, or the second step would be compiled again.
+    # Placed as the step's results are, counters included: else the second step is compiled again.
     state = jax.device_put(init_state(params, SGD), sharding.shardings_of(expected))
     losses = []
     with jax.set_mesh(mesh):
