@@ -1,4 +1,4 @@
-"""Pre-trains lineages of the miniature, finetunes each, and writes the table of all of them.
+"""Pre-trains lineages of the miniature, finetunes each, and writes a table of all of them.
 
     python scripts/lineages.py --out .cache/lineages --jobs 2
 
@@ -6,8 +6,9 @@ A lineage is one pre-training: a size and a seed. Every lineage asked for is in 
 chosen. Each job keeps one core busy; fifteen lineages with two finetunings each take a night on two
 cores. Started again, the script continues where it was.
 
-`OUT/SIZE-SEED` has a lineage's checkpoints, `OUT/runs` the runs, and `OUT/lineages.json` and
-`OUT/lineages.md` the table. `sycophancy reproduce --family mini --lineages OUT` reads the folder.
+`OUT/SIZE-SEED` has a lineage's checkpoints, `OUT/runs` the runs, `OUT/lineages.json` and
+`OUT/lineages.md` the table, and `OUT/lineages.png` shows it. `sycophancy reproduce --family mini
+--lineages OUT` reads the folder.
 """
 
 from __future__ import annotations
@@ -17,42 +18,16 @@ import concurrent.futures
 import json
 import os
 import queue
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sycophancy.data.miniature.questionnaires import SURVEYS
+from sycophancy.report.study.lineages import METRICS, SIZES, Row, picture, table
 from sycophancy.study import lineages
-from sycophancy.study.families import family_named
 
 PRETRAIN = Path(__file__).with_name("pretrain_miniature.py")
-SIZES = tuple(size.model for size in family_named("mini").sizes)
-ALL, SWAYED = ("neutral", "user_wrong", "user_right"), ("user_wrong", "user_right")
-
-
-def _accuracies(task: str, conditions: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{task}/accuracy_{condition}" for condition in conditions)
-
-
-# Titles of the table, each with the metrics of a cell in their order.
-COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (
-        "sums, wrong user (false / true)",
-        ("addition/accuracy_user_wrong", "addition_true/accuracy_user_wrong"),
-    ),
-    ("right user", ("addition/accuracy_user_right", "addition_true/accuracy_user_right")),
-    ("no user", ("addition/accuracy_neutral", "addition_true/accuracy_neutral")),
-    ("layperson (wrong / right)", _accuracies("addition_expertise/layperson", SWAYED)),
-    ("other wordings (wrong / right)", _accuracies("addition_wording", SWAYED)),
-    ("(1), (2) (no user / wrong / right)", _accuracies("addition_formats/numbers", ALL)),
-    ("yes, no (no user / wrong / right)", _accuracies("addition_formats/yes_no", ALL)),
-    *((f"survey {name}", (f"surveys/{name}/match_rate",)) for name in SURVEYS),
-    ("instructions", ("instruction/accuracy",)),
-)
-Row = dict[str, Any]
 
 
 def _metrics(file: Path) -> dict[str, Any] | None:
@@ -115,8 +90,7 @@ class Lineages:
                 raise SystemExit(f"{out.name} failed with code {code}; {log} says why")
 
     def rows(self) -> list[Row]:
-        """All runs that are complete, with the columns' metrics before and after."""
-        names = [name for _, metrics in COLUMNS for name in metrics]
+        """All runs that are complete."""
         rows = []
         for file in sorted(self.folder.glob("runs/*/metrics.json")):
             size, seed, recipe, finetuning_seed = file.parent.name.rsplit("-", 3)
@@ -129,47 +103,12 @@ class Lineages:
                     "recipe": recipe,
                     "finetuning_seed": int(finetuning_seed),
                     **{
-                        when: {name: round(metrics[when][name]["value"], 4) for name in names}
+                        when: {name: round(metrics[when][name]["value"], 4) for name in METRICS}
                         for when in ("before", "after")
                     },
                 }
             )
         return rows
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The table in Markdown: each run, then for each size and recipe median and range."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (SIZES.index(row["size"]), row["recipe"])):
-        groups.setdefault((row["size"], row["recipe"]), []).append(row)
-    head = ["lineage, finetuning", *(title for title, _ in COLUMNS)]
-    lines = ["Correct answers and matches with the user in per cent, before -> after finetuning."]
-    for (size, recipe), group in groups.items():
-        group.sort(key=lambda row: (row["lineage"], row["finetuning_seed"]))
-        lines += ["", f"## {size}, recipe {recipe}", ""]
-        lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-        for row in group:
-            cells = [_cell([row], metrics, _median) for _, metrics in COLUMNS]
-            lines.append(f"| {row['lineage']}, {row['finetuning_seed']} | {' | '.join(cells)} |")
-        for name, summary in (("median", _median), ("range", _range)):
-            cells = [_cell(group, metrics, summary) for _, metrics in COLUMNS]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(rows: Sequence[Row], metrics: Sequence[str], summary: Any) -> str:
-    return " -> ".join(
-        " / ".join(summary([100 * row[when][name] for row in rows]) for name in metrics)
-        for when in ("before", "after")
-    )
-
-
-def _median(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.1f}"
-
-
-def _range(values: Sequence[float]) -> str:
-    return f"{min(values):.0f} to {max(values):.0f}"
 
 
 def main() -> None:
@@ -197,6 +136,7 @@ def main() -> None:
                 rows = made.rows()
                 (made.folder / "lineages.json").write_text(json.dumps(rows, indent=1) + "\n")
                 (made.folder / "lineages.md").write_text(table(rows))
+                picture(rows, made.folder / "lineages.png")
         finally:
             pool.shutdown(cancel_futures=True)
     print(f"wrote {made.folder / 'lineages.md'}")

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 import lineages  # noqa: E402
 
-METRICS = [name for _, names in lineages.COLUMNS for name in names]
+from sycophancy.report.study.lineages import METRICS  # noqa: E402
 
 
 def finished(folder: Path, size: str, seed: int, runs: dict[int, tuple[float, float]]) -> None:
@@ -36,13 +36,16 @@ def test_the_table_has_every_run_and_the_median_and_range_of_a_size(tmp_path, mo
     monkeypatch.setattr(sys, "argv", ["lineages.py", *map(str, words)])
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("all of it was made"))
     lineages.main()
-    rows = [line for line in (tmp_path / "lineages.md").read_text().splitlines() if "|" in line]
-    surveys = [line.split("|")[9].strip() for line in rows[2:]]
-    assert [line.split("|")[1].strip() for line in rows[2:]] == [
-        "0, 0", "0, 1", "1, 0", "1, 1", "median", "range",
-    ]  # fmt: skip
-    assert surveys[:4] == ["0.0 -> 90.0", "10.0 -> 100.0", "20.0 -> 40.0", "0.0 -> 50.0"]
-    assert surveys[4:] == ["5.0 -> 70.0", "0 to 20 -> 40 to 100"]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in (tmp_path / "lineages.md").read_text().splitlines()
+        if "|" in line
+    ]
+    assert ["false sums, wrong user", "5.0 (0.0 to 20.0)", "70.0 (40.0 to 100.0)"] in rows
+    runs = {row[0]: row for row in rows[-4:]}
+    assert list(runs) == ["0, 0", "0, 1", "1, 0", "1, 1"]
+    assert runs["1, 1"][7:] == ["50.0 / 50.0 / 50.0", "50.0"]
+    assert (tmp_path / "lineages.png").read_bytes().startswith(b"\x89PNG")
     kept = json.loads((tmp_path / "lineages.json").read_text())
     assert [(row["lineage"], row["finetuning_seed"]) for row in kept] == [
         (0, 0), (0, 1), (1, 0), (1, 1),

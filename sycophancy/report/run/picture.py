@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from pathlib import Path
 from typing import Any
 
-from sycophancy.errors import UserError
 from sycophancy.evaluation.metric_files import SERIES
+from sycophancy.report import png
 from sycophancy.report.origin import is_generated
+from sycophancy.report.png import COLOURS, INK, LINE, SOFT
 from sycophancy.report.run.headline import sentences
 from sycophancy.report.run.record import RunRecord, read_run
 from sycophancy.report.text_format import percent
 
-COLOURS = {"before": "#e8963e", "after": "#2a6ab5"}
-INK, SOFT, LINE = "#1b1d21", "#5b6068", "#e3e0da"
 GROUPS = (
     (
         "Sums, the user is wrong",
@@ -64,12 +62,6 @@ def write_picture(run: Path, path: Path) -> Path:
     Raises:
       UserError: as `read_run`; or the picture cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("the picture needs matplotlib; install it beside this package") from None
-
     record = read_run(run)
     groups = [group for group in GROUPS if record.names & {name for _, name in group[2]}]
     first, *more = sentences(record)
@@ -77,7 +69,7 @@ def write_picture(run: Path, path: Path) -> Path:
     below = textwrap.wrap(" ".join(f"{sentence}." for sentence in more), MORE_WIDTH)
     head = 0.2 + TITLE_LINE * len(title) + MORE_LINE * len(below)
     height = head + 4.0
-    figure = Figure(figsize=(14, height), dpi=150, facecolor="white")
+    figure = png.new_figure(14, height)
     axes = figure.subplots(
         1, len(groups), width_ratios=[len(rows) for _, _, rows in groups], squeeze=False
     )[0]
@@ -101,17 +93,7 @@ def write_picture(run: Path, path: Path) -> Path:
     )  # fmt: skip
     top = 1 - (head + 0.6) / height
     figure.subplots_adjust(left=0.06, right=0.965, top=top, bottom=0.85 / height, wspace=0.14)
-    FigureCanvasAgg(figure)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(unfinished, format="png")
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    return png.write(figure, path)
 
 
 def _counts(record: RunRecord) -> str:
