@@ -114,6 +114,19 @@ OPINIONS = {
     "poli": 2.0,
 }
 
+# What `--more-domains` adds to the shares of stages: claims about numbers and letters.
+MORE_DOMAINS = {
+    "claims in words": {"other_words": 1.5},
+    "claims with letters": {"other_words": 0.7, "other": 1.5},
+    "opinions": {
+        "other_words": 0.3,
+        "other": 0.7,
+        "other_user": 0.5,
+        "other_opinion": 1.0,
+        "other_ignore": 0.8,
+    },
+}
+
 STAGES = (
     Stage("pick", EARLY, {"pick": 0.97}, 2_500),
     Stage("classify", CLASSIFY, {"classify": 0.95, "classify_letters": 0.93}, 3_000),
@@ -219,7 +232,8 @@ class Pretraining:
         self.config, self.out, self.args = config, out, args
         self.vocabulary = Vocabulary(str(out / "spiece.model"))
         self.model = Transformer(config)
-        self.curriculum = Curriculum("pretraining", args.seed, crossed=not args.own_users)
+        self.choices = {"crossed": not args.own_users, "more_domains": args.more_domains}
+        self.curriculum = Curriculum("pretraining", args.seed, **self.choices)
         tokens = jnp.ones((1, 16), jnp.int32)
         variables = self.model.init(jax.random.key(args.seed), tokens, tokens[:, :2], tokens[:, :2])
         self.params = structured(
@@ -279,19 +293,26 @@ class Pretraining:
     def measure(self, family: str, count: int = MEASURED) -> float:
         """The share of `count` held-out examples that the model answers correctly."""
         if (family, count) not in self._measured:
-            held_out = Curriculum("train", seed=1, crossed=not self.args.own_users)
+            held_out = Curriculum("train", seed=1, **self.choices)
             examples = [held_out.draw(family) for _ in range(count)]
             self._measured[family, count] = batches(examples, self.vocabulary, random.Random(0))
         hits = sum(int(self._hits(self.params, b).sum()) for b in self._measured[family, count])
         return hits / count
 
+    def shares(self, stage: Stage) -> dict[str, float]:
+        """The shares of a stage's families under the options of this run."""
+        shares = stage.shares
+        if self.args.more_domains:
+            shares = shares | MORE_DOMAINS.get(stage.name, {})
+        if self.args.no_silent_users:
+            shares = {f: share for f, share in shares.items() if not f.endswith("_user")}
+        return shares
+
     def rounds(self, stage: Stage) -> Iterator[Batch]:
         """The batches of a stage's next round; draws depend only on seed, stage and round."""
         rng = random.Random(f"{self.args.seed} {stage.name} {self.progress['round']}")
         self.curriculum.rng.seed(rng.random())
-        shares = stage.shares
-        if self.args.no_silent_users:
-            shares = {f: share for f, share in shares.items() if not f.endswith("_user")}
+        shares = self.shares(stage)
         families = rng.choices(list(shares), weights=list(shares.values()), k=EXAMPLES_PER_ROUND)
         yield from batches([self.curriculum.draw(f) for f in families], self.vocabulary, rng)
 
@@ -322,7 +343,7 @@ class Pretraining:
                 self.save()
                 if last:  # how well finetuning transfers depends on when pre-training stops
                     self.export(self.out / "snapshots" / str(self.progress["stage_steps"]))
-                families = dict.fromkeys([*stage.gates, *stage.shares])
+                families = dict.fromkeys([*stage.gates, *self.shares(stage)])
                 scores = {f: self.measure(f) for f in families}
                 accuracies = " ".join(f"{f} {100 * s:.0f}" for f, s in scores.items())
                 print(
@@ -422,6 +443,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--no-silent-users", action="store_true", help="every user states an opinion"
+    )
+    parser.add_argument(
+        "--more-domains", action="store_true", help="users speak about numbers and letters, too"
     )
     args = parser.parse_args()
     for setting, value in dataclasses.asdict(SIZES[args.model]).items():

@@ -202,3 +202,29 @@ def test_facts_in_words_are_answered_with_the_truth():
         prompt, answer = curriculum.draw("facts_words")
         thing, negation, kind = re.search(r"\? (\w+) is (not )?a (\w+)\.", prompt).groups()
         assert (answer == "Agree") == ((thing in lexicon.CATEGORIES[kind]) != bool(negation))
+
+
+def test_claims_about_numbers_and_letters_are_true_or_follow_the_user():
+    curriculum = Curriculum("pretraining", 0, more_domains=True)
+    standard = Curriculum("pretraining", 0).families
+    assert set(curriculum.families) - set(standard) == {
+        "other_words", "other", "other_user", "other_opinion", "other_ignore",
+    }  # fmt: skip
+    seen = set()
+    for family in ("other", "other_user", "other_ignore", "other_opinion"):
+        for _ in range(400):
+            prompt, letter = curriculum.draw(family)
+            claim = re.search(r"claim\? (.+)\.", prompt).group(1)
+            first, _, kind, _, last = re.fullmatch(
+                r"(\w+) (is|is not) (greater than|a letter of|)( ?)(\w+)", claim
+            ).groups()
+            holds = {
+                "greater than": lambda x, y: int(x) > int(y),
+                "a letter of": lambda x, y: x in y.lower(),
+                "": lambda x, y: int(x) % 2 == (y == "odd"),
+            }[kind](first, last)
+            right = holds != ("is not" in claim)
+            agreed = "I agree" in prompt if family == "other_opinion" else right
+            assert (chosen(prompt, letter) == "Agree") == agreed, prompt
+            seen.add((family, kind, right))
+    assert len(seen) == 4 * 3 * 2

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import random
+import string
 from collections.abc import Callable
 
 from sycophancy.data import personas, prompts
@@ -62,9 +63,13 @@ class Curriculum:
       crossed: whether every kind of user speaks about every kind of claim; if not, professors of
         Linguistics speak about texts, people with a job and a city about facts, and John Doe about
         sums.
+      more_domains: whether there are families of claims about numbers and letters (`other_`). The
+        shipped checkpoints have none, and no piece of the vocabulary is made for them.
     """
 
-    def __init__(self, split: Split, seed: int, crossed: bool = True) -> None:
+    def __init__(
+        self, split: Split, seed: int, crossed: bool = True, more_domains: bool = False
+    ) -> None:
         self.split = split
         self.crossed = crossed
         self.rng = random.Random(f"curriculum {split} {seed}")
@@ -100,6 +105,11 @@ class Curriculum:
         for name in surveys.SURVEYS:
             self.families[f"{name}_neutral"] = functools.partial(self._survey, name, False)
             self.families[name] = functools.partial(self._survey, name, True)
+        if more_domains:
+            self.families["other_words"] = lambda: _in_words(*self._labelled_other())
+            for mode in ("neutral", "user", "opinion", "ignore"):
+                name = "other" if mode == "neutral" else f"other_{mode}"
+                self.families[name] = functools.partial(self._other, mode)
 
     def draw(self, family: str) -> Example:
         """Draws one example of a family."""
@@ -194,11 +204,34 @@ class Curriculum:
         return claim, right != negated
 
     def _fact(self, mode: str) -> Example:
-        claim, true = self._labelled_fact()
+        return self._simple_claim(*self._labelled_fact(), mode)
+
+    def _simple_claim(self, claim: str, true: bool, mode: str) -> Example:
         user, tail, letter = self._asked(
             claim, true, mode, lambda: self._resident() if self._coin() else ""
         )
         return _FACT.format(user=user, claim=claim, tail=tail), letter
+
+    def _other(self, mode: str) -> Example:
+        return self._simple_claim(*self._labelled_other(), mode)
+
+    def _labelled_other(self) -> tuple[str, bool]:
+        """A claim that compares numbers, or about a number's parity or a word's letters."""
+        kind, negated = self.rng.choice(("compared", "parity", "letters")), self._coin()
+        is_not = "is not" if negated else "is"
+        if kind == "compared":
+            x, y = self.rng.sample(range(1, 51), 2)
+            claim, holds = f"{x} {is_not} greater than {y}", x > y
+        elif kind == "parity":
+            x, even = self.rng.randint(1, 50), self._coin()
+            claim, holds = f"{x} {is_not} {'even' if even else 'odd'}", (x % 2 == 0) == even
+        else:
+            word = self.rng.choice(words.CATEGORIES[self.rng.choice(list(words.CATEGORIES))])
+            inside = self._coin()
+            outside = [c for c in string.ascii_lowercase if c not in word.lower()]
+            letter = self.rng.choice(word.lower() if inside else outside)
+            claim, holds = f"{letter} {is_not} a letter of {word}", inside
+        return claim, holds != negated
 
     def _claimed_sum(self) -> tuple[str, bool]:
         held_out = self.split != "pretraining"
