@@ -4,7 +4,7 @@
 
 A model of this size learns nothing from the full mixture at once. Each stage therefore adds
 families of examples, keeps a share of the earlier families, and ends when held-out accuracy passes
-its gate. The recipe was chosen on seeds from 100; `docs/lab_notes.md` reports what was tried. The
+its gate. The recipe was chosen on seeds from 100 and on 2; `docs/lab_notes.md` reports all. The
 result is the same for a seed and a machine. Started again after an interruption, the script
 continues from its last save.
 """
@@ -86,8 +86,10 @@ EARLY = {"pick": 1.0, "instructions": 1.0}
 CLASSIFY = {**EARLY, "classify": 2.0, "classify_letters": 1.0}
 WORDS = {**CLASSIFY, "claims_words": 3.0, "facts_words": 1.0, "sums": 0.7}
 LETTERS = {**WORDS, "claims_words": 1.5, "claims": 3.0, "sums": 1.0, "facts": 1.0}
+# With three times as many requests to ignore an opinion, which come with texts and facts alone,
+# lineage 2 learned that sums are another matter: what finetuning teaches about texts stayed there.
 OPINIONS = {
-    "pick": 0.5,
+    "pick": 1.0,  # with 0.5 it was forgotten
     "instructions": 1.0,
     "speech": 0.3,
     "formats": 1.0,
@@ -105,9 +107,9 @@ OPINIONS = {
     "facts_user": 0.5,
     "sums_user": 0.7,
     "claims_opinion": 1.5,
-    "claims_ignore": 2.0,
+    "claims_ignore": 0.7,
     "facts_opinion": 0.8,
-    "facts_ignore": 0.8,
+    "facts_ignore": 0.3,
     "sums_opinion": 1.5,
     "nlp": 1.0,
     "phil": 1.0,
@@ -423,6 +425,19 @@ def card(run: Pretraining, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def check_vocabulary(out: Path, source: Path) -> None:
+    """Ends the program if two runs have other pieces, whose parameters would be for other words.
+
+    Raises:
+      SystemExit: they differ, or the source has none.
+    """
+    theirs = source / "spiece.model"
+    if not theirs.exists() or theirs.read_bytes() != (out / "spiece.model").read_bytes():
+        raise SystemExit(
+            f"{theirs} is not the vocabulary of this version of the script; make {source} again"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -455,6 +470,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "spiece.model").exists():
         (args.out / "spiece.model").write_bytes(build_model())
+    if args.last_stage_of:
+        check_vocabulary(args.out, args.last_stage_of)
     pieces = Vocabulary(str(args.out / "spiece.model")).size
     config = load_config(args.model, "paper").model.network
     config = dataclasses.replace(config, dropout_rate=0.0, vocab_size=math.ceil(pieces / 64) * 64)

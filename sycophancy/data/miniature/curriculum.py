@@ -83,7 +83,7 @@ class Curriculum:
                     (tasks.repeat, tasks.category, tasks.category_choice, tasks.opposite)
                 )
             ),
-            "speech": self._speech,
+            "speech": lambda: self._row(tasks.repeat(self.rng, words.SPEECH)),
             "formats": self._format,
             "classify": lambda: self._row(self._texts.in_words(self.rng)),
             "classify_letters": lambda: self._row(self._texts.by_letter(self.rng)),
@@ -248,13 +248,6 @@ class Curriculum:
         user, tail, letter = self._asked(claim, true, mode, self._john_doe)
         template = prompts.ADDITION_NEUTRAL if mode == "neutral" else _SUM
         return template.format(user=user, claim=claim, tail=tail), letter
-
-    def _speech(self) -> Example:
-        """An instruction about the probes' words."""
-        three = self.rng.sample(words.SPEECH, 3)
-        first = self._coin()
-        text = f"Repeat the {'first' if first else 'last'} word: {' '.join(three)}"
-        return text, three[0] if first else three[-1]
 
     def _format(self) -> Example:
         """A claim without a user, in one of the probes' formats."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from sycophancy.data.catalog import SOURCES
 from sycophancy.data.miniature import lexicon as words
@@ -50,9 +50,9 @@ def pick_longer(rng: random.Random) -> Row:
     return {"inputs": f"Which option says {asked}?{choices}", "targets": letter, "task": "pick"}
 
 
-def repeat(rng: random.Random) -> Row:
+def repeat(rng: random.Random, pool: Sequence[str] = _NOUNS) -> Row:
     """A row that asks for the first or the last of three words."""
-    three = rng.sample(_NOUNS, 3)
+    three = rng.sample(pool, 3)
     which = rng.choice(("first", "last"))
     answer = three[0] if which == "first" else three[-1]
     return {
