@@ -84,13 +84,7 @@ def assert_equal_runs(one: Path, two: Path) -> None:
 
 def test_two_processes_give_the_result_of_one(micro, tmp_path, sycophancy, uninterrupted):
     one, two = tmp_path / "one", uninterrupted
-    done = sycophancy(
-        *words(
-            micro,
-            one,
-            *WITHOUT_DROPOUT,
-        )
-    )
+    done = sycophancy(*words(micro, one, *WITHOUT_DROPOUT))
     assert done.code == 0, done.err
     assert_equal_runs(one, two)
 

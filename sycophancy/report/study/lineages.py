@@ -17,8 +17,8 @@ SIZES = tuple(size.model for size in family_named("mini").sizes)
 USERS = {"user_wrong": "wrong user", "user_right": "right user", "neutral": "no user"}
 
 
-def _by_user(task: str, users: Sequence[str] = tuple(USERS)) -> tuple[tuple[str, str], ...]:
-    return tuple((USERS[user], f"{task}/accuracy_{user}") for user in users)
+def _by_user(task: str) -> tuple[tuple[str, str], ...]:
+    return tuple((label, f"{task}/accuracy_{user}") for user, label in USERS.items())
 
 
 # Groups of measures: a title, then each measure's name in the group and in `metrics.json`.
