@@ -24,6 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sycophancy.errors import UserError
+from sycophancy.report import png
 from sycophancy.report.study.lineages import METRICS, SIZES, Row, picture, table
 from sycophancy.study import lineages
 
@@ -123,6 +125,10 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     if args.jobs > len(cores):
         parser.error(f"--jobs {args.jobs}: this machine has {len(cores)} cores")
+    try:
+        png.new_figure(1, 1)
+    except UserError as error:  # now, not after the first lineage
+        parser.error(str(error))
     made = Lineages(args.out, args.recipe, cores[: args.jobs])
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         wanted = [

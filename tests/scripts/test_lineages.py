@@ -73,3 +73,12 @@ def test_a_failed_command_is_named_with_its_log(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"mini_base-7 failed with code 2; .*mini_base-7.log"):
         lineages.main()
     assert "absent.py" in (tmp_path / "mini_base-7.log").read_text()
+
+
+def test_without_matplotlib_nothing_is_begun(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr(sys, "argv", ["lineages.py", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="2"):
+        lineages.main()
+    assert "the picture needs matplotlib" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
