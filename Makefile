@@ -48,17 +48,23 @@ docs: $(INSTALLED) ## the documentation as a site, in site/; a warning ends the 
 serve-docs: $(INSTALLED) ## the same on this machine's port 8000, built again at each change
 	$(BIN)/mkdocs serve --strict
 
-# The exact versions that `make` and CI install, for every Python and platform we support. Versions
-# already there stay where they can; `make lock UPGRADE=--upgrade` takes the newest of all.
+# The exact versions that `make` and CI install, for every Python and platform we support, and beside
+# which the extras in EXTRAS can be installed, too. Versions already there stay where they can;
+# `make lock UPGRADE=--upgrade` takes the newest of all.
+EXTRAS := hf harness wandb gcs s3
+COMPILE = .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
+	--custom-compile-command 'make lock' --extra dev --extra docs
+EVERYWHERE := s/ ; python_full_version < '3.14' and (sys_platform == 'darwin' or sys_platform == 'linux')$$//
+
 lock:
 	$(if $(PYTHON),,$(error no Python 3.11, 3.12 or 3.13 found; name one with PYTHON=...))
 	$(PYTHON) -m venv .cache/lock
 	.cache/lock/bin/python -m pip install --quiet --upgrade uv
-	.cache/lock/bin/uv pip compile --quiet --universal $(UPGRADE) --python-version 3.11 \
-		--extra dev --extra docs --no-annotate --custom-compile-command 'make lock' \
-		--output-file requirements.lock pyproject.toml
-	sed -i.old "s/ ; python_full_version < '3.14' and (sys_platform == 'darwin' or sys_platform == 'linux')$$//" \
-		requirements.lock && rm requirements.lock.old
+	cp requirements.lock .cache/lock/with-extras.txt
+	$(COMPILE) $(UPGRADE) $(EXTRAS:%=--extra %) --output-file .cache/lock/with-extras.txt pyproject.toml
+	sed -e "$(EVERYWHERE)" -e '/ ; /d' .cache/lock/with-extras.txt > .cache/lock/constraints.txt
+	$(COMPILE) --constraint .cache/lock/constraints.txt --output-file requirements.lock pyproject.toml
+	sed -i.old "$(EVERYWHERE)" requirements.lock && rm requirements.lock.old
 
 clean:
 	rm -rf .venv .cache/lock
