@@ -6,6 +6,8 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/installed
+# pip compiles modules on one core; all cores do afterwards.
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 # One worker a core, at most four. A file's tests stay together, because they share what is slow to
 # make; the longest files start first (tests/conftest.py).
@@ -72,7 +74,7 @@ clean:
 $(INSTALLED): requirements.lock pyproject.toml
 	$(if $(PYTHON),,$(error no Python 3.11, 3.12 or 3.13 found; name one with PYTHON=...))
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-		--editable .
+	$(PIP) --requirement requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	$(BIN)/python -W ignore -m compileall -qq -j 0 .venv/lib || true # a few files are not for this Python
 	touch $@
