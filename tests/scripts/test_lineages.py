@@ -1,5 +1,6 @@
 """The script that makes lineages: what it runs, what it leaves alone, and its table."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 import lineages  # noqa: E402
 
-from sycophancy.report.study.lineages import METRICS  # noqa: E402
+from sycophancy.report.study.lineages import METRICS, table  # noqa: E402
 
 
 def finished(folder: Path, size: str, seed: int, runs: dict[int, tuple[float, float]]) -> None:
@@ -82,3 +83,18 @@ def test_without_matplotlib_nothing_is_begun(tmp_path, monkeypatch, capsys):
         lineages.main()
     assert "the picture needs matplotlib" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_committed_table_is_made_from_the_committed_runs_and_leaves_none_out():
+    folder = ROOT / "docs/results/lineages"
+    rows = json.loads((folder / "lineages.json").read_text())
+    assert (folder / "lineages.md").read_text() == table(rows)
+    found: dict[tuple[str, str], set[tuple[int, int]]] = {}
+    for row in rows:
+        runs = found.setdefault((row["size"], row["recipe"]), set())
+        runs.add((row["lineage"], row["finetuning_seed"]))
+    assert {("mini_small", "demo"), ("mini_base", "demo")} <= found.keys()
+    for runs in found.values():
+        seeds = {seed for _, seed in runs}
+        assert {0, 1} <= seeds
+        assert runs == set(itertools.product(range(5), seeds))
