@@ -28,6 +28,8 @@ def test_a_write_happens_only_if_the_generation_is_the_expected_one(server, kv):
     assert server.names() == []
 
 
+# aiohttp warns of what gcsfs does with large objects.
+@pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 @pytest.mark.parametrize("contents", [b"", b"\r\n", b"a\r\n\r\n", bytes(range(256)) * 40_000])
 def test_objects_come_back_as_they_were(server, tmp_path, contents):
     files = fsspec.filesystem("gs", use_listings_cache=False, skip_instance_cache=True)
