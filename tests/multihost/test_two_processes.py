@@ -50,14 +50,17 @@ def journal(run: Path) -> list[dict[str, float]]:
 
 
 WITHOUT_DROPOUT = ("--set", "DROPOUT_RATE=0")
+SPLIT = ("--mesh", "data=1,fsdp=2,model=2")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(micro, tmp_path_factory) -> Path:
-    """The run folder that two processes with two devices each fill."""
+    """The run folder that two processes with two devices each fill.
+
+    Parameters are split between the processes: each has half of every matrix.
+    """
     run = tmp_path_factory.mktemp("two") / "run"
-    # An automatic mesh is the same one here, because no device reports its memory.
-    command = words(micro, run, *WITHOUT_DROPOUT, "--mesh", "auto")
+    command = words(micro, run, *WITHOUT_DROPOUT, *SPLIT)
     with starting() as start:
         leader, other = start(*command, processes=2, devices=2).ended()
     assert leader.code == 0, leader.err
@@ -89,8 +92,8 @@ def test_two_processes_give_the_result_of_one(micro, tmp_path, sycophancy, unint
     assert_equal_runs(one, two)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_result_of_one_for_a_decoder_only_model(tmp_path, start, sycophancy):
-    """Parameters are split between the processes: each has half of every matrix."""
     model = decoder_runs.make_model(tmp_path / "tiny")
     one, two = tmp_path / "one", tmp_path / "two"
     few = {"FINETUNE_STEPS": 6, "NUM_EXAMPLES": 24}
@@ -104,9 +107,9 @@ def test_two_processes_give_the_result_of_one_for_a_decoder_only_model(tmp_path,
 
 @pytest.mark.slow
 def test_when_one_process_is_killed_the_other_ends_and_names_it(micro, tmp_path, start):
-    processes = start(
-        *words(micro, tmp_path / "run", "--set", "FINETUNE_STEPS=100000"), processes=2, devices=1
-    )
+    # Only a process's own devices report their memory, by which an automatic mesh is chosen.
+    endless = words(micro, tmp_path / "run", "--set", "FINETUNE_STEPS=100000", "--mesh", "auto")
+    processes = start(*endless, processes=2, devices=1)
     journal = tmp_path / "run/finetune/metrics.jsonl"
     deadline = time.monotonic() + SECONDS
     while not journal.exists() and time.monotonic() < deadline:
@@ -173,7 +176,7 @@ def test_sigterm_to_one_process_stops_all_and_they_continue_bit_for_bit(
 ):
     """SIGTERM reaches one host before training, while JAX starts there."""
     run = tmp_path / "run"
-    processes = start(*words(micro, run, *WITHOUT_DROPOUT), processes=2, devices=2)
+    processes = start(*words(micro, run, *WITHOUT_DROPOUT, *SPLIT), processes=2, devices=2)
     deadline = time.monotonic() + SECONDS
     while not (run / "filter/manifest.json").exists() and time.monotonic() < deadline:
         assert all(process.poll() is None for process in processes.processes)
@@ -186,7 +189,7 @@ def test_sigterm_to_one_process_stops_all_and_they_continue_bit_for_bit(
     saved = [path.name for path in (run / "finetune/checkpoints").iterdir() if path.name.isdigit()]
     assert max(saved) == stopped[1]
 
-    again = start(*words(micro, run, *WITHOUT_DROPOUT), processes=2, devices=2).ended()
+    again = start(*words(micro, run, *WITHOUT_DROPOUT, *SPLIT), processes=2, devices=2).ended()
     assert [ended.code for ended in again] == [0, 0], again[0].err
     assert list(losses(run)) == list(losses(uninterrupted))
     np.testing.assert_array_equal(validations(run), validations(uninterrupted))
