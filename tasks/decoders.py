@@ -7,17 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import seqio
 import tensorflow as tf
-from jaxtyping import Int
 from numpy.typing import NDArray
 
-from sycophancy.errors import UserError
 from sycophancy.model.decoder_text import DecoderText, load_text
 from sycophancy.model.tokenizer import load_tokenizer
 
-from . import location
-
-Ids = Int[np.ndarray, " tokens"]
-Lengths = Int[np.ndarray, " rows"]
+from . import location, ragged
 
 
 class TokenizerVocabulary(seqio.Vocabulary):
@@ -63,10 +58,10 @@ class TokenizerVocabulary(seqio.Vocabulary):
         return self._tokenizer.decode(ids)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        def encode(texts: NDArray[np.bytes_]) -> tuple[Ids, Lengths]:
-            return _flat(self._tokenizer.encode_batch([text.decode() for text in texts]))
+        def encode(texts: NDArray[np.bytes_]) -> tuple[ragged.Ids, ragged.Lengths]:
+            return ragged.flat(self._tokenizer.encode_batch([text.decode() for text in texts]))
 
-        rows = _ragged(tf.numpy_function(encode, [tf.reshape(s, [-1])], [tf.int32, tf.int64]))
+        rows = ragged.ragged(*tf.numpy_function(encode, [tf.reshape(s, [-1])], ragged.TYPES))
         return rows.values if s.shape.rank == 0 else rows
 
     def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
@@ -97,45 +92,16 @@ class DecoderRows:
 
     Args:
       text: the model's tokenizer and chat template.
-      reading: gets the error if the chat template cannot be filled, which TensorFlow would replace
-        by a text.
     """
 
-    def __init__(self, text: DecoderText, reading: location.Reading) -> None:
-        self._text, self._reading = text, reading
+    def __init__(self, text: DecoderText) -> None:
+        self._text = text
 
-    def tokens(self, block: Mapping[str, tf.Tensor]) -> dict[str, tf.RaggedTensor]:
-        """The tokens of a block of rows, by feature: int32, (rows, tokens)."""
-        texts = [block["inputs"], block["targets"]]
-        flat = tf.numpy_function(self._encode, texts, [tf.int32, tf.int64] * 2)
-        return {"inputs": _ragged(flat[:2]), "targets": _ragged(flat[2:])}
+    def tokens(self, texts: Mapping[str, Sequence[str]]) -> dict[str, list[Sequence[int]]]:
+        """The tokens of each row, by feature.
 
-    def lengths(self, texts: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
-        """The number of tokens of each row, by feature."""
+        Raises:
+          UserError: the chat template cannot be filled.
+        """
         rows = self._text.training_rows(texts["inputs"], texts["targets"])
-        return {
-            "inputs": [len(row.inputs) for row in rows],
-            "targets": [len(row.targets) for row in rows],
-        }
-
-    def _encode(
-        self, inputs: NDArray[np.bytes_], targets: NDArray[np.bytes_]
-    ) -> tuple[Ids, Lengths, Ids, Lengths]:
-        prompts, answers = ([text.decode() for text in texts] for texts in (inputs, targets))
-        try:
-            rows = self._text.training_rows(prompts, answers)
-        except UserError as error:
-            self._reading.error = error
-            raise
-        return *_flat([row.inputs for row in rows]), *_flat([row.targets for row in rows])
-
-
-def _flat(rows: Sequence[Sequence[int]]) -> tuple[Ids, Lengths]:
-    """The ids of all rows one after the other, and the lengths of the rows."""
-    ids = np.fromiter((token for row in rows for token in row), np.int32)
-    return ids, np.array([len(row) for row in rows], np.int64)
-
-
-def _ragged(flat: Sequence[tf.Tensor]) -> tf.RaggedTensor:
-    ids, lengths = (tf.ensure_shape(tensor, [None]) for tensor in flat)
-    return tf.RaggedTensor.from_row_lengths(ids, lengths, validate=False)
+        return {"inputs": [row.inputs for row in rows], "targets": [row.targets for row in rows]}

@@ -1,10 +1,12 @@
 """Flan-style instruction tuning, which keeps the finetuned model following instructions."""
 
+import functools
+
 import seqio
 
 from .features import OUTPUT_FEATURES
 from .parquet import ParquetSource
-from .tokens import preprocessors
+from .tokens import tokenize
 
 NAME = "instruction_tuning"
 
@@ -20,7 +22,7 @@ SOURCE = ParquetSource(
 seqio.TaskRegistry.add(
     NAME,
     source=SOURCE,
-    preprocessors=preprocessors(NAME),
+    preprocessors=[functools.partial(tokenize, task=NAME)],
     output_features=OUTPUT_FEATURES,
     metric_fns=[],
 )

@@ -1,10 +1,12 @@
 """The claims on which a model is finetuned, after filtration (Wei et al. 2023, section 4)."""
 
+import functools
+
 import seqio
 
 from .features import OUTPUT_FEATURES
 from .parquet import ParquetSource
-from .tokens import preprocessors
+from .tokens import tokenize
 
 NAME = "sycophancy_intervention"
 
@@ -20,7 +22,7 @@ SOURCE = ParquetSource(
 seqio.TaskRegistry.add(
     NAME,
     source=SOURCE,
-    preprocessors=preprocessors(NAME),
+    preprocessors=[functools.partial(tokenize, task=NAME)],
     output_features=OUTPUT_FEATURES,
     metric_fns=[],
 )

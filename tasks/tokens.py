@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -15,18 +15,12 @@ from numpy.typing import NDArray
 
 from sycophancy.errors import UserError
 
-from . import decoders, location, shards
-from .features import check_vocabulary
+from . import decoders, location, ragged, shards
 from .location import LeftOut
 
 BLOCK = 256  # rows; TensorFlow's cost for each element occurs once for a block
 
 logger = logging.getLogger(__name__)
-
-
-def preprocessors(task: str) -> list[Callable[..., tf.data.Dataset]]:
-    """The preprocessors that turn the rows of `ParquetSource` into features."""
-    return [check_vocabulary, functools.partial(tokenize, task=task)]
 
 
 def tokenize(
@@ -52,38 +46,45 @@ def tokenize(
         row of the shard is.
     """
     limits = {name: length for name, length in (sequence_length or {}).items() if length}
-    opened = shards.last_opened.get()
+    opened, reading = shards.last_opened.get(), location.current()
     encoder: _Encoder = (
-        decoders.DecoderRows(decoders.load(), location.current())
+        decoders.DecoderRows(decoders.load())
         if location.is_decoder()
         else _Features(output_features)
     )
     _check_one_fits(task, opened, limits, encoder)
     endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
-    left_out = _Counter(LeftOut(task, in_words(limits), opened.rows), location.current(), endless)
+    left_out = _Counter(LeftOut(task, in_words(limits), opened.rows), reading, endless)
+
+    def encode(
+        start: np.int64, example_ids: NDArray[np.bytes_], *columns: NDArray[np.bytes_]
+    ) -> list[NDArray[np.generic]]:
+        texts = [[text.decode() for text in column] for column in columns]
+        try:
+            tokens = encoder.tokens(dict(zip(output_features, texts, strict=True)))
+        except UserError as error:
+            reading.error = error  # TensorFlow replaces it by a text
+            raise
+        fits = np.full(len(example_ids), True)
+        for name, limit in limits.items():
+            fits &= np.array([len(ids) <= limit for ids in tokens[name]])
+        if not fits.all():
+            left_out.add(start + np.flatnonzero(~fits), example_ids[~fits])
+        short = (list(itertools.compress(tokens[name], fits)) for name in output_features)
+        return [np.flatnonzero(fits), *itertools.chain.from_iterable(map(ragged.flat, short))]
 
     @tf.autograph.experimental.do_not_convert  # reading the source again takes a while
     def convert(
         start: tf.Tensor, block: dict[str, tf.Tensor]
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        features = dict(block)
-        places = start + tf.range(tf.size(block["example_id"], tf.int64))
-        fits = tf.ones_like(places, tf.bool)
-        for name, ids in encoder.tokens(block).items():
-            features[f"{name}_pretokenized"] = block[name]
-            features[name] = ids
-            if name in limits:
-                fits &= ids.row_lengths() <= limits[name]
-
-        def count() -> tf.Tensor:
-            too_long = [tf.boolean_mask(column, ~fits) for column in (places, block["example_id"])]
-            return tf.ensure_shape(tf.numpy_function(left_out, too_long, tf.int64), [])
-
-        counted = tf.cond(tf.reduce_all(fits), lambda: tf.constant(0, tf.int64), count)
-        with tf.control_dependencies([counted]):
-            those = tf.where(fits)[:, 0]
-            whole = {name: tf.gather(x, those) for name, x in features.items()}
-        return start + tf.size(places, tf.int64), whole
+        columns = [block["example_id"], *(block[name] for name in output_features)]
+        types = [tf.int64, *ragged.TYPES * len(output_features)]
+        those, *flat = tf.numpy_function(encode, [start, *columns], types)
+        whole = {name: tf.gather(x, tf.ensure_shape(those, [None])) for name, x in block.items()}
+        for name, ids, lengths in zip(output_features, flat[::2], flat[1::2], strict=True):
+            whole[f"{name}_pretokenized"] = whole[name]
+            whole[name] = ragged.ragged(ids, lengths)
+        return start + tf.size(block["example_id"], tf.int64), whole
 
     kept = dataset.batch(BLOCK).scan(tf.constant(0, tf.int64), convert).unbatch()
     end = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(left_out.finish, [], tf.int64))
@@ -97,38 +98,32 @@ def in_words(limits: Mapping[str, int]) -> str:
 
 def count_tokens(texts: Sequence[str], feature: seqio.Feature) -> list[int]:
     """The number of tokens of each text, with the end of sequence if the feature adds it."""
-    encoder = feature.vocabulary.tokenizer
-    return [len(ids) + feature.add_eos for ids in encoder.EncodeAsIds(list(texts))]
+    return [len(ids) for ids in _Features({"": feature}).tokens({"": texts})[""]]
 
 
 class _Encoder(Protocol):
     """Turns the texts of rows into tokens."""
 
-    def tokens(self, block: Mapping[str, tf.Tensor]) -> dict[str, tf.RaggedTensor]:
-        """The tokens of a block of rows, by feature: int32, (rows, tokens)."""
-
-    def lengths(self, texts: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
-        """The number of tokens of each row, by feature."""
+    def tokens(self, texts: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[Sequence[int]]]:
+        """The tokens of each row, by feature."""
 
 
 class _Features:
     """Turns the text of each feature into tokens by itself, for an encoder-decoder."""
 
     def __init__(self, features: Mapping[str, seqio.Feature]) -> None:
-        self._features = features
+        self._encoders = {name: _encoder(feature) for name, feature in features.items()}
 
-    def tokens(self, block: Mapping[str, tf.Tensor]) -> dict[str, tf.RaggedTensor]:
-        tokens = {}
-        for name, feature in self._features.items():
-            ids = feature.vocabulary.encode_tf(block[name])
-            if feature.add_eos:
-                end = tf.fill([ids.nrows(), 1], tf.constant(feature.vocabulary.eos_id, ids.dtype))
-                ids = tf.concat([ids, end], axis=1)
-            tokens[name] = ids
-        return tokens
+    def tokens(self, texts: Mapping[str, Sequence[str]]) -> dict[str, list[list[int]]]:
+        return {name: encode(texts[name]) for name, encode in self._encoders.items()}
 
-    def lengths(self, texts: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
-        return {name: count_tokens(texts[name], each) for name, each in self._features.items()}
+
+def _encoder(feature: seqio.Feature) -> Callable[[Sequence[str]], list[list[int]]]:
+    """Turns texts into tokens with the vocabulary that the feature has now."""
+    encode = feature.vocabulary.tokenizer.Encode
+    end = [feature.vocabulary.eos_id] if feature.add_eos else []
+    # One thread, because the other cores are XLA's.
+    return lambda texts: [ids + end for ids in encode(list(texts), num_threads=1)]
 
 
 def _check_one_fits(
@@ -142,8 +137,8 @@ def _check_one_fits(
     if not limits:
         return
     for texts in opened.texts():
-        found = encoder.lengths(texts)
-        lengths = {name: found[name] for name in limits}
+        tokens = encoder.tokens(texts)
+        lengths = {name: [len(ids) for ids in tokens[name]] for name in limits}
         if any(all(x <= limits[name] for name, x in zip(limits, row, strict=True))
                for row in zip(*lengths.values(), strict=True)):  # fmt: skip
             return
@@ -154,21 +149,21 @@ def _check_one_fits(
 
 
 class _Counter:
-    """Records the rows that are left out; the pipeline calls it for blocks with such rows."""
+    """Records the rows that are left out."""
 
     def __init__(self, left_out: LeftOut, reading: location.Reading, endless: bool) -> None:
         self._left_out, self._reading, self._endless = left_out, reading, endless
         reading.left_out.append(left_out)
 
-    def __call__(self, places: NDArray[np.int64], example_ids: NDArray[np.bytes_]) -> np.int64:
+    def add(self, places: NDArray[np.int64], example_ids: NDArray[np.bytes_]) -> None:
         """Records rows.
 
         Args:
           places: the number of each row among all rows read, in one or several passes.
           example_ids: their ids.
 
-        Returns:
-          The number of different rows left out so far.
+        Raises:
+          UserError: every row of an endless data set is left out.
         """
         left_out = self._left_out
         for place, example_id in zip(places.tolist(), example_ids, strict=True):
@@ -182,7 +177,6 @@ class _Counter:
                 f"{left_out.limits}"
             )
             raise self._reading.error
-        return np.int64(len(left_out.ids))
 
     def finish(self) -> np.int64:
         """Call this when all rows of the shard have been read; logs their number once."""
