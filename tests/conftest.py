@@ -1,6 +1,7 @@
 """Every test runs on 8 simulated CPU devices with JAX's implicit promotions switched off."""
 
 import dataclasses
+import gc
 import io
 import json
 import os
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import compiled_programs
+
+gc.set_threshold(50_000, 20, 100)  # as the command does
 
 DEVICES = "--xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = " ".join(
