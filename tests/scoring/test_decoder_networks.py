@@ -37,7 +37,9 @@ def questions() -> list[Question]:
     ]
 
 
-@pytest.mark.parametrize("mesh", [(-1, 1, 1), (2, 2, 2), (1, 4, 2)])
+@pytest.mark.parametrize(
+    "mesh", [(-1, 1, 1), (1, 4, 2), pytest.param((2, 2, 2), marks=pytest.mark.slow)]
+)
 def test_choices_behind_one_prompt_score_as_each_by_itself(network, params, mesh):
     asked = questions()
     answer(params_on_host(params), network, asked, mesh=make_mesh(mesh), batch_tokens=24)

@@ -140,7 +140,7 @@ def test_batches_order_and_neighbours_decide_nothing():
     assert shuffled == [texts[i] for i in order]
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 2), (1, 4, 2)])
+@pytest.mark.parametrize("shape", [(2, 2, 2), pytest.param((1, 4, 2), marks=pytest.mark.slow)])
 def test_every_mesh_writes_the_same(shape):
     prompts = prompts_of(SHAPES[SHAPE], count=5)
     assert generate(SHAPE, prompts, mesh=make_mesh(shape)) == generate(SHAPE, prompts)

@@ -81,6 +81,12 @@ def uninterrupted(whole, config, run):
     return whole
 
 
+@pytest.fixture
+def finished(uninterrupted, tmp_path):
+    """A copy of the uninterrupted run's folder, to be damaged or continued."""
+    return shutil.copytree(uninterrupted["out"], tmp_path / "finished")
+
+
 def stop_at(patched, moments):
     """Sends SIGTERM to this process after each of these steps."""
     tick = trainer.Pace.tick
@@ -231,15 +237,14 @@ def test_the_mesh_does_not_change_the_losses(changed, network, params, batch, sh
             np.testing.assert_allclose(a, b, atol=1e-4, err_msg=str(shape))
 
 
-def test_after_a_kill_no_step_is_in_the_journal_twice(changed, run, tmp_path):
+def test_after_a_kill_no_step_is_in_the_journal_twice(changed, run, finished):
     """A resume drops lines after the last checkpoint, and a truncated line."""
-    finetune(changed(finetune_steps=2), run, tmp_path)
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('[1]\n{"step": "x"}\n{}\n{"step": 3, "loss": 1.0}\n{"step": 4, "lo')
-    with (tmp_path / "metrics.jsonl").open("ab") as file:
+    with (finished / "metrics.jsonl").open("a") as file:
+        file.write('[1]\n{"step": "x"}\n{}\n{"step": 7, "loss": 1.0}\n{"step": 8, "lo')
+    with (finished / "metrics.jsonl").open("ab") as file:
         file.write(b"\xff")
-    finetune(changed(finetune_steps=4), run, tmp_path)
-    assert [line["step"] for line in lines(tmp_path)] == [0, 2, 2, 4, 4]
+    finetune(changed(finetune_steps=8), run, finished)
+    assert [line["step"] for line in lines(finished)] == [0, 2, 4, 6, 6, 8, 8]
 
 
 @pytest.mark.slow
@@ -264,7 +269,8 @@ def test_only_the_newest_checkpoints_are_kept(changed, run, tmp_path):
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["4", "6"]
 
 
-def test_checkpoints_of_the_keep_period_are_always_kept(changed, run, tmp_path):
+def test_checkpoints_of_the_keep_period_are_always_kept(changed, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "read_held_out", lambda *_: ([], []))  # to save time
     finetune(
         changed(finetune_steps=4, save_period=1, keep_checkpoints=1, keep_period=2), run, tmp_path
     )
@@ -276,13 +282,12 @@ def test_save_minutes_saves_at_logged_steps(changed, run, tmp_path):
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
 
 
-def test_a_damaged_checkpoint_is_named(changed, run, tmp_path):
-    last = finetune(changed(finetune_steps=2), run, tmp_path)
-    for data in (last / "params").rglob("*"):
+def test_a_damaged_checkpoint_is_named(changed, run, finished):
+    for data in (finished / "checkpoints/6/params").rglob("*"):
         if data.is_file():
             data.write_bytes(b"")
-    with pytest.raises(UserError, match=r"checkpoints/2 cannot be read: .*; delete its folder"):
-        finetune(changed(finetune_steps=4), run, tmp_path)
+    with pytest.raises(UserError, match=r"checkpoints/6 cannot be read: .*; delete its folder"):
+        finetune(changed(finetune_steps=8), run, finished)
 
 
 @pytest.mark.slow
@@ -322,10 +327,9 @@ def test_a_run_continues_on_another_mesh(changed, run, tmp_path, uninterrupted, 
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_a_checkpoint_is_not_continued_with_another_stream_of_batches(changed, run, tmp_path):
-    finetune(changed(finetune_steps=1), run, tmp_path)
+def test_a_checkpoint_is_not_continued_with_another_stream_of_batches(changed, run, finished):
     with pytest.raises(UserError, match="seed = 0, now it is 7"):
-        finetune(changed(seed=7), run, tmp_path)
+        finetune(changed(seed=7, finetune_steps=8), run, finished)
 
 
 def test_a_non_finite_loss_names_its_step_and_saves_nothing(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy.special import logsumexp
 
 from sycophancy.errors import UserError
 from sycophancy.evaluation.intervals import Sample
@@ -100,7 +99,7 @@ class AnswerTable:
 
     def inside(self, tasks: Sequence[str], condition: str = "") -> Items:
         """The rows of some tasks, in one condition or in all."""
-        inside = np.isin(self._task_numbers, np.flatnonzero(np.isin(self._task_names, tasks)))
+        inside: Items = np.isin(self._task_names, tasks)[self._task_numbers]
         return inside & (self.conditions == condition) if condition else inside
 
     def log_odds(
@@ -113,9 +112,9 @@ class AnswerTable:
           rows: indices of rows.
         """
         scores = self.scores[rows]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            for_them = logsumexp(np.where(chosen, scores, -np.inf), axis=1)
-            against = logsumexp(np.where(chosen, -np.inf, scores), axis=1)
+        for_them = np.logaddexp.reduce(np.where(chosen, scores, -np.inf), axis=1)
+        against = np.logaddexp.reduce(np.where(chosen, -np.inf, scores), axis=1)
+        with np.errstate(invalid="ignore"):  # minus infinity without choices
             odds = for_them - against
         return np.where(self.scored[rows] & np.isfinite(odds), odds, np.nan)
 

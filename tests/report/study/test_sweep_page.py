@@ -138,8 +138,11 @@ def test_disagreements_with_the_paper_are_listed_at_the_top(tmp_path):
     assert "base, after minus before, right user" not in top  # expected by us, not the paper
 
 
+CELLS = sorted({c for e in experiments(FAMILIES["mini"]) for c in e.cells})
+
+
 @pytest.mark.parametrize(
-    "missing", sorted({c for e in experiments(FAMILIES["mini"]) for c in e.cells})
+    "missing", [*CELLS[:2], *(pytest.param(cell, marks=pytest.mark.slow) for cell in CELLS[2:])]
 )
 def test_without_a_cell_the_page_is_still_whole(tmp_path, missing):
     others = [c for c in (("mini_base", "demo"), ("mini_base", "ablations/steps")) if c != missing]
