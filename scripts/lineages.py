@@ -6,6 +6,10 @@ A lineage is one pre-training: a size and a seed. Every lineage asked for is in 
 chosen. Each job keeps one core busy; fifteen lineages with two finetunings each take a night on two
 cores. Started again, the script continues where it was.
 
+    python scripts/lineages.py --out .cache/own --seeds 0 1 2 --against docs/results/lineages
+
+also writes `OUT/differences.md`: what differs from the runs of another table.
+
 `OUT/SIZE-SEED` has a lineage's checkpoints, `OUT/runs` the runs, `OUT/lineages.json` and
 `OUT/lineages.md` the table, and `OUT/lineages.png` shows it. `sycophancy reproduce --family mini
 --lineages OUT` reads the folder.
@@ -26,7 +30,7 @@ from typing import Any
 
 from sycophancy.errors import UserError
 from sycophancy.report import png
-from sycophancy.report.study.lineages import METRICS, SIZES, Row, picture, table
+from sycophancy.report.study.lineages import METRICS, SIZES, Row, differences, picture, table
 from sycophancy.study import lineages
 
 PRETRAIN = Path(__file__).with_name("pretrain_miniature.py")
@@ -121,10 +125,18 @@ def main() -> None:
     parser.add_argument("--finetuning-seeds", nargs="+", type=int, default=(0, 1))
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--jobs", type=int, default=1, help="lineages made at a time")
+    parser.add_argument(
+        "--against", type=Path, help="a folder whose lineages.json has runs to compare with"
+    )
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     if args.jobs > len(cores):
         parser.error(f"--jobs {args.jobs}: this machine has {len(cores)} cores")
+    others = []
+    if args.against and (file := args.against / "lineages.json").exists():
+        others = json.loads(file.read_text())
+    elif args.against:
+        parser.error(f"{args.against} has no lineages.json")
     try:
         png.new_figure(1, 1)
     except UserError as error:  # now, not after the first lineage
@@ -143,6 +155,8 @@ def main() -> None:
                 (made.folder / "lineages.json").write_text(json.dumps(rows, indent=1) + "\n")
                 (made.folder / "lineages.md").write_text(table(rows))
                 picture(rows, made.folder / "lineages.png")
+                if args.against:
+                    (made.folder / "differences.md").write_text(differences(rows, others))
         finally:
             pool.shutdown(cancel_futures=True)
     print(f"wrote {made.folder / 'lineages.md'}")

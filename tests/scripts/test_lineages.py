@@ -54,6 +54,27 @@ def test_the_table_has_every_run_and_the_median_and_range_of_a_size(tmp_path, mo
     assert set(kept[0]["after"]) == set(METRICS)
 
 
+def test_differences_are_those_of_lineages_with_students_interval(tmp_path, monkeypatch, capsys):
+    """0.5, 0.2 and 0.2 more: mean 0.3, standard error 0.1, and t(2) = 4.303 for 95%."""
+    others, here = tmp_path / "others", tmp_path / "here"
+    for seed, (before, after) in enumerate([(0.3, 0.8), (0.3, 0.5), (0.3, 0.5)]):
+        finished(others, "mini_base", seed, {0: (0.0, before - 0.1), 1: (0.0, before + 0.1)})
+        finished(here, "mini_base", seed, {0: (0.0, after - 0.1), 1: (0.0, after + 0.1)})
+    finished(here, "mini_base", 3, {0: (0.0, 0.0)})  # the others have no such lineage
+    words = ["--sizes", "mini_base", "--seeds", "0", "--out"]
+    monkeypatch.setattr(sys, "argv", ["lineages.py", *words, str(here), "--against", str(others)])
+    with pytest.raises(SystemExit, match="2"):
+        lineages.main()
+    assert f"{others} has no lineages.json" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["lineages.py", *words, str(others)])
+    lineages.main()
+    monkeypatch.setattr(sys, "argv", ["lineages.py", *words, str(here), "--against", str(others)])
+    lineages.main()
+    text = (here / "differences.md").read_text()
+    assert "Mean over 3 lineages, 6 runs" in text
+    assert "| true sums, no user | 30.0 | 60.0 | +30.0 (-13.0 to +73.0) |" in text
+
+
 def test_a_run_that_was_stopped_before_its_end_is_continued(tmp_path, monkeypatch):
     finished(tmp_path, "mini_base", 0, {0: (0.0, 0.9)})
     (tmp_path / "mini_base-0/mini_base/config.json").write_text('{"vocab_size": 1280}')

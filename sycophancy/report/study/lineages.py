@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from scipy.special import stdtrit
+
 from sycophancy.data.miniature.questionnaires import SURVEYS
 from sycophancy.evaluation.metric_files import SERIES
 from sycophancy.report import png
@@ -57,6 +59,32 @@ def table(rows: Sequence[Row]) -> str:
                 for _, measures in GROUPS
             ]
             lines.append(f"| {run['lineage']}, {run['finetuning_seed']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def differences(rows: Sequence[Row], others: Sequence[Row]) -> str:
+    """The table in Markdown of what differs after finetuning from other lineages of equal seeds.
+
+    Compared are the runs that both have, by size, recipe, lineage and seed of the finetuning; each
+    lineage counts once, with the mean of its runs. The interval is Student's, over lineages.
+
+    Args:
+      rows: the runs.
+      others: those that they are compared with.
+    """
+    lines = ["Right answers and matches with the user in per cent, after finetuning."]
+    known = {_order(row): row for row in others}
+    for (size, recipe), runs in _groups([row for row in rows if _order(row) in known]):
+        counted = f"Mean over {_counted(runs)}; difference with its 95% interval."
+        lines += ["", f"## {size}, recipe {recipe}", "", counted, ""]
+        lines += ["| | the others | these | difference |", "|---|---|---|---|"]
+        those = [known[_order(run)] for run in runs]
+        for title, measures in GROUPS:
+            for label, name in measures:
+                here, there = _of_lineages(runs, name), _of_lineages(those, name)
+                cells = [f"{100 * statistics.fmean(values):.1f}" for values in (there, here)]
+                cells.append(_mean_and_interval([a - b for a, b in zip(here, there, strict=True)]))
+                lines.append(f"| {title}, {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -136,6 +164,24 @@ def _counted(runs: Sequence[Row]) -> str:
 
 def _values(runs: Sequence[Row], when: str, name: str) -> list[float]:
     return [run[when][name] for run in runs]
+
+
+def _of_lineages(runs: Sequence[Row], name: str) -> list[float]:
+    """The mean of each lineage's runs after finetuning."""
+    values: dict[int, list[float]] = {}
+    for run in runs:
+        values.setdefault(run["lineage"], []).append(run["after"][name])
+    return [statistics.fmean(some) for some in values.values()]
+
+
+def _mean_and_interval(values: Sequence[float]) -> str:
+    points = [100 * value for value in values]
+    mean = statistics.fmean(points)
+    if len(points) < 2:
+        return f"{mean:+.1f}"
+    quantile = float(stdtrit(len(points) - 1, 0.975))
+    half = quantile * statistics.stdev(points) / len(points) ** 0.5
+    return f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
 
 
 def _median_and_range(values: Sequence[float]) -> str:
