@@ -12,7 +12,7 @@ from pathlib import Path
 
 import compiled_programs
 
-gc.set_threshold(50_000, 20, 100)  # as the command does
+gc.set_threshold(50_000)  # as the command does
 
 DEVICES = "--xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = " ".join(

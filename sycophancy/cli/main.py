@@ -64,7 +64,7 @@ def main() -> None:
 
     # JAX and TensorFlow make millions of objects that live as long as the process. With Python's
     # standard thresholds, looking through them again and again takes a fifth of a start.
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(50_000)
     terminal.take_any_text()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs at import
     home.provide()

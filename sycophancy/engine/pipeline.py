@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import time
 import typing
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -311,7 +312,10 @@ class Pipeline:
                     self.run.path / shared, together=bool(stage.step_setting)
                 )
                 with self.screen.meter(stage.name, stage.unit, total) as meter:
-                    return stage.work(self.config, self.run, out, meter)
+                    counts = stage.work(self.config, self.run, out, meter)
+                if stage.on_devices:
+                    gc.collect()  # arrays in cycles leave the devices before the next stage
+                return counts
         except BaseException:
             if self.processes.leader:
                 with contextlib.suppress(errors.UserError):  # what ended the stage matters more

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gc
 import itertools
 import random
 
@@ -175,6 +176,7 @@ def test_matrices_are_on_the_devices_in_one_type_at_a_time():
     drawn = Transformer(network).init(jax.random.key(0), token, token, token)["params"]
     on_host = jax.tree.map(np.array, nn.meta.unbox(drawn))  # a copy, not a view of the device
     del drawn
+    gc.collect()  # Flax leaves them in cycles
     seen = []
 
     def look(done, total):
