@@ -98,7 +98,7 @@ def in_words(limits: Mapping[str, int]) -> str:
 
 def count_tokens(texts: Sequence[str], feature: seqio.Feature) -> list[int]:
     """The number of tokens of each text, with the end of sequence if the feature adds it."""
-    return [len(ids) for ids in _Features({"": feature}).tokens({"": texts})[""]]
+    return [len(ids) for ids in _encoder(feature)(texts)]
 
 
 class _Encoder(Protocol):
