@@ -44,8 +44,8 @@ KINDS = {"llama": LLAMA, "gemma": GEMMA}
 def draw(network: DecoderConfig, seed: int = 0):
     """Random parameters that are large enough for tokens to matter."""
     tokens = jnp.zeros((1, 2), jnp.int32)
-    variables = nn.unbox(DecoderTransformer(network).init(jax.random.key(seed), tokens))
-    params = variables["params"]
+    init = jax.jit(DecoderTransformer(network).init)
+    params = nn.unbox(init(jax.random.key(seed), tokens))["params"]
     embedding = params["token_embedder"]["embedding"]
     params["token_embedder"]["embedding"] = jax.random.normal(
         jax.random.key(seed + 1), embedding.shape

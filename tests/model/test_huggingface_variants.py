@@ -7,6 +7,7 @@ import shutil
 import struct
 
 import hf_folders
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -96,8 +97,8 @@ VARIANTS = {
 
 
 def logits(network, params, inputs, previous, targets):
-    found = Transformer(network).apply({"params": params}, inputs, previous, targets)
-    return np.asarray(found)
+    apply = jax.jit(Transformer(network).apply)
+    return np.asarray(apply({"params": params}, inputs, previous, targets))
 
 
 def reference(folder, inputs, previous):

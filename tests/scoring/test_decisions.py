@@ -173,7 +173,7 @@ def test_matrices_are_on_the_devices_in_one_type_at_a_time():
     """Parameters of a shape that no other test has, seen whenever a batch is done."""
     network = dataclasses.replace(T5, emb_dim=24)
     token = np.ones((1, 1), np.int32)
-    drawn = Transformer(network).init(jax.random.key(0), token, token, token)["params"]
+    drawn = jax.jit(Transformer(network).init)(jax.random.key(0), token, token, token)["params"]
     on_host = jax.tree.map(np.array, nn.meta.unbox(drawn))  # a copy, not a view of the device
     del drawn
     gc.collect()  # Flax leaves them in cycles

@@ -1,6 +1,7 @@
 """Validation against independent computations: greedy decoding, single rows, sampled mixtures."""
 
 import dataclasses
+import functools
 import math
 import shutil
 
@@ -51,6 +52,7 @@ def decoded(network, params):
     return inputs, written
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def measured(network, params, batch):
     logits = Transformer(network).apply(
         {"params": params},
