@@ -23,7 +23,8 @@ test: $(INSTALLED) ## every property, by its fastest test: over twenty minutes o
 	$(BIN)/pytest $(WORKERS)
 
 test-extras: $(INSTALLED) ## those that compare with torch, transformers and the LM evaluation harness
-	$(BIN)/pytest $(WORKERS) -m 'extras and not slow and not faults'
+	$(BIN)/pytest $(WORKERS) -m 'extras and not slow and not faults' \
+		$$(grep -rl --include='*.py' pytest.mark.extras tests)
 
 test-all: $(INSTALLED) ## also the tests marked `slow`
 	$(BIN)/pytest $(WORKERS) -m 'not faults'

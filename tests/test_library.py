@@ -64,6 +64,7 @@ def test_the_documented_examples_give_what_the_document_says(documented):
     ).all()
 
 
+@pytest.mark.slow
 def test_a_run_has_the_metrics_of_the_command(documented, sycophancy, monkeypatch):
     monkeypatch.chdir(documented.folder)
     few_sums.ask(monkeypatch)

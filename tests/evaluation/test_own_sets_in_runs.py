@@ -214,6 +214,7 @@ def test_a_finished_run_takes_a_new_set_and_keeps_its_checkpoint(
     assert 'data-metric="mine/accuracy_user_wrong"' in (run / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_finished_run_takes_public_sets_and_keeps_its_checkpoint(
     quick_stages, sycophancy, settings, run, tmp_path
 ):

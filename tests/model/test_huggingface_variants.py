@@ -1,6 +1,7 @@
 """Variants of Hugging Face T5 folders, against transformers, and folders that must be refused."""
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -96,9 +97,13 @@ VARIANTS = {
 }  # fmt: skip
 
 
+@functools.cache
+def compiled(network):
+    return jax.jit(Transformer(network).apply)
+
+
 def logits(network, params, inputs, previous, targets):
-    apply = jax.jit(Transformer(network).apply)
-    return np.asarray(apply({"params": params}, inputs, previous, targets))
+    return np.asarray(compiled(network)({"params": params}, inputs, previous, targets))
 
 
 def reference(folder, inputs, previous):

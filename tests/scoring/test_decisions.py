@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import gc
 import itertools
 import random
 
@@ -51,6 +50,10 @@ def params(name: str):
     network = NETWORKS[name]
     if name in decoder_networks.KINDS:
         return jax.tree.map(np.asarray, decoder_networks.draw(network))
+    return drawn(network)
+
+
+def drawn(network: NetworkConfig):
     token = np.ones((1, 1), np.int32)
     shapes = jax.eval_shape(Transformer(network).init, jax.random.key(0), token, token, token)
     draw = np.random.default_rng(0)
@@ -172,11 +175,7 @@ def test_parameters_on_devices_serve_as_those_of_the_host_do():
 def test_matrices_are_on_the_devices_in_one_type_at_a_time():
     """Parameters of a shape that no other test has, seen whenever a batch is done."""
     network = dataclasses.replace(T5, emb_dim=24)
-    token = np.ones((1, 1), np.int32)
-    drawn = jax.jit(Transformer(network).init)(jax.random.key(0), token, token, token)["params"]
-    on_host = jax.tree.map(np.array, nn.meta.unbox(drawn))  # a copy, not a view of the device
-    del drawn
-    gc.collect()  # Flax leaves them in cycles
+    on_host = drawn(network)
     seen = []
 
     def look(done, total):

@@ -167,7 +167,7 @@ def test_losses_at_few_positions_have_the_values_and_gradients_of_all(length):
     )
 
 
-@pytest.mark.parametrize("optimizer", ["adafactor", "adamw"])
+@pytest.mark.parametrize("optimizer", ["adafactor", pytest.param("adamw", marks=pytest.mark.slow)])
 def test_mesh_microbatches_and_remat_do_not_change_the_steps(optimizer):
     """Two key and value heads on four devices of the model axis: each computes both."""
     network = decoder_networks.LLAMA

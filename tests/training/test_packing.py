@@ -12,8 +12,17 @@ from sycophancy.training.packing import PackingConverter, pack_rows
 SIZES = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 5)), min_size=1, max_size=40)
 
 
-@pytest.mark.parametrize("lengths", [(24, 8), (16, 16), (9, 5)])
-@pytest.mark.parametrize("count", [1, 100])
+@pytest.mark.parametrize(
+    ("lengths", "count"),
+    [
+        ((24, 8), 1),
+        ((24, 8), 100),
+        ((9, 5), 100),
+        pytest.param((16, 16), 1, marks=pytest.mark.slow),
+        pytest.param((16, 16), 100, marks=pytest.mark.slow),
+        pytest.param((9, 5), 1, marks=pytest.mark.slow),
+    ],
+)
 def test_rows_equal_those_of_seqio(lengths, count):
     rng = np.random.default_rng(count)
 
