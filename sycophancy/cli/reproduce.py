@@ -17,8 +17,10 @@ from sycophancy.cli.sweep import (
     Redo,
     Seeds,
     run_jobs,
+    sweep_place,
 )
 from sycophancy.config.bounds import check, shown
+from sycophancy.engine import distributed
 from sycophancy.errors import UserError
 
 
@@ -51,7 +53,6 @@ def reproduce(
     if lineages is not None and family != "mini":
         raise UserError(f"--lineages is of the family mini, and --family is {shown(family)}")
     name = name or f"reproduce-{family}"
-    folder = RunOptions(name=name, out=out).local_folder()
     wanted = [(seed, one) for seed in range(seeds) for one in cells(family)]
     if plan:
         for number, (seed, one) in enumerate(wanted):
@@ -62,6 +63,8 @@ def reproduce(
     from sycophancy.study.lineages import settings
     from sycophancy.study.sweep import plan_job
 
+    processes = distributed.assemble()  # first, so that every process reports bad input of one
+    place = sweep_place(name, out, processes)
     known = family_named(family)
     jobs = []
     for seed, one in wanted:
@@ -71,7 +74,8 @@ def reproduce(
         options = RunOptions(
             model=one.model, recipe=recipe, seed=seed, set_=[*chosen, *(set_ or ())]
         )
-        job = plan_job(folder, one.model, options.config(folder), seed, one.recipe)
+        config = options.config(place.folder)
+        job = plan_job(place.folder, one.model, config, seed, one.recipe)
         jobs.append(
             dataclasses.replace(
                 job,
@@ -79,7 +83,7 @@ def reproduce(
                 at=STEPS if one.recipe == known.recipe("steps") else (),
             )
         )
-    run_jobs(name, folder, tuple(jobs), cell, any_code, redo)
+    run_jobs(name, place, tuple(jobs), processes, cell, any_code, redo)
 
 
 def count(family: str, seeds: int) -> int:

@@ -15,9 +15,12 @@ import typer
 from sycophancy.cli import completion
 from sycophancy.cli.options import AnyCode, RunOptions
 from sycophancy.config.bounds import Between, check, shortened, shown
+from sycophancy.engine import distributed
 from sycophancy.errors import UserError
 
 if typing.TYPE_CHECKING:
+    from sycophancy.engine.distributed import Processes
+    from sycophancy.study.place import SweepPlace
     from sycophancy.study.sweep import Job
 
 SEEDS = Between(1, 1_000)
@@ -55,7 +58,9 @@ def sweep(
             autocompletion=completion.model_lists,
         ),
     ],
-    name: Annotated[str, typer.Option(metavar="NAME", help="The sweep's folder is runs/NAME.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The sweep's folder is runs/NAME.")
+    ] = None,
     recipes: Annotated[
         str,
         typer.Option(
@@ -98,7 +103,11 @@ def sweep(
     stages that none of them has finished, so run one cell of each model first.
     """
     check("--seeds", seeds, SEEDS)
-    folder = RunOptions(name=name, out=out).local_folder()
+    processes = distributed.assemble()  # first, so that every process reports bad input of one
+    if name is None and out is None:
+        raise UserError("which sweep? give --name, and its folder is runs/NAME")
+    place = sweep_place(name, out, processes)
+    name = name or Path(out or "").name
     grid = listed("--models", models), listed("--recipes", recipes)
     steps = tuple(_step(step) for step in listed("--at", at)) if at is not None else ()
 
@@ -119,16 +128,28 @@ def sweep(
             data_sets=data_sets,
             data_set=data_set,
             set_=set_,
-        ).config(folder)
+        ).config(place.folder)
 
-    jobs = plan_grid(folder, *grid, seeds, load, steps)
-    run_jobs(name, folder, jobs, cell, any_code, redo)
+    jobs = plan_grid(place.folder, *grid, seeds, load, steps)
+    run_jobs(name, place, jobs, processes, cell, any_code, redo)
+
+
+def sweep_place(name: str | None, out: str | None, processes: Processes) -> SweepPlace:
+    """The place of the sweep that `--name` and `--out` ask for.
+
+    Raises:
+        UserError: they name no folder or bucket.
+    """
+    from sycophancy.study.place import SweepPlace
+
+    return SweepPlace(RunOptions(name=name, out=out).folder(), processes.index)
 
 
 def run_jobs(
     name: str,
-    folder: Path,
+    place: SweepPlace,
     jobs: tuple[Job, ...],
+    processes: Processes,
     only: int | None,
     any_code: bool,
     redo: Sequence[str] | None,
@@ -137,23 +158,22 @@ def run_jobs(
 
     Args:
         name: the sweep's.
-        folder: the sweep's.
+        place: the sweep's.
         jobs: its cells.
+        processes: those that run each cell together.
         only: the number of the one cell to run.
         any_code: keep complete stages that other code made.
         redo: names of stages that may replace their checkpoints.
     """
-    from sycophancy.engine import distributed
     from sycophancy.report.study.page import write_report
     from sycophancy.study import sweep
 
     command = shlex.join(["sycophancy", *without_cell(sys.argv[1:])])
-    plan = sweep.Plan(name, folder, command, jobs, any_code, tuple(redo or ()))
-    processes = distributed.assemble()
+    plan = sweep.Plan(name, place, command, jobs, any_code, tuple(redo or ()))
     with processes.printing():
         failed = sweep.run(plan, only, processes)
         if processes.leader:
-            print(write_report(folder))
+            print(place.write_report(write_report, plan.cells, plan.index))
     if failed:
         print(f"sycophancy: {len(failed)} of {len(jobs)} cells failed", file=sys.stderr)
         for words, reason in failed.items():

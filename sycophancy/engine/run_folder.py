@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,18 @@ class RunFolder:
     Args:
         place: a path, or the address of a folder in a bucket.
         process: the number of this process among those of the run.
+        copy_at: where this process's working copy of a run in a bucket lies; by default in the
+            user's cache.
 
     Attributes:
         path: the folder.
         copy: what brings it from and to a bucket; None for a run that is not in one.
     """
 
-    def __init__(self, place: str | os.PathLike[str], process: int = 0) -> None:
-        self.copy = WorkingCopy(os.fspath(place), process) if is_address(place) else None
+    def __init__(
+        self, place: str | os.PathLike[str], process: int = 0, copy_at: Path | None = None
+    ) -> None:
+        self.copy = WorkingCopy(os.fspath(place), process, copy_at) if is_address(place) else None
         self.path: Path | epath.Path = self.copy.folder if self.copy else Path(place)
         self.digests = fingerprint.Digests()
 
@@ -87,6 +91,23 @@ class RunFolder:
         if self.copy is not None or not isinstance(self.path, Path):
             return contextlib.nullcontext()  # whoever opens the run holds the lease
         return lock.hold(self.path)
+
+    @contextlib.contextmanager
+    def fetched(self, note: Callable[[str], None], *, leader: bool) -> Iterator[None]:
+        """Fetches a run that is in a bucket; the leader alone may write there while this is open.
+
+        Args:
+            note: called with a line if another process's lease has to expire first.
+            leader: whether this process owns the run.
+
+        Raises:
+            UserError: another process writes the run, or the bucket cannot be read.
+        """
+        with contextlib.ExitStack() as stack:
+            if self.copy is not None and leader:
+                stack.enter_context(self.copy.owned(note))
+            self.fetch()
+            yield
 
     def fetch(self, inside: str = "") -> None:
         """Makes the folder, or a part of it, what the run's bucket has, if it is in one."""

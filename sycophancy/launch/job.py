@@ -168,19 +168,16 @@ def in_bucket(runs: Sequence[Run], bucket: str) -> tuple[Run, ...]:
             folder=f"{bucket.rstrip('/')}/{run.name}",
             arguments=(*run.arguments[:-2], "--out", f"{bucket.rstrip('/')}/{run.name}"),
         )
-        if run.folder == f"runs/{run.name}" and not needs_file_system(run)
+        if run.folder == f"runs/{run.name}" and not trains_with_t5x(run)
         else run
         for run in runs
     )
 
 
-def needs_file_system(run: Run) -> bool:
-    """Whether a run's folder must be local or mounted: that of many runs, or of a run with T5X."""
-    return run.arguments[0] in GRIDS or trains_with_t5x(run)
-
-
 def trains_with_t5x(run: Run) -> bool:
-    """Whether a call names T5X as the trainer, so that its hosts have to install it.
+    """Whether a call names T5X as the trainer.
+
+    Its hosts have to install it, and the run's folder must be local or mounted.
 
     >>> trains_with_t5x(Run("a", "runs/a", ("run", "--set", "TRAINER='t5x'")))
     True

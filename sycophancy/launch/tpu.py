@@ -15,7 +15,6 @@ from sycophancy.launch.job import (
     choose,
     fill,
     in_bucket,
-    needs_file_system,
     settings,
     template_text,
     trains_with_t5x,
@@ -42,8 +41,8 @@ class Slice:
         zone: such as `us-central2-b`.
         project: None for gcloud's default.
         runtime: the software version; None for the kind's default.
-        bucket: `gs://NAME` or `gs://NAME/FOLDER`, where the runs lie; for a sweep, a
-            reproduction or T5X it is mounted as `runs/` on every host.
+        bucket: `gs://NAME` or `gs://NAME/FOLDER`, where the runs lie; for T5X it is mounted as
+            `runs/` on every host.
         setup: a shell command that every host runs before it installs anything.
         spot: True for a TPU that Google may preempt; it is then created again, and the run
             continues.
@@ -107,7 +106,7 @@ def render(name: str, runs: Sequence[Run], wanted: Slice, source: Path) -> Scrip
     bucket, prefix = _bucket(wanted.bucket)
     if wanted.bucket is not None:
         runs = in_bucket(runs, wanted.bucket)
-    mounted = bool(bucket) and any(map(needs_file_system, runs))
+    mounted = bool(bucket) and any(map(trains_with_t5x, runs))
     text = fill(
         "tpu.sh",
         {

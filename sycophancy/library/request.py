@@ -99,20 +99,6 @@ class RunRequest:
             raise UserError(f"{shown(name)}, of --model and --recipe, names no folder; give --name")
         return os.path.join("runs", name)  # noqa: PTH118
 
-    def local_folder(self) -> Path:
-        """The folder, for a command that needs one on a disk.
-
-        Raises:
-            UserError: as `folder`, or it is in a bucket.
-        """
-        folder = self.folder()
-        if is_address(folder):
-            raise UserError(
-                f"--out {folder}: this command writes to a local or mounted folder; only single "
-                "runs can lie in a bucket"
-            )
-        return Path(folder)
-
     def _default_name(self) -> str:
         """A name of model, recipe and seed, so that runs that differ in one of them do not collide.
 

@@ -123,7 +123,7 @@ def opened(
     processes = processes or Processes()
     folder = RunFolder(request.folder(), processes.index)
     terminal.check_names(str(folder.path.absolute()))
-    with _fetched(folder, screen, processes):
+    with folder.fetched(screen.note, leader=processes.leader):
         pipeline = Pipeline(
             all_stages(),
             request.config(folder.path),
@@ -147,16 +147,6 @@ def opened(
                 if is_new:
                     folder.remove_if_empty()
                 raise
-
-
-@contextlib.contextmanager
-def _fetched(folder: RunFolder, screen: Screen | Silence, processes: Processes) -> Iterator[None]:
-    """Fetches a run that is in a bucket; the leader alone may write there while this is open."""
-    with contextlib.ExitStack() as stack:
-        if folder.copy is not None and processes.leader:
-            stack.enter_context(folder.copy.owned(screen.note))
-        folder.fetch()
-        yield
 
 
 def _requested(settings: Mapping[str, typing.Any], **known: typing.Any) -> RunRequest:

@@ -41,19 +41,21 @@ class Store(Protocol):
 
 
 class KvStore:
-    """The lease's key of a `tensorstore.KvStore` as a `Store`."""
+    """A key of a `tensorstore.KvStore` as a `Store`; by default the lease's."""
 
-    def __init__(self, store: Any, address: str, patience: float = _ANSWER_SECONDS) -> None:
-        self._store, self._address, self._patience = store, address, patience
+    def __init__(
+        self, store: Any, address: str, key: str = NAME, *, patience: float = _ANSWER_SECONDS
+    ) -> None:
+        self._store, self._address, self._key, self._patience = store, address, key, patience
 
     def read(self) -> tuple[bytes, Any]:
         with in_one_line(f"{self._address} cannot be read"):
-            result = self._answer(self._store.read(NAME))
+            result = self._answer(self._store.read(self._key))
         return bytes(result.value), bytes(result.stamp.generation)
 
     def write(self, contents: bytes | None, version: Any) -> Any | None:
         with in_one_line(f"{self._address} cannot be written"):
-            stamp = self._answer(self._store.write(NAME, contents, if_equal=version))
+            stamp = self._answer(self._store.write(self._key, contents, if_equal=version))
         # A write whose condition does not hold returns no generation.
         return bytes(stamp.generation) or None
 

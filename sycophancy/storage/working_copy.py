@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from sycophancy.storage import lease
@@ -33,15 +33,16 @@ class WorkingCopy:
     Args:
         address: of the run.
         process: the number of this process, because several on one host need a copy each.
+        folder: the copy's; by default one in the user's cache.
 
     Attributes:
         folder: the copy.
         bucket: the run's objects.
     """
 
-    def __init__(self, address: str, process: int = 0) -> None:
+    def __init__(self, address: str, process: int = 0, folder: Path | None = None) -> None:
         self.bucket = Bucket(address)
-        self.folder = place_of(self.bucket.address, process)
+        self.folder = folder or place_of(self.bucket.address, process)
         self._lease: lease.Lease | None = None
         self._index: dict[str, list[str | int]] = {}
 
@@ -64,17 +65,30 @@ class WorkingCopy:
         with lock.hold(self.folder), self._lease.held(note):
             yield
 
-    def fetch(self, inside: str = "") -> None:
+    def fetch(
+        self, inside: str = "", *, there: Mapping[str, str] | None = None, but: str = ""
+    ) -> None:
         """Makes the copy, or its folder `inside`, what the bucket has.
+
+        Args:
+            inside: a folder of the run; empty for all of it.
+            there: name -> version of the objects of `inside`, if they were listed just now.
+            but: objects and files whose names begin so stay as they are; empty for none.
 
         Raises:
             UserError: the bucket cannot be read.
         """
-        there = {name: v for name, v in self.bucket.versions(inside).items() if _is_part(name)}
+        listed = self.bucket.versions(inside) if there is None else there
+
+        def concerned(name: str) -> bool:
+            return _is_part(name) and not (but and name.startswith(but))
+
+        there = {name: version for name, version in listed.items() if concerned(name)}
         index = self._read_index()
         here = self._files()
+        start = f"{inside}/" if inside else ""
         for name in here:
-            if name.startswith(f"{inside}/" if inside else "") and name not in there:
+            if name.startswith(start) and concerned(name) and name not in there:
                 self._forget(name)
                 index.pop(name, None)
         wanted = [n for n, version in there.items() if index.get(n) != [version, *here.get(n, ())]]

@@ -28,8 +28,9 @@ from sycophancy.errors import UserError
 from sycophancy.library import tracking
 from sycophancy.stages.evaluate import EvaluateCheckpoint
 from sycophancy.stages.order import all_stages
-from sycophancy.study.index import FORMAT, INDEX, Cell, index_entries
-from sycophancy.system import json_files, lock, paths
+from sycophancy.study.index import FORMAT, Cell, index_entries
+from sycophancy.study.place import SweepPlace
+from sycophancy.system import json_files, paths
 from sycophancy.training.preemption import Preempted
 
 Load = Callable[[str, str, int], Config]
@@ -54,7 +55,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The jobs of a sweep and its folder.
+    """The jobs of a sweep and its place.
 
     Attributes:
         any_code: keep complete stages that other code made.
@@ -62,11 +63,26 @@ class Plan:
     """
 
     name: str
-    folder: Path
+    place: SweepPlace
     command: str
     jobs: tuple[Job, ...]
     any_code: bool = False
     redo: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's folder, or this process's working copy of it."""
+        return self.place.folder
+
+    @property
+    def cells(self) -> list[Path]:
+        """The cells' folders."""
+        return [job.cell.folder for job in self.jobs]
+
+    def index(self) -> str:
+        """What `sweep.json` has to hold, by the cells' own files."""
+        entries = [_entry(self, job.cell) for job in self.jobs]
+        return json.dumps(index_entries(self.name, self.command, entries), indent=1)
 
 
 def plan_grid(
@@ -161,7 +177,7 @@ def run(plan: Plan, only: int | None = None, processes: Processes | None = None)
         raise UserError(f"--cell {only}: expected 0 to {len(plan.jobs) - 1}")
     if processes.leader:
         RunFolder(plan.folder).create()
-        _write_index(plan)
+        plan.place.write_index(plan.cells, plan.index)
     failed = {}
     for number, job in enumerate(plan.jobs):
         if only in (None, number):
@@ -175,9 +191,11 @@ def run(plan: Plan, only: int | None = None, processes: Processes | None = None)
 
 def _attempt(plan: Plan, job: Job, screen: Screen | Silence, processes: Processes) -> str:
     """Runs a cell and writes its `cell.json`; returns why it failed, or an empty text."""
-    run = RunFolder(job.cell.folder)
+    run = plan.place.run(job.cell.folder)
     try:
-        with _held(run, processes):
+        if processes.leader:  # which takes over what other cells have done
+            plan.place.fetch(folder for folder in plan.cells if folder != job.cell.folder)
+        with _held(run, screen, processes):
             cell = dataclasses.replace(job.cell, state="done")
             try:
                 steps = _bring_up_to_date(plan, job, run, screen, processes)
@@ -193,8 +211,9 @@ def _attempt(plan: Plan, job: Job, screen: Screen | Silence, processes: Processe
             if processes.leader:
                 cell = dataclasses.replace(cell, seconds=_seconds(run))
                 text = json.dumps({"format": FORMAT, **cell.as_json(plan.folder)}, indent=1)
-                paths.write_atomically(run.path / "cell.json", text)
-                _write_index(plan)
+                paths.write_atomically(job.cell.folder / "cell.json", text)
+                run.publish()
+                plan.place.write_index(plan.cells, plan.index)
     except UserError as error:  # another process has the folder, or it cannot be written to
         if processes.size > 1:
             raise
@@ -205,14 +224,15 @@ def _attempt(plan: Plan, job: Job, screen: Screen | Silence, processes: Processe
 
 
 @contextlib.contextmanager
-def _held(run: RunFolder, processes: Processes) -> Iterator[None]:
+def _held(run: RunFolder, screen: Screen | Silence, processes: Processes) -> Iterator[None]:
     """Creates and locks the run folder in the process that owns it."""
-    if not processes.leader:
-        yield
-        return
-    run.create()
-    with run.lock():
-        yield
+    with run.fetched(screen.note, leader=processes.leader):
+        if not processes.leader:
+            yield
+            return
+        run.create()
+        with run.lock():
+            yield
 
 
 def _bring_up_to_date(
@@ -276,14 +296,6 @@ def _seconds(run: RunFolder) -> float:
     """The time of the run's own stages, without those linked from other runs."""
     read = [run.manifest(path.parent.name) for path in run.path.glob(f"*/{manifests.NAME}")]
     return round(sum(one["seconds"] for one in read if one and "taken_from" not in one), 3)
-
-
-def _write_index(plan: Plan) -> None:
-    """Rebuilds `sweep.json` from the cells' own files; one process at a time."""
-    with lock.hold(plan.folder, wait=True):
-        entries = [_entry(plan, job.cell) for job in plan.jobs]
-        text = json.dumps(index_entries(plan.name, plan.command, entries), indent=1)
-        paths.write_atomically(plan.folder / INDEX, text)
 
 
 def _entry(plan: Plan, cell: Cell) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def test_the_yaml_has_the_requested_fields():
     }
 
 
-def test_a_sweep_has_the_bucket_mounted():
-    task = yaml.safe_load(render(("sweep", "--models", "mini_base")).text)
+def test_a_run_with_t5x_has_the_bucket_mounted():
+    task = yaml.safe_load(render(("run", "--model", "m", "--trainer", "t5x")).text)
     assert task["file_mounts"] == {"/sycophancy-runs": {"source": "gs://b/x", "mode": "MOUNT"}}
     assert "mounted=yes" in task["setup"]
 

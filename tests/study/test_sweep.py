@@ -7,16 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import toy_stages
+from toy_stages import Toys
 
 from sycophancy.config import load, macros, schema
 from sycophancy.engine import run_folder
 from sycophancy.engine.fingerprint import Ingredients
 from sycophancy.engine.pipeline import Pipeline
 from sycophancy.engine.run_folder import RunFolder
-from sycophancy.engine.stage import Stage
 from sycophancy.errors import UserError
 from sycophancy.stages.order import all_stages
 from sycophancy.study import sweep
+from sycophancy.study.place import SweepPlace
 from sycophancy.training.preemption import Preempted
 
 SHIPPED = macros.root() / "recipes"
@@ -29,75 +31,9 @@ MODELS = ("mini_small", "mini_base")
 RECIPES = ("demo", "ablations/no_filtration")
 
 
-class Toys:
-    """The stages of a run with work that writes a few bytes, and a log of who worked."""
-
-    def __init__(self) -> None:
-        self.worked: list[tuple[str, str, int, str]] = []
-        self.broken: dict[tuple[str, str], BaseException] = {}
-
-    def all(self) -> tuple[Stage, ...]:
-        return tuple(self.toy(stage) for stage in all_stages())
-
-    def toy(self, stage: Stage) -> Stage:
-        """A stage that declares what the real one does, and does less."""
-        inputs = {
-            "prepare": lambda *_: {},
-            "filter": lambda _, run: {"rows": run.path / "prepare" / "text"},
-            "finetune": lambda c, run: {"rows": run.path / "filter/text", "model": c.model.name},
-            "evaluate_before": lambda c, run: {
-                "rows": run.path / "prepare/text",
-                "model": c.model.name,
-            },
-            "evaluate_after": lambda _, run: {"params": run.path / "finetune" / "checkpoints"},
-            "report": stage.inputs,
-        }
-        stage.checks = ()
-        stage.modules = lambda config: ()
-        stage.inputs = inputs.get(stage.name, lambda _, run: {"rows": run.path / "prepare/text"})
-        stage.work = self.work(stage.name)
-        return stage
-
-    def work(self, name: str):
-        def do(loaded, run, out, meter):
-            model, recipe, seed = loaded.model.name, loaded.recipe, loaded.training.seed
-            if name != "report":
-                self.worked.append((model, recipe, seed, name))
-            if error := self.broken.get((recipe, name)):
-                raise error
-            if name == "report":
-                (out / "report.html").write_text("<html>")
-                return {}
-            text = f"{name} {seed} {loaded.filtration if name == 'filter' else ''}"
-            (out / "text").write_text(text)
-            asked = {"asked": name} if name.startswith("evaluate_100") else {"m": {"value": 0.5}}
-            (out / "metrics.json").write_text(json.dumps(asked))
-            if name == "prepare":
-                (out / "evaluation" / "surveys").mkdir(parents=True)
-                (out / "evaluation" / "surveys" / "rows").write_text(text)
-            if name == "finetune":
-                steps, period = loaded.training.finetune_steps, loaded.training.keep_period
-                for step in range(period or steps, steps + 1, period or steps):
-                    for part in ("params", "metadata"):
-                        folder = out / "checkpoints" / str(step) / part
-                        folder.mkdir(parents=True, exist_ok=True)
-                        (folder / "data").write_text(f"{model} {recipe} {seed} {step}")
-                return {"checkpoint": f"checkpoints/{steps}"}
-            return {}
-
-        return do
-
-    def did(self, name: str) -> list[tuple[str, str, int]]:
-        return [tuple(who) for *who, stage in self.worked if stage == name]
-
-
 @pytest.fixture
 def toys(monkeypatch) -> Toys:
-    made = Toys()
-    real = sweep.EvaluateCheckpoint
-    monkeypatch.setattr(sweep, "all_stages", made.all)
-    monkeypatch.setattr(sweep, "EvaluateCheckpoint", lambda path: made.toy(real(path)))
-    return made
+    return toy_stages.install(monkeypatch)
 
 
 @pytest.fixture
@@ -215,7 +151,7 @@ def test_being_told_to_stop_ends_the_sweep_and_not_a_cell_alone(toys, tmp_path, 
     toys.broken["ablations/no_filtration", "finetune"] = stop
     grid = sweep.plan_grid(tmp_path / "grid", ["mini_base"], RECIPES, 2, loaded)
     with pytest.raises(type(stop)):
-        sweep.run(sweep.Plan("grid", tmp_path / "grid", "", grid))
+        sweep.run(sweep.Plan("grid", SweepPlace(str(tmp_path / "grid")), "", grid))
     assert [cell["state"] for cell in cells(tmp_path)] == ["done", "done", "waiting", "waiting"]
     assert len(toys.did("finetune")) == 3
 
@@ -261,7 +197,7 @@ import sys
 from pathlib import Path
 from sycophancy.config import load, schema
 from sycophancy.study import sweep
-from sycophancy.engine.run_folder import RunFolder
+from sycophancy.study.place import SweepPlace
 
 def loaded(model, recipe, seed):
     return load.load_config(model, recipe, [f"SEED={seed}"])
@@ -275,7 +211,7 @@ def bring_up_to_date(plan, job, run, *_):
 
 sweep._bring_up_to_date = bring_up_to_date
 for number in range(int(sys.argv[2]), 40, 2):
-    sweep.run(sweep.Plan("grid", folder, "", grid), number)
+    sweep.run(sweep.Plan("grid", SweepPlace(str(folder)), "", grid), number)
 """
 
 
@@ -320,7 +256,7 @@ def test_kept_checkpoints_are_evaluated_and_not_trained_again(toys, call, tmp_pa
         ({"extra": ["--cell", 8]}, "--cell 8: expected 0 to 7"),
         ({"extra": ["--set", "SEED=3"]}, "SEED"),
         ({"extra": ["--set", "BATCH_SIZ=3"]}, "unknown macro 'BATCH_SIZ'"),
-        ({"extra": ["--out", "gs://bucket/grid"]}, "gs://bucket/grid"),
+        ({"extra": ["--out", "gs://bucket"]}, "expected gs://BUCKET/FOLDER"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(toys, call, tmp_path, words, said):
