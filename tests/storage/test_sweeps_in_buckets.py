@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import few_sums
 import pytest
 import toy_stages
 from toy_stages import Toys
@@ -170,3 +171,32 @@ def test_an_address_without_a_folder_is_one_line(on_host):
     outcome = on_host("one", out="gs://runs")
     assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
     assert "expected gs://BUCKET/FOLDER" in outcome.err
+
+
+@pytest.mark.slow
+def test_real_runs_have_the_results_of_a_local_sweep(
+    micro, sycophancy, server, tmp_path, monkeypatch
+):
+    """Each of two hosts trains one seed, and evaluates a checkpoint that was kept on the way."""
+    few_sums.ask(monkeypatch)
+    model = micro()
+    recipe = model.with_name("micro_recipe.gin")
+    grid = ("--models", model, "--recipes", recipe, "--seeds", 2, "--at", "2,6")
+
+    def sweep(host: str, out: object, *words: object) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / host))
+        done = sycophancy("sweep", *grid, "--set", "KEEP_PERIOD=2", "--out", out, *words)
+        assert done.code == 0, done.err
+
+    for number in range(2):
+        sweep(f"host{number}", ADDRESS, "--cell", number)
+    sweep("local", tmp_path / "grid")
+    index = json.loads(server.contents("sweeps/grid/sweep.json"))
+    expected = json.loads((tmp_path / "grid/sweep.json").read_text())
+    for cell, other in zip(index["cells"], expected["cells"], strict=True):
+        assert cell["state"] == other["state"] == "done"
+        folders = [(cell["folder"], other["folder"])]
+        folders += [(cell["steps"][step], other["steps"][step]) for step in ("2", "6")]
+        for there, here in folders:
+            found = server.contents(f"sweeps/grid/{there}/metrics.json")
+            assert found == (tmp_path / "grid" / here / "metrics.json").read_bytes()
