@@ -71,6 +71,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()  # JAX, TensorFlow and torch live on; each collection would look at all they made
+
+
 class SecondsOfTests:
     """Notes how long each test took; runs in the first process, which hears of every test."""
 
