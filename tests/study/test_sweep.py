@@ -391,3 +391,9 @@ def test_shared_stages_are_what_a_run_alone_makes(micro, tmp_path):
         assert files[0] == files[1] == files[2]
         assert [one.get("taken_from") for one in manifests] == [None, "../one", None]
         assert manifests[1]["fingerprint"] == manifests[2]["fingerprint"]
+
+
+def test_a_sweep_needs_a_name_or_a_folder(sycophancy):
+    outcome = sycophancy("sweep", "--models", "mini_base")
+    line = "sycophancy: which sweep? give --name, and its folder is runs/NAME\n"
+    assert (outcome.code, outcome.err) == (2, line)
