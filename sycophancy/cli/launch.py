@@ -59,9 +59,7 @@ def tpu(
     ] = None,
     bucket: Annotated[
         str | None,
-        typer.Option(
-            metavar="gs://NAME", help="Bucket that keeps the runs; mounted on every host."
-        ),
+        typer.Option(metavar="gs://NAME", help="Bucket that keeps the runs."),
     ] = None,
     setup: Annotated[
         str,

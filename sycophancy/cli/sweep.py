@@ -173,7 +173,7 @@ def run_jobs(
     with processes.printing():
         failed = sweep.run(plan, only, processes)
         if processes.leader:
-            print(place.write_report(write_report, plan.cells, plan.index))
+            print(place.write_report(write_report, plan.write_index))
     if failed:
         print(f"sycophancy: {len(failed)} of {len(jobs)} cells failed", file=sys.stderr)
         for words, reason in failed.items():

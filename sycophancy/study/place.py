@@ -9,6 +9,7 @@ another has.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class SweepPlace:
                         copy.fetch(there=there, but=_CHECKPOINTS)
 
     def write_index(self, cells: Iterable[Path], text: Callable[[], str]) -> None:
-        """Writes `sweep.json`; no entry of another process is lost.
+        """Fetches the cells and writes `sweep.json`; no entry of another process is lost.
 
         Args:
             cells: the folders that it is made of.
@@ -101,18 +102,12 @@ class SweepPlace:
             "wait for them"
         )
 
-    def write_report(
-        self,
-        write: Callable[[Path], Path],
-        cells: Iterable[Path],
-        text: Callable[[], str],
-    ) -> str:
+    def write_report(self, write: Callable[[Path], Path], write_index: Callable[[], None]) -> str:
         """Writes the report and returns where its page is, as the user knows it.
 
         Args:
             write: writes the report's files to the top of the sweep's folder; returns the page.
-            cells: as of `write_index`.
-            text: as of `write_index`.
+            write_index: brings the cells and `sweep.json` up to date.
 
         Raises:
             UserError: a file cannot be written.
@@ -121,7 +116,7 @@ class SweepPlace:
             return str(write(self.folder))
         for _ in range(_TRIES):
             _, version = self._index.read()
-            self.write_index(cells, text)
+            write_index()
             page = write(self.folder)
             files = [path.name for path in self.folder.iterdir() if path.is_file()]
             report = [name for name in files if name != INDEX and not name.startswith(".")]
@@ -130,7 +125,7 @@ class SweepPlace:
                 break
         return f"{self._bucket.address}/{page.name}"
 
-    @property
+    @functools.cached_property
     def _index(self) -> lease.KvStore:
         """`sweep.json` in the bucket."""
         assert self._bucket is not None

@@ -74,15 +74,14 @@ class Plan:
         """The sweep's folder, or this process's working copy of it."""
         return self.place.folder
 
-    @property
-    def cells(self) -> list[Path]:
-        """The cells' folders."""
-        return [job.cell.folder for job in self.jobs]
+    def write_index(self) -> None:
+        """Rebuilds `sweep.json` from the cells' own files."""
 
-    def index(self) -> str:
-        """What `sweep.json` has to hold, by the cells' own files."""
-        entries = [_entry(self, job.cell) for job in self.jobs]
-        return json.dumps(index_entries(self.name, self.command, entries), indent=1)
+        def text() -> str:
+            entries = [_entry(self, job.cell) for job in self.jobs]
+            return json.dumps(index_entries(self.name, self.command, entries), indent=1)
+
+        self.place.write_index([job.cell.folder for job in self.jobs], text)
 
 
 def plan_grid(
@@ -177,7 +176,7 @@ def run(plan: Plan, only: int | None = None, processes: Processes | None = None)
         raise UserError(f"--cell {only}: expected 0 to {len(plan.jobs) - 1}")
     if processes.leader:
         RunFolder(plan.folder).create()
-        plan.place.write_index(plan.cells, plan.index)
+        plan.write_index()
     failed = {}
     for number, job in enumerate(plan.jobs):
         if only in (None, number):
@@ -193,8 +192,6 @@ def _attempt(plan: Plan, job: Job, screen: Screen | Silence, processes: Processe
     """Runs a cell and writes its `cell.json`; returns why it failed, or an empty text."""
     run = plan.place.run(job.cell.folder)
     try:
-        if processes.leader:  # which takes over what other cells have done
-            plan.place.fetch(folder for folder in plan.cells if folder != job.cell.folder)
         with _held(run, screen, processes):
             cell = dataclasses.replace(job.cell, state="done")
             try:
@@ -211,9 +208,9 @@ def _attempt(plan: Plan, job: Job, screen: Screen | Silence, processes: Processe
             if processes.leader:
                 cell = dataclasses.replace(cell, seconds=_seconds(run))
                 text = json.dumps({"format": FORMAT, **cell.as_json(plan.folder)}, indent=1)
-                paths.write_atomically(job.cell.folder / "cell.json", text)
+                paths.write_atomically(run.path / "cell.json", text)
                 run.publish()
-                plan.place.write_index(plan.cells, plan.index)
+                plan.write_index()
     except UserError as error:  # another process has the folder, or it cannot be written to
         if processes.size > 1:
             raise

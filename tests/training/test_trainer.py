@@ -269,7 +269,6 @@ def test_only_the_newest_checkpoints_are_kept(changed, run, tmp_path):
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["4", "6"]
 
 
-@pytest.mark.slow
 def test_checkpoints_of_the_keep_period_are_always_kept(changed, run, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "read_held_out", lambda *_: ([], []))  # to save time
     finetune(
