@@ -31,6 +31,7 @@ class Toys:
             "report": stage.inputs,
         }
         stage.checks = ()
+        stage.on_devices = False  # nothing to collect afterwards, which takes as long as many toys
         stage.modules = lambda config: ()
         stage.inputs = inputs.get(stage.name, lambda _, run: {"rows": run.path / "prepare/text"})
         stage.work = self.work(stage.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -92,6 +93,7 @@ def module(network: Network) -> nn.Module:
     return Transformer(network)
 
 
+@functools.lru_cache(maxsize=32)  # tracing the network takes as long as reading a small checkpoint
 def abstract_params(network: Network) -> ParameterTree:
     """The network's parameter tree of `jax.ShapeDtypeStruct`, in Flax's boxes with logical axes."""
     tokens = jax.ShapeDtypeStruct((1, 2), np.int32)
