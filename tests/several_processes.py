@@ -42,7 +42,7 @@ class Ended:
 class Processes:
     """Processes that run one command together, each with its own devices."""
 
-    def __init__(self, words: list[str], processes: int, devices: int, mistake: str = "") -> None:
+    def __init__(self, program: str, words: list[str], processes: int, devices: int) -> None:
         port = free_port()
         self.processes = []
         for index in range(processes):
@@ -63,7 +63,7 @@ class Processes:
                 }
             self.processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-c", MAIN.replace("MISTAKE", mistake or "pass"), *words],
+                    [sys.executable, "-c", program, *words],
                     env=environment,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -88,12 +88,13 @@ Start = Callable[..., Processes]
 
 
 @contextlib.contextmanager
-def starting() -> Iterator[Start]:
-    """Starts processes; kills those that are left."""
+def starting(program: str = MAIN) -> Iterator[Start]:
+    """Starts processes of the command, or of another program; kills those that are left."""
     started: list[Processes] = []
 
     def start(*words: object, processes: int, devices: int, mistake: str = "") -> Processes:
-        started.append(Processes([str(word) for word in words], processes, devices, mistake))
+        text = program.replace("MISTAKE", mistake or "pass")
+        started.append(Processes(text, [str(word) for word in words], processes, devices))
         return started[-1]
 
     try:

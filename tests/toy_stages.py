@@ -75,5 +75,5 @@ def install(monkeypatch) -> Toys:
     made = Toys()
     real = sweep.EvaluateCheckpoint
     monkeypatch.setattr(sweep, "all_stages", made.all)
-    monkeypatch.setattr(sweep, "EvaluateCheckpoint", lambda path: made.toy(real(path)))
+    monkeypatch.setattr(sweep, "EvaluateCheckpoint", lambda *given: made.toy(real(*given)))
     return made

@@ -85,7 +85,7 @@ def _evaluate(
     if checkpoint is not None:
         from sycophancy.stages.evaluate import EvaluateCheckpoint
 
-        stage: Stage = EvaluateCheckpoint(check("--checkpoint", checkpoint, Place()))
+        stage: Stage = EvaluateCheckpoint(check("--checkpoint", checkpoint, Place()), pipeline.run)
         pipeline.until_extra(stage)
         _print(stage.summary(pipeline.run))
     else:

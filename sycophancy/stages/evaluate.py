@@ -125,10 +125,18 @@ def evaluate_after() -> Evaluate:
 
 
 class EvaluateCheckpoint(Evaluate):
-    """Score the held-out items with another checkpoint of the model's shape."""
+    """Score the held-out items with another checkpoint of the model's shape.
 
-    def __init__(self, checkpoint: str) -> None:
-        digest = hashlib.blake2b(checkpoint.encode(), digest_size=3).hexdigest()
+    The stage's name tells checkpoints of the same name apart by where they are; one of the run's
+    own by where it is in the run, which may have moved or lie on another host.
+    """
+
+    def __init__(self, checkpoint: str, run: RunFolder) -> None:
+        place = checkpoint
+        if not paths.is_address(checkpoint):
+            checkpoint = str(Path(checkpoint).resolve())
+            place = checkpoint.removeprefix(f"{Path(run.path).resolve()}/")
+        digest = hashlib.blake2b(place.encode(), digest_size=3).hexdigest()
         super().__init__(
             f"evaluate_{Path(checkpoint).name[:50]}_{digest}",
             ("prepare",),

@@ -274,7 +274,7 @@ def _evaluate_steps(pipeline: Pipeline, steps: Sequence[int]) -> dict[int, str]:
         if name == last:
             folders[step] = "evaluate_after"
         elif pipeline.processes.broadcast(functools.partial(Path.is_dir, finetuned / name)):
-            stage = EvaluateCheckpoint(str((finetuned / name).resolve()))
+            stage = EvaluateCheckpoint(str(finetuned / name), pipeline.run)
             pipeline.until_extra(stage)
             folders[step] = stage.name
         else:

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import few_sums
+import numpy as np
 import pytest
 import toy_stages
+from several_processes import starting
 from toy_stages import Toys
 
 from sycophancy.storage import lease
@@ -200,3 +202,35 @@ def test_real_runs_have_the_results_of_a_local_sweep(
         for there, here in folders:
             found = server.contents(f"sweeps/grid/{there}/metrics.json")
             assert found == (tmp_path / "grid" / here / "metrics.json").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_that_run_each_cell_together(
+    micro, sycophancy, server, tmp_path, monkeypatch
+):
+    """They share the bucket alone: each has a working copy of its own."""
+    few_sums.ask(monkeypatch)
+    model = micro()
+    recipe = model.with_name("micro_recipe.gin")
+    grid = ("sweep", "--models", model, "--recipes", recipe, "--seeds", 2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "hosts"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")  # the server is asked without one, too
+    with starting(few_sums.PROGRAM) as start:
+        mesh = ("--set", "MESH=(1, 2, 1)")
+        ended = start(*grid, *mesh, "--out", ADDRESS, processes=2, devices=1).ended()
+    assert [process.code for process in ended] == [0, 0], [process.err for process in ended]
+    assert ended[0].out.splitlines()[-1] == f"{ADDRESS}/report.html"
+    assert states(server) == ["done"] * 2
+    local = sycophancy(*grid, "--out", tmp_path / "grid")
+    assert local.code == 0, local.err
+    for seed in range(2):
+        cell = f"micro/micro_recipe/seed{seed}"
+        found = json.loads(server.contents(f"sweeps/grid/{cell}/metrics.json"))
+        expected = json.loads((tmp_path / "grid" / cell / "metrics.json").read_text())
+        for when in ("before", "after"):
+            assert found[when].keys() == expected[when].keys()
+            for name, measure in expected[when].items():
+                np.testing.assert_allclose(
+                    found[when][name]["value"], measure["value"], atol=0.02, err_msg=name
+                )

@@ -236,6 +236,10 @@ def test_kept_checkpoints_are_evaluated_and_not_trained_again(toys, call, tmp_pa
     again = call("--at", "100,120,1000,2000", **grid)
     assert "done in" not in again.err
     assert cells(tmp_path) == [demo, steps]
+    (tmp_path / "grid").rename(tmp_path / "elsewhere")
+    moved = call("--at", "100,120,1000,2000", "--out", tmp_path / "elsewhere", **grid)
+    assert moved.code == 0
+    assert not [line for line in moved.err.splitlines() if "evaluate" in line and "done" in line]
 
 
 @pytest.mark.parametrize(
