@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sycophancy.data import draws, intervention
@@ -67,7 +68,7 @@ def generate(name: str, rows: int, words: int) -> Texts:
     for _ in source.texts:
         picked = pa.array(WORDS).take(pa.array(rng.integers(len(WORDS), size=rows * words)))
         offsets = pa.array(np.arange(0, rows * words + 1, words, dtype=np.int32))
-        columns.append(pa.compute.binary_join(pa.ListArray.from_arrays(offsets, picked), " "))
+        columns.append(pc.binary_join(pa.ListArray.from_arrays(offsets, picked), " "))
     return Texts(
         source=source,
         columns=tuple(columns),

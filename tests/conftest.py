@@ -7,8 +7,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import compiled_programs
 
@@ -117,6 +118,20 @@ def real_models() -> Callable[[str], Path]:
         return found
 
     return folder
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[Any]:
+    """A `storage_server.StorageServer`, to which this process and those it starts are pointed."""
+    pytest.importorskip("gcp_storage_emulator", reason="gcp-storage-emulator is not installed")
+    pytest.importorskip("gcsfs", reason="gcsfs is not installed (extra `gcs`)")
+    from storage_server import StorageServer
+
+    with StorageServer() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+        server.shutdown()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ _KINDS = "right-to-wrong, wrong-to-right, to-user or from-user"
 
 
 def browse(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name, folder or address of a run.")],
     set_: Annotated[
         list[str] | None,
         typer.Option(

@@ -21,7 +21,9 @@ _NARROW, _WIDE, _CELL, _N = 20, 34, 23, 7
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names or folders of runs.")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Names, folders or addresses of runs.")
+    ],
     evaluations: Annotated[
         str | None,
         typer.Option(

@@ -39,6 +39,10 @@ def generate(
         str | None,
         typer.Option(metavar="NAME", help="Ask this run, before and after finetuning."),
     ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="The run's folder or address, instead of --name."),
+    ] = None,
     checkpoint: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Ask this checkpoint, of the model's shape, instead."),
@@ -52,8 +56,10 @@ def generate(
     ] = None,
 ) -> None:
     """Print what a model writes after each prompt, by greedy decoding."""
-    if (model is None) == (name is None):
-        raise UserError("generate: which model? give --model, or --name of a run, and not both")
+    if sum(given is not None for given in (model, name, out)) != 1:
+        raise UserError(
+            "generate: which model? give one of --model, --name of a run, and --out of a run"
+        )
     asked = _prompts(prompts or [])
     from sycophancy.engine.progress import Screen, Silence
     from sycophancy.engine.run_folder import RunFolder
@@ -62,8 +68,10 @@ def generate(
 
     processes = distributed.assemble()
     distributed.check_platform()
-    request = RunRequest(model=model, name=name)
-    run = RunFolder(request.folder()) if name is not None else None
+    request = RunRequest(model=model, name=name, out=out)
+    run = RunFolder(request.folder(), processes.index) if model is None else None
+    if run is not None:
+        run.fetch_to_read()
     config = request.config(run.path if run else RunFolder(".").path)
     screen = Screen() if processes.leader else Silence()
     answers: dict[str, list[str]] = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def push(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name, folder or address of a run.")],
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The model on the hub.")],
     private: Annotated[bool, typer.Option("--private", help="Make it private.")] = False,
 ) -> None:
@@ -18,7 +19,8 @@ def push(
     from sycophancy.report.evaluations import find
 
     hub_push.check_target(repository)
-    print(hub_push.push(find(run), repository, private=private, note=_note))
+    found = find(run, checkpoints=True)
+    print(hub_push.push(Path(found.path), repository, private=private, note=_note))
 
 
 def _note(line: str) -> None:

@@ -66,6 +66,13 @@ class RunFolder:
         self.path: Path | epath.Path = self.copy.folder if self.copy else Path(place)
         self.digests = fingerprint.Digests()
 
+    @property
+    def name(self) -> str:
+        """What pages and trackers call the run: the last part of its path or address."""
+        if self.copy is not None:
+            return self.copy.bucket.address.rpartition("/")[2]
+        return Path(self.path).resolve().name
+
     def create(self) -> bool:
         """Creates the folder and checks that it can be written to; returns True if it is new.
 
@@ -108,6 +115,24 @@ class RunFolder:
                 stack.enter_context(self.copy.owned(note))
             self.fetch()
             yield
+
+    def fetch_to_read(self, *, but: str = "") -> None:
+        """Fetches a run that is in a bucket, and that another process may be writing.
+
+        Args:
+            but: what is left out: the start of its names in the run; by default nothing.
+
+        Raises:
+            UserError: there is no run at the address, or the bucket cannot be read.
+        """
+        if self.copy is None:
+            return
+        there = self.copy.bucket.versions()
+        if "config.gin" not in there:
+            raise errors.UserError(
+                f"there is no run {self.copy.bucket.address}: no object config.gin"
+            )
+        self.copy.refresh(there=there, but=but)
 
     def fetch(self, inside: str = "") -> None:
         """Makes the folder, or a part of it, what the run's bucket has, if it is in one."""

@@ -26,10 +26,11 @@ def check_target(repository: str) -> str:
       UserError: the name is none that the hub takes, or the user is not logged in.
     """
     import huggingface_hub
+    from huggingface_hub import constants
 
     if not _REPOSITORY.fullmatch(repository) or "--" in repository or ".." in repository:
         raise UserError(f"{repository!r}: expected owner/name, as in my-team/less-sycophantic-t5")
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         raise UserError("HF_HUB_OFFLINE is set, so nothing can be pushed; unset it")
     if (token := huggingface_hub.get_token()) is None:
         raise UserError("not logged in to the hub: set HF_TOKEN, or log in with `hf auth login`")

@@ -141,7 +141,7 @@ def opened(
         is_new = folder.create()
         with folder.lock():
             try:
-                with tracking.tracked(pipeline, Path(folder.path).absolute().name):
+                with tracking.tracked(pipeline, folder.name):
                     yield pipeline
             except UserError:
                 if is_new:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sycophancy.config import macros
+from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items, read_predictions
 from sycophancy.evaluation.metric_files import Metrics, read_further, read_series
+from sycophancy.stages.finetune import CHECKPOINTS
+from sycophancy.system import paths
 
 RUNS = Path("runs")
 _PREFIX = "evaluate_"
@@ -38,16 +41,24 @@ class Evaluations:
     predictions: Mapping[str, Mapping[str, Prediction]]
 
 
-def find(run: str) -> Path:
-    """The folder of a run: `runs/RUN`, or the folder RUN itself.
+def find(run: str, *, checkpoints: bool = False) -> RunFolder:
+    """The run `runs/RUN`, in the folder RUN itself, or fetched from the address RUN.
+
+    Args:
+      run: its name, folder or address.
+      checkpoints: fetch its checkpoints, too.
 
     Raises:
-      UserError: neither is a run folder.
+      UserError: there is none, or its bucket cannot be read.
     """
+    if paths.is_address(run):
+        found = RunFolder(run)
+        found.fetch_to_read(but="" if checkpoints else CHECKPOINTS)
+        return found
     places = [RUNS / run, Path(run)]
     for place in places:
         if (place / "config.gin").is_file():
-            return place
+            return RunFolder(place)
     if any(place.is_dir() for place in places):
         raise UserError(f"{run} is not a run folder: it has no config.gin")
     raise UserError(f"there is no run {run}: neither {places[0]} nor {places[1]} is a folder")
@@ -57,21 +68,24 @@ def read_evaluations(run: str) -> Evaluations:
     """Reads every evaluation of a run.
 
     Args:
-      run: its name or folder, as `find` takes it.
+      run: its name, folder or address, as `find` takes it.
 
     Raises:
       UserError: there is no such run, nothing was evaluated, or a file is damaged.
     """
-    folder = find(run)
+    run_folder = find(run)
+    folder = Path(run_folder.path)
     further = {name.removeprefix(_PREFIX): found for name, found in read_further(folder).items()}
     metrics = {**read_series(folder), **further}
     if not metrics:
-        raise UserError(f"{folder} has no evaluation; run `sycophancy evaluate` first")
+        raise UserError(
+            f"{run_folder.shown(folder)} has no evaluation; run `sycophancy evaluate` first"
+        )
     config = macros.read_text(macros.text_of(folder / "config.gin"), str(folder / "config.gin"))
     files = sorted((folder / "prepare" / "evaluation").rglob("*.parquet"))
     answers = {name: folder / f"{_PREFIX}{name}" / "predictions.parquet" for name in metrics}
     return Evaluations(
-        name=folder.resolve().name,
+        name=run_folder.name,
         folder=folder,
         macros={name: setting.value for name, setting in config.items()},
         items=[item for path in files for item in read_items(path)],

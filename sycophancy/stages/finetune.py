@@ -30,6 +30,8 @@ if typing.TYPE_CHECKING:
     from sycophancy.engine.progress import Meter
     from sycophancy.engine.run_folder import RunFolder
 
+CHECKPOINTS = "finetune/checkpoints/"  # in a run's folder
+
 
 def _check_trainer(config: Config, run: RunFolder) -> None:
     trainer = TRAINERS[config.trainer]

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from sycophancy.errors import UserError
 from sycophancy.storage import lease
 from sycophancy.storage.bucket import Bucket
 from sycophancy.system import lock, paths
@@ -99,6 +100,23 @@ class WorkingCopy:
             index[name] = [there[name], *here[name]]
         self._write_index(index)
 
+    def refresh(self, *, there: Mapping[str, str] | None = None, but: str = "") -> None:
+        """Fetches without owning the run, unless a process of this host writes it.
+
+        The files of such a process are newer than those in the bucket, so they stay as they are.
+
+        Args:
+            there: as of `fetch`.
+            but: as of `fetch`.
+
+        Raises:
+            UserError: the bucket cannot be read.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with lock.hold(self.folder, ".reading", wait=True), _locked(self.folder) as free:
+            if free:
+                self.fetch(there=there, but=but)
+
     def publish(self) -> None:
         """Brings to the bucket what has changed in the copy since it was fetched or published.
 
@@ -175,6 +193,18 @@ def place_of(address: str, process: int = 0) -> Path:
     name = f"{address.rpartition('/')[2]}-{digest}"
     runs = cache_folder(os.environ) / "runs"
     return runs / (name if not process else f"{name}.process-{process}")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Locks the folder if no process has locked it; says whether it did."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.hold(folder))
+        except UserError:
+            yield False
+            return
+        yield True
 
 
 def _is_part(name: str) -> bool:

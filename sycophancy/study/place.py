@@ -8,13 +8,13 @@ another has.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
+from sycophancy.stages.finetune import CHECKPOINTS
 from sycophancy.storage import lease
 from sycophancy.storage.bucket import Bucket
 from sycophancy.storage.working_copy import place_of
@@ -22,7 +22,6 @@ from sycophancy.study.index import INDEX
 from sycophancy.system import lock, paths
 
 _TRIES = 100  # attempts to write `sweep.json` while other processes replace it
-_CHECKPOINTS = "finetune/checkpoints/"  # in a run; only the run itself needs them
 
 
 class SweepPlace:
@@ -71,10 +70,7 @@ class SweepPlace:
             }
             copy = self.run(folder).copy
             if copy is not None and (there or folder.exists()):
-                folder.mkdir(parents=True, exist_ok=True)
-                with _locked(folder) as free:
-                    if free:
-                        copy.fetch(there=there, but=_CHECKPOINTS)
+                copy.refresh(there=there, but=CHECKPOINTS)
 
     def write_index(self, cells: Iterable[Path], text: Callable[[], str]) -> None:
         """Fetches the cells and writes `sweep.json`; no entry of another process is lost.
@@ -133,15 +129,3 @@ class SweepPlace:
 
     def _inside(self, folder: Path) -> str:
         return folder.relative_to(self.folder).as_posix()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Locks the folder if no process has locked it; says whether it did."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(lock.hold(folder))
-        except UserError:
-            yield False
-            return
-        yield True

@@ -48,8 +48,8 @@ def test_a_run_answers_before_and_after_finetuning(sycophancy, micro, monkeypatc
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((CLAIM,), "give --model, or --name of a run, and not both"),
-        (("--model", "mini_small", "--name", "x", CLAIM), "and not both"),
+        ((CLAIM,), "give one of --model, --name of a run, and --out of a run"),
+        (("--model", "mini_small", "--name", "x", CLAIM), "give one of --model"),
         (("--model", "mini_small", "2 " * 2_100), "at most 2,048 fit"),
         (("--model", "mini_small", "--stop", "", CLAIM), "a stop string is empty"),
         (("--name", "missing", CLAIM), "has no run yet"),

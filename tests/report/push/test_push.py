@@ -3,8 +3,11 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import complete_runs
 import decoder_folders
 import fake_hub
 import numpy as np
@@ -13,11 +16,9 @@ import safetensors.numpy
 import yaml
 
 from sycophancy.config.load import load_config
-from sycophancy.engine import manifests
 from sycophancy.engine.pipeline import Pipeline
 from sycophancy.model.checkpoints.convert import convert
 from sycophancy.report.markdown import tables
-from sycophancy.report.run.page import write_report
 from sycophancy.report.run.record import read_run
 from sycophancy.stages.report import Report
 
@@ -25,7 +26,6 @@ from sycophancy.stages.report import Report
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 NAME = "team/less-sycophantic"
-SHIPPED = Path(__file__).resolve().parents[3] / "sycophancy" / "models" / "mini_small"
 
 
 @pytest.fixture
@@ -40,28 +40,7 @@ def hub(monkeypatch):
 
 @pytest.fixture(scope="module")
 def complete_run(fabricated, tmp_path_factory) -> Path:
-    """A complete run whose finetuned checkpoint is the smallest shipped model."""
-    config = load_config("mini_small", "quick").operative
-    run = fabricated(tmp_path_factory.mktemp("push") / "run", number=20, config=config)
-    shutil.copytree(SHIPPED, run / "finetune" / "checkpoints" / "6")
-    return completed(run)
-
-
-def completed(run: Path) -> Path:
-    """The run, with its checkpoint declared finished and its page written."""
-    manifest = {
-        "stage": "finetune",
-        "fingerprint": "",
-        "ingredients": {"settings": {}, "files": {}, "code": {}},
-        "outputs": {},
-        "counts": {"checkpoint": "checkpoints/6"},
-        "seconds": 1.0,
-        "versions": {"jax": "0.10.2"},
-        "finished": "2026-01-01T00:00:00+00:00",
-    }
-    manifests.write(run / "finetune" / "manifest.json", manifest)
-    write_report(run)
-    return run
+    return complete_runs.of_mini_small(fabricated, tmp_path_factory.mktemp("push") / "run")
 
 
 @pytest.fixture
@@ -77,15 +56,23 @@ def test_weights_card_and_measurements_arrive(hub, finetuned, sycophancy):
     assert hub.private == {NAME: True}
     assert hub.tokens == {"Bearer hf_of_a_test"}
     sent = safetensors.numpy.load(hub.files["model.safetensors"])
-    ours = safetensors.numpy.load_file(SHIPPED / "model.safetensors")
+    ours = safetensors.numpy.load_file(complete_runs.SHIPPED / "model.safetensors")
     assert sent.keys() == ours.keys()
     for name, tensor in ours.items():
         np.testing.assert_array_equal(sent[name], tensor.astype(np.float32), err_msg=name)
-    assert hub.files["spiece.model"] == (SHIPPED / "spiece.model").read_bytes()
+    assert hub.files["spiece.model"] == (complete_runs.SHIPPED / "spiece.model").read_bytes()
     assert json.loads(hub.files["config.json"])["model_type"] == "t5"
     for name in ("metrics.json", "report.html", "config.gin"):
         assert hub.files[name] == (finetuned / name).read_bytes()
     assert not list(finetuned.glob(".push*"))
+
+
+def test_a_process_of_its_own_has_all_it_needs(finetuned):
+    """No test before has imported what the command forgot."""
+    words = [sys.executable, "-m", "sycophancy", "push", finetuned, NAME]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "sycophancy: HF_HUB_OFFLINE is set, so nothing can be pushed; unset it\n"
 
 
 def test_the_card_has_every_measured_number_and_how_to_make_the_run(hub, finetuned, sycophancy):
@@ -107,7 +94,7 @@ def test_a_finetuned_decoder_has_the_files_of_its_base_model(hub, fabricated, sy
     config = load_config(str(base), "quick").operative
     run = fabricated(tmp_path / "run", number=20, config=config)
     convert(str(finetuned), str(run / "finetune" / "checkpoints" / "6"), "orbax")
-    done = sycophancy("push", completed(run), NAME)
+    done = sycophancy("push", complete_runs.completed(run), NAME)
     assert done.code == 0, done.err
     sent = safetensors.numpy.load(hub.files["model.safetensors"])
     ours = safetensors.numpy.load_file(finetuned / "model.safetensors")
