@@ -63,6 +63,7 @@ def generate(
     asked = _prompts(prompts or [])
     from sycophancy.engine.progress import Screen, Silence
     from sycophancy.engine.run_folder import RunFolder
+    from sycophancy.stages.finetune import CHECKPOINTS, fetch_finetuned
     from sycophancy.stages.memory import enough_memory
     from sycophancy.stages.scores import load_language_model
 
@@ -71,7 +72,9 @@ def generate(
     request = RunRequest(model=model, name=name, out=out)
     run = RunFolder(request.folder(), processes.index) if model is None else None
     if run is not None:
-        run.fetch_to_read()
+        run.fetch_to_read(but=CHECKPOINTS)
+        if checkpoint is None:
+            fetch_finetuned(run)
     config = request.config(run.path if run else RunFolder(".").path)
     screen = Screen() if processes.leader else Silence()
     answers: dict[str, list[str]] = {}

@@ -19,7 +19,7 @@ def push(
     from sycophancy.report.evaluations import find
 
     hub_push.check_target(repository)
-    found = find(run, checkpoints=True)
+    found = find(run, finetuned=True)
     print(hub_push.push(Path(found.path), repository, private=private, note=_note))
 
 

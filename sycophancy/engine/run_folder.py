@@ -116,10 +116,11 @@ class RunFolder:
             self.fetch()
             yield
 
-    def fetch_to_read(self, *, but: str = "") -> None:
+    def fetch_to_read(self, inside: str = "", *, but: str = "") -> None:
         """Fetches a run that is in a bucket, and that another process may be writing.
 
         Args:
+            inside: the part to fetch; by default all of it.
             but: what is left out: the start of its names in the run; by default nothing.
 
         Raises:
@@ -127,12 +128,10 @@ class RunFolder:
         """
         if self.copy is None:
             return
-        there = self.copy.bucket.versions()
-        if "config.gin" not in there:
-            raise errors.UserError(
-                f"there is no run {self.copy.bucket.address}: no object config.gin"
-            )
-        self.copy.refresh(there=there, but=but)
+        there = self.copy.bucket.versions(inside)
+        if not inside and "config.gin" not in there:
+            raise errors.UserError(f"there is no run {self.copy.bucket.address}: no config.gin")
+        self.copy.refresh(inside, there=there, but=but)
 
     def fetch(self, inside: str = "") -> None:
         """Makes the folder, or a part of it, what the run's bucket has, if it is in one."""

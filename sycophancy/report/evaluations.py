@@ -12,7 +12,7 @@ from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items, read_predictions
 from sycophancy.evaluation.metric_files import Metrics, read_further, read_series
-from sycophancy.stages.finetune import CHECKPOINTS
+from sycophancy.stages.finetune import CHECKPOINTS, fetch_finetuned
 from sycophancy.system import paths
 
 RUNS = Path("runs")
@@ -41,19 +41,21 @@ class Evaluations:
     predictions: Mapping[str, Mapping[str, Prediction]]
 
 
-def find(run: str, *, checkpoints: bool = False) -> RunFolder:
+def find(run: str, *, finetuned: bool = False) -> RunFolder:
     """The run `runs/RUN`, in the folder RUN itself, or fetched from the address RUN.
 
     Args:
       run: its name, folder or address.
-      checkpoints: fetch its checkpoints, too.
+      finetuned: fetch the finetuned checkpoint, too.
 
     Raises:
       UserError: there is none, or its bucket cannot be read.
     """
     if paths.is_address(run):
         found = RunFolder(run)
-        found.fetch_to_read(but="" if checkpoints else CHECKPOINTS)
+        found.fetch_to_read(but=CHECKPOINTS)
+        if finetuned:
+            fetch_finetuned(found)
         return found
     places = [RUNS / run, Path(run)]
     for place in places:

@@ -98,6 +98,13 @@ class Finetune(Stage):
         }
 
 
+def fetch_finetuned(run: RunFolder) -> None:
+    """Fetches the checkpoint that finetuning left in a run that is read, if it is in a bucket."""
+    manifest = run.manifest("finetune")
+    if manifest is not None:
+        run.fetch_to_read(f"finetune/{manifest['counts']['checkpoint']}")
+
+
 def finetuned_model(config: Config, run: RunFolder) -> ModelConfig:
     """The run's model with the checkpoint that finetuning left.
 

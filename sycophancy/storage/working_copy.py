@@ -100,14 +100,11 @@ class WorkingCopy:
             index[name] = [there[name], *here[name]]
         self._write_index(index)
 
-    def refresh(self, *, there: Mapping[str, str] | None = None, but: str = "") -> None:
+    def refresh(self, inside: str = "", *, there: Mapping[str, str], but: str = "") -> None:
         """Fetches without owning the run, unless a process of this host writes it.
 
         The files of such a process are newer than those in the bucket, so they stay as they are.
-
-        Args:
-            there: as of `fetch`.
-            but: as of `fetch`.
+        The arguments are those of `fetch`.
 
         Raises:
             UserError: the bucket cannot be read.
@@ -115,7 +112,7 @@ class WorkingCopy:
         self.folder.mkdir(parents=True, exist_ok=True)
         with lock.hold(self.folder, ".reading", wait=True), _locked(self.folder) as free:
             if free:
-                self.fetch(there=there, but=but)
+                self.fetch(inside, there=there, but=but)
 
     def publish(self) -> None:
         """Brings to the bucket what has changed in the copy since it was fetched or published.

@@ -28,6 +28,9 @@ def local(fabricated, tmp_path_factory) -> Path:
 @pytest.fixture
 def copies(local, server, tmp_path, monkeypatch) -> Path:
     """Where this host's working copies will lie; the run is in the bucket."""
+    kept = local / "finetune/checkpoints/3/params"
+    kept.mkdir(parents=True, exist_ok=True)
+    (kept / "data").write_text("an earlier checkpoint, which nobody asks for")
     names = [str(path.relative_to(local)) for path in local.rglob("*") if path.is_file()]
     Bucket(ADDRESS).upload([name for name in names if "/." not in f"/{name}"], local)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -62,6 +65,8 @@ def test_its_model_answers_and_is_pushed(local, copies, sycophancy, monkeypatch)
     assert found.code == 0, found.err
     assert found.out == expected.out
     assert [line.split(":")[0] for line in found.out.splitlines()] == ["before", "after"]
+    (fetched,) = copies.glob("*/finetune/checkpoints/*")
+    assert fetched.name == "6"
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
