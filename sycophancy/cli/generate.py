@@ -63,7 +63,7 @@ def generate(
     asked = _prompts(prompts or [])
     from sycophancy.engine.progress import Screen, Silence
     from sycophancy.engine.run_folder import RunFolder
-    from sycophancy.stages.finetune import CHECKPOINTS, fetch_finetuned
+    from sycophancy.report.checkpoints import fetch_to_read
     from sycophancy.stages.memory import enough_memory
     from sycophancy.stages.scores import load_language_model
 
@@ -72,9 +72,7 @@ def generate(
     request = RunRequest(model=model, name=name, out=out)
     run = RunFolder(request.folder(), processes.index) if model is None else None
     if run is not None:
-        run.fetch_to_read(but=CHECKPOINTS)
-        if checkpoint is None:
-            fetch_finetuned(run)
+        fetch_to_read(run, finetuned=checkpoint is None)
     config = request.config(run.path if run else RunFolder(".").path)
     screen = Screen() if processes.leader else Silence()
     answers: dict[str, list[str]] = {}

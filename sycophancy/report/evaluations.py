@@ -12,7 +12,7 @@ from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
 from sycophancy.evaluation.items import Item, Prediction, read_items, read_predictions
 from sycophancy.evaluation.metric_files import Metrics, read_further, read_series
-from sycophancy.stages.finetune import CHECKPOINTS, fetch_finetuned
+from sycophancy.report.checkpoints import fetch_to_read
 from sycophancy.system import paths
 
 RUNS = Path("runs")
@@ -53,9 +53,7 @@ def find(run: str, *, finetuned: bool = False) -> RunFolder:
     """
     if paths.is_address(run):
         found = RunFolder(run)
-        found.fetch_to_read(but=CHECKPOINTS)
-        if finetuned:
-            fetch_finetuned(found)
+        fetch_to_read(found, finetuned=finetuned)
         return found
     places = [RUNS / run, Path(run)]
     for place in places:

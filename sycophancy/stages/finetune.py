@@ -30,8 +30,6 @@ if typing.TYPE_CHECKING:
     from sycophancy.engine.progress import Meter
     from sycophancy.engine.run_folder import RunFolder
 
-CHECKPOINTS = "finetune/checkpoints/"  # in a run's folder
-
 
 def _check_trainer(config: Config, run: RunFolder) -> None:
     trainer = TRAINERS[config.trainer]
@@ -96,13 +94,6 @@ class Finetune(Stage):
             "checkpoint": str(last.relative_to(out.resolve())),
             "notes": notes,
         }
-
-
-def fetch_finetuned(run: RunFolder) -> None:
-    """Fetches the checkpoint that finetuning left in a run that is read, if it is in a bucket."""
-    manifest = run.manifest("finetune")
-    if manifest is not None:
-        run.fetch_to_read(f"finetune/{manifest['counts']['checkpoint']}")
 
 
 def finetuned_model(config: Config, run: RunFolder) -> ModelConfig:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sycophancy.engine.run_folder import RunFolder
 from sycophancy.errors import UserError
-from sycophancy.stages.finetune import CHECKPOINTS
+from sycophancy.report.checkpoints import CHECKPOINTS
 from sycophancy.storage import lease
 from sycophancy.storage.bucket import Bucket
 from sycophancy.storage.working_copy import place_of
