@@ -19,7 +19,7 @@ WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-r
 demo: $(INSTALLED) ## the paper on a miniature model: from data to report in about five minutes
 	MALLOC_ARENA_MAX=1 $(BIN)/sycophancy run --model $(MODEL) --recipe demo --name demo --redo finetune
 
-test: $(INSTALLED) ## every property, by its fastest test: over twenty minutes on two cores
+test: $(INSTALLED) ## every property, by its fastest test: about twenty minutes on two cores
 	$(BIN)/pytest $(WORKERS)
 
 test-extras: $(INSTALLED) ## those that compare with torch, transformers and the LM evaluation harness
