@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Run elsewhere: a TPU slice, SLURM, SkyPilot, or several processes here.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     add_completion=False,
 )
@@ -42,6 +42,12 @@ Restarts = Annotated[
         min=0, max=10_000, metavar="N", help="Continue an interrupted run at most this often."
     ),
 ]
+
+
+@app.callback()
+def _main(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()

@@ -41,6 +41,12 @@ def test_every_command_describes_itself_as_the_list_does(sycophancy):
         assert description in lines, command
 
 
+@pytest.mark.parametrize("words", [[], ["launch"]])
+def test_without_a_command_the_help_is_printed(sycophancy, words):
+    outcome = sycophancy(*words)
+    assert (outcome.code, outcome.out) == (0, sycophancy(*words, "--help").out)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_lists_the_run_options(sycophancy, command):
     outcome = sycophancy(command, "--help")
