@@ -25,6 +25,11 @@ def checkpoint(folder: Path, model: str, seed: int) -> Path:
     return folder / f"{model.removesuffix(_PRETRAINED)}-{seed}" / model
 
 
+def is_checkpoint(path: str, model: str, seed: int) -> bool:
+    """Whether a checkpoint's folder is named as that of this lineage."""
+    return Path(path) == checkpoint(Path(path).parent.parent, model, seed)
+
+
 def settings(folder: Path, model: str, seed: int) -> list[str]:
     """Settings, as `--set` takes them, with which a miniature's gin file loads a lineage.
 

@@ -36,6 +36,8 @@ from sycophancy.study.families import FAMILIES, Family, family_of
 from sycophancy.study.index import Sweep, read_sweep
 from sycophancy.system import lock
 
+MOST_NAMED = 8  # waiting runs; more are counted
+
 
 def write_report(folder: Path) -> Path:
     """Writes `report.html` into a sweep's folder and returns its path.
@@ -116,6 +118,7 @@ def _context(
         "unexpected": [s for s in parts if s.outcome.verdict == "disagree" and not s.is_papers],
         "failed": [cell for cell in sweep.cells if cell.state == "failed"],
         "waiting": [cell for cell in sweep.cells if cell.state not in ("done", "failed")],
+        "most_named": MOST_NAMED,
         "seconds": sum(seconds),
     }
 

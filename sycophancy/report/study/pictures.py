@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Mapping
 
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report.text_format import percent, with_interval
-from sycophancy.study.answers import Answers
+from sycophancy.study.answers import Answers, Measured
 from sycophancy.study.claims import Lines, Rows, Side, Style
 from sycophancy.study.contrasts import rate
 
@@ -25,8 +26,20 @@ LABEL_GAP = 16.0
 
 
 @dataclasses.dataclass(frozen=True)
+class OfSeed:
+    """The value of one seed, and its place: across a picture of rows, down one of steps."""
+
+    seed: int
+    value: float
+    place: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Point:
-    """One number of a row and its place; if it has no metric, the reason."""
+    """One number of a row and its place; if it has no metric, the reason.
+
+    Its `each` has the value of each seed, if the number is a mean over several.
+    """
 
     label: str
     style: Style
@@ -35,6 +48,7 @@ class Point:
     metric: Metric | None
     seeds: int = 1
     reason: str = ""
+    each: tuple[OfSeed, ...] = ()
 
     @property
     def x(self) -> float:
@@ -84,6 +98,11 @@ class Dots:
         """The points of the table, with their labels."""
         return [(group.label, point) for group in self.groups for point in group.points]
 
+    @property
+    def has_seeds(self) -> bool:
+        """Whether a number is a mean over several seeds."""
+        return any(point.each for _, point in self.numbers)
+
 
 @dataclasses.dataclass(frozen=True)
 class Stop:
@@ -97,6 +116,7 @@ class Stop:
     high: float
     metric: Metric
     seeds: int
+    each: tuple[OfSeed, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +155,11 @@ class Curves:
         """The points of the table, with their labels."""
         return [(curve.label, stop) for curve in self.curves for stop in curve.stops]
 
+    @property
+    def has_seeds(self) -> bool:
+        """Whether a number is a mean over several seeds."""
+        return any(stop.each for _, stop in self.numbers)
+
 
 def place(fraction: float) -> float:
     """The place of a fraction in a picture of rows, in per cent of its width."""
@@ -159,13 +184,14 @@ def _dots(picture: Rows, key: str, answers: Answers) -> Dots | None:
         head = ROW_HEAD if any(dot.label for dot in row.dots) else 0
         top, points = y, []
         for index, dot in enumerate(row.dots):
-            measured = rate(answers.of(dot.side))
+            by_seed = answers.of(dot.side)
             at = y + head + DOT_STEP * index + DOT_STEP / 2
-            if measured is None:
+            if measured := rate(by_seed):
+                each = _of_seeds(by_seed, place)
+                points.append(Point(dot.label, dot.style, dot.side, at, *measured, each=each))
+            else:
                 why = answers.why_not(dot.side)
                 points.append(Point(dot.label, dot.style, dot.side, at, None, reason=why))
-            else:
-                points.append(Point(dot.label, dot.style, dot.side, at, *measured))
         groups.append(Group(row.label, top + (15 if head else 13), tuple(points)))
         y += head + DOT_STEP * len(row.dots) + ROW_GAP
     if not any(point.metric for group in groups for point in group.points):
@@ -190,10 +216,12 @@ def _curves(picture: Lines, key: str, answers: Answers) -> Curves | None:
     for line in picture.lines:
         stops = []
         for step, side in line.points:
-            if measured := rate(answers.of(side)):
+            by_seed = answers.of(side)
+            if measured := rate(by_seed):
                 m, seeds = measured
                 ends = height(m.value), height(m.low), height(m.high)
-                stops.append(Stop(step, side, across[step], *ends, m, seeds))
+                each = _of_seeds(by_seed, height)
+                stops.append(Stop(step, side, across[step], *ends, m, seeds, each))
         if stops:
             curves.append(Curve(line.label, line.style, tuple(stops)))
     if not curves:
@@ -204,6 +232,16 @@ def _curves(picture: Lines, key: str, answers: Answers) -> Curves | None:
     )
     ticks = tuple((across[step], step) for step in steps)
     return Curves(key, picture.title, picture.subtitle, labelled, ticks)
+
+
+def _of_seeds(
+    by_seed: Mapping[int, Measured], where: Callable[[float], float]
+) -> tuple[OfSeed, ...]:
+    """The values of single seeds; empty if there is one seed only, whose value is the number."""
+    if len(by_seed) == 1:
+        return ()
+    values = {seed: measured.metric.value for seed, measured in sorted(by_seed.items())}
+    return tuple(OfSeed(seed, value, where(value)) for seed, value in values.items())
 
 
 def _apart(places: list[float]) -> list[float]:

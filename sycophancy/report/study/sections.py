@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sycophancy.errors import UserError
 from sycophancy.evaluation.metrics import Metric
 from sycophancy.report.filtration_summary import read_filtration
 from sycophancy.report.study.pictures import Curves, Dots, drawn
-from sycophancy.report.text_format import joined, p_value, percent, points
+from sycophancy.report.text_format import joined, p_value, percent, points, with_interval
 from sycophancy.study.answers import Answers
 from sycophancy.study.beyond import BEYOND
 from sycophancy.study.claims import Experiment
@@ -36,11 +36,34 @@ COUNTED: dict[Verdict, tuple[str, str]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Knowledge:
-    """The share of the training claims that a model judges correctly without an opinion."""
+    """The share of the training claims that a model judges correctly without an opinion.
+
+    Attributes:
+      label: the model's size.
+      rates: by seed.
+      near_chance: the seeds whose filtration warned of guessing.
+    """
 
     label: str
-    rate: Metric
-    near_chance: bool
+    rates: Mapping[int, Metric]
+    near_chance: tuple[int, ...]
+
+    @property
+    def words(self) -> str:
+        """The size and its rate with the interval; of several seeds the lowest and the highest."""
+        seeds = f", {len(self.rates)} seeds" if len(self.rates) > 1 else ""
+        return f"{self.label} {_range(self.rates.values())}{seeds}"
+
+    @property
+    def warning(self) -> str:
+        """That some seeds are near chance."""
+        rates = _range([self.rates[seed] for seed in self.near_chance])
+        noun = "seed" if len(self.near_chance) == 1 else "seeds"
+        seeds = f" with {noun} {joined(list(map(str, self.near_chance)))}"
+        return (
+            f"{self.label} judges {rates} of the claims correctly without an opinion"
+            f"{seeds if len(self.rates) > 1 else ''}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,9 +158,10 @@ def counted(counts: Mapping[Verdict, int]) -> str:
 
 
 def knowledge(sweep: Sweep, family: Family) -> list[Knowledge]:
-    """What filtration measured in the main runs: the first run of each size counts."""
-    rates = []
+    """What filtration measured in the main runs, by size and seed."""
+    found = []
     for size in family.sizes:
+        rates, near_chance = {}, []
         for cell in sweep.cells:
             if (cell.model, cell.recipe, cell.state) != (size.model, family.main, "done"):
                 continue
@@ -147,9 +171,11 @@ def knowledge(sweep: Sweep, family: Family) -> list[Knowledge]:
             except UserError:
                 continue
             if filtration:
-                rates.append(Knowledge(size.label, filtration.rate, filtration.near_chance))
-                break
-    return rates
+                rates[cell.seed] = filtration.rate
+                near_chance += [cell.seed] if filtration.near_chance else []
+        if rates:
+            found.append(Knowledge(size.label, rates, tuple(near_chance)))
+    return found
 
 
 def figures(decision: Decision) -> str:
@@ -164,4 +190,12 @@ def figures(decision: Decision) -> str:
     return (
         f"{show(contrast.value)}{unit} ({show(contrast.low)} to {show(contrast.high)}, "
         f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{contrast.n:,}{seeds}{tested})"
+    )
+
+
+def _range(rates: Collection[Metric]) -> str:
+    """One rate with its interval, or the lowest and the highest of several."""
+    low, high = (end(rates, key=lambda rate: rate.value) for end in (min, max))
+    return (
+        with_interval(low) if len(rates) == 1 else f"{percent(low.value)} to {percent(high.value)}"
     )

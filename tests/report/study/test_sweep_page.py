@@ -185,6 +185,22 @@ def test_a_model_near_chance_on_the_claims_is_warned_of(tmp_path, right, warned)
     assert f"base {right / 10:.1f}%" in found.words
 
 
+def test_the_seeds_near_chance_are_named(tmp_path):
+    folder = fabricate(tmp_path, number=6, seeds=3, planned=[("mini_small", "demo")])
+    for seed, right in enumerate((510, 780, 495)):
+        (run,) = folder.glob(f"mini_small/*/seed{seed}")
+        low, high = wilson(right, 1000)
+        total = {"asked": 1000, "right": right, "rate": right / 1000, "low": low, "high": high}
+        (run / "filter").mkdir()
+        (run / "filter" / "summary.json").write_text(json.dumps({"total": total, "data_sets": {}}))
+    words = page(folder).words
+    warning = (
+        "small judges 49.5% to 51.0% of the claims correctly without an opinion with seeds 0 and 2"
+    )
+    assert warning in words
+    assert "small 49.5% to 78.0%, 3 seeds" in words
+
+
 def test_the_tables_hold_what_the_page_shows(tmp_path):
     failed = ("mini_small", "ablations/no_filtration")
     folder = fabricate(tmp_path, number=20, broken=[failed])
@@ -213,6 +229,46 @@ def test_several_seeds_are_named(tmp_path):
     found = page(fabricate(tmp_path, number=30, seeds=3, planned=[("mini_base", "demo")]))
     assert re.search(r"n\s=\s90, 3 seeds", found.words)
     assert "30 \N{MULTIPLICATION SIGN} 3 seeds" in found.words
+
+
+def test_each_seed_has_a_mark_where_its_value_says(tmp_path):
+    folder = fabricate(tmp_path, number=20, seeds=3, planned=[("mini_base", "ablations/steps")])
+    found = page(folder)
+    with (folder / "cells.csv").open(newline="") as file:
+        values = {float(row["value"]) for row in csv.DictReader(file)}
+    marks = [a for a in found.all("line") if a["class"].split()[0] == "seed"]
+    assert len(marks) == 3 * len(found.all("circle")) > 0
+    for mark in marks:
+        value = float(mark["data-share"])
+        if mark["x1"] == mark["x2"]:
+            assert any(value == pytest.approx(one, abs=1e-6) for one in values)
+            assert float(mark["x1"].rstrip("%")) == pytest.approx(START + SPAN * value, abs=0.01)
+        else:
+            height = STEPS_TOP + (STEPS_HEIGHT - STEPS_TOP) * (1 - value)
+            assert float(mark["y1"]) == float(mark["y2"]) == pytest.approx(height, abs=0.01)
+
+
+def test_seeds_that_start_from_lineages_are_said_to(tmp_path):
+    said = "Each seed starts from checkpoints of its own"
+    folder = fabricate(tmp_path, number=6, seeds=2, planned=[("mini_base", "demo")])
+    assert said not in page(folder).words
+    sweep = json.loads((folder / "sweep.json").read_text())
+    for cell in sweep["cells"]:
+        path = f"/lineages/mini_base-{cell['seed']}/mini_base"
+        cell["settings"] = {"INITIAL_CHECKPOINT_PATH": path}
+    (folder / "sweep.json").write_text(json.dumps(sweep))
+    found = page(folder)
+    assert said in found.words
+    assert "by construction it answers with the user's opinion" in found.words
+
+
+def test_many_waiting_runs_are_counted(tmp_path):
+    folder = fabricate(tmp_path, number=6, seeds=10, planned=[("mini_base", "demo")])
+    sweep = json.loads((folder / "sweep.json").read_text())
+    for cell in sweep["cells"][1:]:
+        cell["state"] = "waiting"
+    (folder / "sweep.json").write_text(json.dumps(sweep))
+    assert "waiting: 9 of 10 runs" in page(folder).words
 
 
 def test_models_of_no_family_have_a_page_too(tmp_path):
