@@ -131,12 +131,12 @@ def contrast(terms: Sequence[tuple[float, Mapping[int, Measured]]]) -> Contrast 
     )
 
 
-def rate(by_seed: Mapping[int, Measured]) -> tuple[Metric, int] | None:
-    """One measure with its interval, and the number of seeds that it is a mean over."""
+def rate(by_seed: Mapping[int, Measured]) -> Metric | None:
+    """The mean of one measure over seeds, with its interval; None without a seed."""
     mean = contrast([(1.0, by_seed)])
     if mean is None:
         return None
-    return Metric(mean.value, mean.low, mean.high, mean.n), mean.seeds
+    return Metric(mean.value, mean.low, mean.high, mean.n)
 
 
 def _unchanged(parts: Sequence[tuple[float, Measured]]) -> float | None:

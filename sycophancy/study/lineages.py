@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sycophancy.errors import UserError
+from sycophancy.study.families import FAMILIES
 from sycophancy.system import json_files
 
 _PRETRAINED = "_pretrained"
@@ -26,8 +27,10 @@ def checkpoint(folder: Path, model: str, seed: int) -> Path:
 
 
 def is_checkpoint(path: str, model: str, seed: int) -> bool:
-    """Whether a checkpoint's folder is named as that of this lineage."""
-    return Path(path) == checkpoint(Path(path).parent.parent, model, seed)
+    """Whether a model is a miniature, and a checkpoint's folder is named as that of a lineage."""
+    sizes = FAMILIES["mini"].sizes
+    is_miniature = any(model in (size.model, size.pretrained) for size in sizes)
+    return is_miniature and Path(path) == checkpoint(Path(path).parent.parent, model, seed)
 
 
 def settings(folder: Path, model: str, seed: int) -> list[str]:

@@ -62,11 +62,10 @@ def _settings(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     usual = {model: _usual(model) for model in {cell.model for cell in cells}}
     found = []
     for cell in cells:
-        of_model = usual[cell.model]
         own = dict(cell.settings)
         if _is_lineage(cell):
-            own[_CHECKPOINT] = of_model.get(_CHECKPOINT)
-        found.append(of_model | own)
+            del own[_CHECKPOINT]
+        found.append(usual[cell.model] | own)
     return found
 
 

@@ -34,21 +34,28 @@ class OfSeed:
     place: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """One number of a row and its place; if it has no metric, the reason.
+class _OverSeeds:
+    """A number that is the mean over seeds, and the values of each."""
 
-    Its `each` has the value of each seed, if the number is a mean over several.
-    """
+    each: tuple[OfSeed, ...]
+
+    @property
+    def seeds(self) -> int:
+        """How many they are."""
+        return len(self.each)
+
+
+@dataclasses.dataclass(frozen=True)
+class Point(_OverSeeds):
+    """One number of a row and its place; if it has no metric, the reason."""
 
     label: str
     style: Style
     side: Side
     y: float
     metric: Metric | None
-    seeds: int = 1
-    reason: str = ""
     each: tuple[OfSeed, ...] = ()
+    reason: str = ""
 
     @property
     def x(self) -> float:
@@ -98,14 +105,9 @@ class Dots:
         """The points of the table, with their labels."""
         return [(group.label, point) for group in self.groups for point in group.points]
 
-    @property
-    def has_seeds(self) -> bool:
-        """Whether a number is a mean over several seeds."""
-        return any(point.each for _, point in self.numbers)
-
 
 @dataclasses.dataclass(frozen=True)
-class Stop:
+class Stop(_OverSeeds):
     """The measure of one step, and its place on a curve."""
 
     step: int
@@ -115,8 +117,7 @@ class Stop:
     low: float
     high: float
     metric: Metric
-    seeds: int
-    each: tuple[OfSeed, ...] = ()
+    each: tuple[OfSeed, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,11 +156,6 @@ class Curves:
         """The points of the table, with their labels."""
         return [(curve.label, stop) for curve in self.curves for stop in curve.stops]
 
-    @property
-    def has_seeds(self) -> bool:
-        """Whether a number is a mean over several seeds."""
-        return any(stop.each for _, stop in self.numbers)
-
 
 def place(fraction: float) -> float:
     """The place of a fraction in a picture of rows, in per cent of its width."""
@@ -186,9 +182,9 @@ def _dots(picture: Rows, key: str, answers: Answers) -> Dots | None:
         for index, dot in enumerate(row.dots):
             by_seed = answers.of(dot.side)
             at = y + head + DOT_STEP * index + DOT_STEP / 2
-            if measured := rate(by_seed):
+            if m := rate(by_seed):
                 each = _of_seeds(by_seed, place)
-                points.append(Point(dot.label, dot.style, dot.side, at, *measured, each=each))
+                points.append(Point(dot.label, dot.style, dot.side, at, m, each))
             else:
                 why = answers.why_not(dot.side)
                 points.append(Point(dot.label, dot.style, dot.side, at, None, reason=why))
@@ -217,11 +213,10 @@ def _curves(picture: Lines, key: str, answers: Answers) -> Curves | None:
         stops = []
         for step, side in line.points:
             by_seed = answers.of(side)
-            if measured := rate(by_seed):
-                m, seeds = measured
+            if m := rate(by_seed):
                 ends = height(m.value), height(m.low), height(m.high)
                 each = _of_seeds(by_seed, height)
-                stops.append(Stop(step, side, across[step], *ends, m, seeds, each))
+                stops.append(Stop(step, side, across[step], *ends, m, each))
         if stops:
             curves.append(Curve(line.label, line.style, tuple(stops)))
     if not curves:
@@ -237,9 +232,7 @@ def _curves(picture: Lines, key: str, answers: Answers) -> Curves | None:
 def _of_seeds(
     by_seed: Mapping[int, Measured], where: Callable[[float], float]
 ) -> tuple[OfSeed, ...]:
-    """The values of single seeds; empty if there is one seed only, whose value is the number."""
-    if len(by_seed) == 1:
-        return ()
+    """The value of each seed, and its place."""
     values = {seed: measured.metric.value for seed, measured in sorted(by_seed.items())}
     return tuple(OfSeed(seed, value, where(value)) for seed, value in values.items())
 

@@ -262,6 +262,19 @@ def test_seeds_that_start_from_lineages_are_said_to(tmp_path):
     assert "by construction it answers with the user's opinion" in found.words
 
 
+def test_another_model_in_a_folder_named_like_a_lineage_is_none(tmp_path):
+    folder = fabricate(
+        tmp_path, rate=lambda *_: 0.5, number=6, planned=[("big", "own")], predictions=False
+    )
+    sweep = json.loads((folder / "sweep.json").read_text())
+    settings = {"MODEL_NAME": "big", "INITIAL_CHECKPOINT_PATH": "/models/big-0/big"}
+    sweep["cells"][0]["settings"] = settings
+    (folder / "sweep.json").write_text(json.dumps(sweep))
+    words = page(folder).words
+    assert "read from /models/big-0/big" in words
+    assert "Each seed starts" not in words
+
+
 def test_many_waiting_runs_are_counted(tmp_path):
     folder = fabricate(tmp_path, number=6, seeds=10, planned=[("mini_base", "demo")])
     sweep = json.loads((folder / "sweep.json").read_text())
